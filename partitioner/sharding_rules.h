@@ -1,0 +1,62 @@
+// How a job says where its tensors lie: a mesh, rules from a model's logical axes to mesh axes, and
+// overrides for single tensors. Plain data; launch/config fills it from text, annotate reads it.
+//
+// Rules are tried in order, for each tensor anew. A rule applies when the tensor has a dim with that
+// logical name which no earlier rule has placed, and none of the rule's mesh axes is in use in that
+// tensor; otherwise the next rule is tried. So order is priority: with
+//
+//     {heads -> model}, {length -> model}
+//
+// a tensor [batch, length, heads, head_dim] puts `heads` on `model`, and [batch, length, embed],
+// which has no heads, puts `length` there. A dim that no rule places is replicated.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tessera {
+
+struct MeshAxisConfig {
+  std::string name;
+  int64_t size = 1;  // after loading always >= 1; the -1 of a config file is resolved by then
+
+  bool operator==(const MeshAxisConfig&) const = default;
+};
+
+struct AxisRule {
+  std::string logical;  // batch, length, embed, heads, kv_heads, head_dim, mlp, vocab, layers, ...
+  // Major to minor. Empty means: replicate this dim, and try no later rule for it.
+  std::vector<std::string> mesh_axes;
+  // Where the dim is not a multiple of the axes' product: skip the rule (reported) instead of
+  // refusing the job.
+  bool if_divides = false;
+
+  bool operator==(const AxisRule&) const = default;
+};
+
+struct ShardingOverride {
+  std::string tensor_regex;  // ECMAScript; must match the whole tensor name
+  // Per dim of the tensor the mesh axes, major to minor; as many entries as the tensor has dims.
+  std::vector<std::vector<std::string>> dims;
+
+  bool operator==(const ShardingOverride&) const = default;
+};
+
+struct ShardingConfig {
+  std::vector<MeshAxisConfig> axes;  // the mesh; the last axis varies fastest over ranks
+  std::vector<AxisRule> parameter_rules;   // parameters, and gradients by default
+  std::vector<AxisRule> activation_rules;  // named activations, and the batch
+  // Optimizer state (moments, master weights). Empty: as the parameters.
+  std::vector<AxisRule> optimizer_rules;
+  std::vector<ShardingOverride> overrides;  // the first that matches wins, before any rule
+
+  bool operator==(const ShardingConfig&) const = default;
+
+  // The rules that hold for optimizer state.
+  const std::vector<AxisRule>& rules_of_optimizer() const {
+    return optimizer_rules.empty() ? parameter_rules : optimizer_rules;
+  }
+};
+
+}  // namespace tessera
