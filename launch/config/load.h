@@ -3,6 +3,7 @@
 // Precedence, last wins: defaults < job file < sharding file < --mesh < --set.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,13 @@
 
 namespace tessera {
 
+// What a job is loaded for, which decides what it must name.
+enum class LoadPurpose : uint8_t {
+  train,  // everything is checked
+  plan,   // data.paths may be empty
+  use,    // of the trained model (generate, inspect): neither data nor the batch is checked
+};
+
 // What the command line adds to a job file.
 struct LoadOptions {
   std::string sharding_file;      // --sharding FILE, relative to the working folder
@@ -18,7 +26,7 @@ struct LoadOptions {
   std::vector<std::string> sets;  // --set a.b[1].c=value, a+=value, in the order given
   // Ranks (or --devices, --virtual-devices). 0: unknown, the mesh must name every size.
   int64_t device_count = 0;
-  bool needs_data = true;  // an empty data.paths is an error (not for plan, generate, inspect)
+  LoadPurpose purpose = LoadPurpose::train;
 };
 
 // Throws ConfigError with every problem found, one a line, each with file:line where there is one.
