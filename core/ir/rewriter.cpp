@@ -1,0 +1,55 @@
+#include "core/ir/rewriter.h"
+
+namespace tessera {
+
+GraphRewriter::GraphRewriter(const Graph& source)
+    : source_(source), builder_(result_), map_(source.instructions.size()) {
+  result_.name = source.name;
+  result_.mesh = source.mesh;
+  result_.is_local = source.is_local;
+  result_.instructions.reserve(source.instructions.size());
+}
+
+Value GraphRewriter::copy(int index) {
+  Instruction instruction = source_.instructions[static_cast<size_t>(index)];
+  for (Value& operand : instruction.operands) operand = mapped(operand);
+  const Value made = append(std::move(instruction));
+  for (size_t r = 0; r < source_.instructions[static_cast<size_t>(index)].results.size(); ++r)
+    replace({index, static_cast<int>(r)}, {made.instruction, static_cast<int>(r)});
+  return made;
+}
+
+Value GraphRewriter::append(Instruction instruction) {
+  result_.instructions.push_back(std::move(instruction));
+  return {static_cast<int>(result_.instructions.size()) - 1, 0};
+}
+
+void GraphRewriter::replace(Value old_value, Value new_value) {
+  auto& results = map_[static_cast<size_t>(old_value.instruction)];
+  results.resize(source_.at(old_value).results.size());
+  results[static_cast<size_t>(old_value.result)] = new_value;
+}
+
+bool GraphRewriter::has(Value old_value) const {
+  const auto& results = map_[static_cast<size_t>(old_value.instruction)];
+  return static_cast<size_t>(old_value.result) < results.size() &&
+         results[static_cast<size_t>(old_value.result)].valid();
+}
+
+Value GraphRewriter::mapped(Value old_value) const {
+  TESSERA_CHECK(has(old_value), describe(source_, old_value), " was not rewritten before its use");
+  return map_[static_cast<size_t>(old_value.instruction)][static_cast<size_t>(old_value.result)];
+}
+
+Graph GraphRewriter::finish() {
+  for (const GraphInput& input : source_.inputs)
+    result_.inputs.push_back({mapped(input.value), input.kind});
+  for (const GraphOutput& output : source_.outputs) {
+    GraphOutput copied = output;
+    copied.value = mapped(output.value);
+    result_.outputs.push_back(std::move(copied));
+  }
+  return std::move(result_);
+}
+
+}  // namespace tessera
