@@ -1,0 +1,181 @@
+#include "core/autodiff/autodiff.h"
+
+#include <map>
+
+#include "core/ops/attention.h"
+#include "core/ops/contraction.h"
+#include "core/ops/elementwise.h"
+#include "core/ops/structure.h"
+
+namespace tessera {
+namespace {
+
+// Answers which value the backward pass reads where a gradient rule asks for a residual.
+class Residuals {
+ public:
+  Residuals(Builder& builder, RematPolicy policy, int forward_size)
+      : builder_(builder), policy_(policy), leaves_block_(static_cast<size_t>(forward_size), false) {
+    if (policy_ == RematPolicy::none) return;
+    const Graph& graph = builder_.graph();
+    for (int i = 0; i < forward_size; ++i) {
+      const std::string block = block_of_scope(graph.instructions[i].scope);
+      blocks_.push_back(block);
+      for (Value operand : graph.instructions[i].operands)
+        if (blocks_[operand.instruction] != block) leaves_block_[operand.instruction] = true;
+    }
+  }
+
+  Value get(Value value) {
+    if (is_kept(value)) return value;
+    if (const auto found = recomputed_.find(value); found != recomputed_.end()) return found->second;
+    return recompute(value);
+  }
+
+ private:
+  bool is_kept(Value value) const {
+    if (policy_ == RematPolicy::none) return true;
+    if (value.instruction >= static_cast<int>(blocks_.size())) return true;
+    const Instruction& instruction = builder_.graph().at(value);
+    if (blocks_[value.instruction].empty() || instruction.op->has_state) return true;
+    if (leaves_block_[value.instruction]) return true;  // the next block's input is kept anyway
+    return policy_ == RematPolicy::dots &&
+           (instruction.is(ops::kDotGeneral) || instruction.is(ops::kAttention));
+  }
+
+  Value recompute(Value value) {
+    Instruction clone = builder_.graph().at(value);
+    for (Value& operand : clone.operands) operand = get(operand);
+    clone.recompute = true;
+    for (ResultInfo& result : clone.results) result.name.clear();
+    Graph& graph = builder_.graph();
+    const int made = static_cast<int>(graph.instructions.size());
+    const int results = static_cast<int>(clone.results.size());
+    graph.instructions.push_back(std::move(clone));
+    for (int r = 0; r < results; ++r) recomputed_[{value.instruction, r}] = {made, r};
+    return {made, value.result};
+  }
+
+  Builder& builder_;
+  RematPolicy policy_;
+  std::vector<std::string> blocks_;
+  std::vector<bool> leaves_block_;
+  std::map<Value, Value> recomputed_;
+};
+
+class Backward : public GradContext {
+ public:
+  Backward(Builder& builder, std::span<const Value> wrt, const AutodiffOptions& options)
+      : builder_(builder),
+        forward_size_(static_cast<int>(builder.graph().instructions.size())),
+        residuals_(builder, options.remat, forward_size_) {
+    mark_needed(wrt);
+  }
+
+  std::vector<Value> run(Value loss, std::span<const Value> wrt) {
+    TESSERA_CHECK(builder_.shape(loss).rank() == 0, "the loss must be a scalar, not ", builder_.type(loss));
+    addends_[loss] = {ops::constant(builder_, 1.0, builder_.type(loss))};
+    const std::string outer = builder_.scope();
+    for (current_ = loss.instruction; current_ >= 0; --current_)
+      if (needed_[current_]) visit();
+    builder_.set_scope(outer);
+    std::vector<Value> result;
+    for (Value value : wrt) result.push_back(total(value));
+    return result;
+  }
+
+  // ---- GradContext ----
+  Builder& builder() override { return builder_; }
+  const Attributes& attributes() const override { return attributes_; }
+  int operand_count() const override { return static_cast<int>(operands_.size()); }
+  Value operand(int index) override { return residuals_.get(operands_[index]); }
+  Value result(int index) override { return residuals_.get({current_, index}); }
+  const TensorType& operand_type(int index) const override { return operand_types_[index]; }
+  const TensorType& result_type(int index) const override { return result_types_[index]; }
+  bool has_cotangent(int result) const override { return addends_.count({current_, result}) > 0; }
+  Value cotangent(int result) override {
+    const Value sum = total({current_, result});
+    return sum.valid() ? sum : ops::constant(builder_, 0.0, result_types_[result]);
+  }
+  bool needs_gradient(int operand) const override { return needed_[operands_[operand].instruction]; }
+
+ private:
+  // An instruction is needed when its results depend on something in `wrt`.
+  void mark_needed(std::span<const Value> wrt) {
+    needed_.assign(static_cast<size_t>(forward_size_), false);
+    for (Value value : wrt) needed_[value.instruction] = true;
+    for (int i = 0; i < forward_size_; ++i)
+      for (Value operand : builder_.graph().instructions[i].operands)
+        if (needed_[operand.instruction]) needed_[i] = true;
+  }
+
+  void visit() {
+    // Copies: the rule appends to the graph, which moves its instructions.
+    const Instruction instruction = builder_.graph().instructions[current_];
+    bool reached = false;
+    for (int r = 0; r < static_cast<int>(instruction.results.size()); ++r) reached |= has_cotangent(r);
+    if (!reached || instruction.op->has_state) return;
+    attributes_ = instruction.attributes;
+    operands_ = instruction.operands;
+    operand_types_ = builder_.graph().operand_types(instruction);
+    result_types_ = Graph::result_types(instruction);
+    bool any_operand = false;
+    for (int o = 0; o < operand_count(); ++o) any_operand |= needs_gradient(o);
+    if (!any_operand) return;
+    if (!instruction.op->grad)
+      throw_user_error("op ", instruction.op->name, instruction.scope.empty() ? "" : " in ",
+                       instruction.scope, " has no gradient, but the loss depends on a trained value through it");
+    builder_.set_scope(instruction.scope.empty() ? "backward" : cat(instruction.scope, "/backward"));
+    const std::vector<Value> cotangents = instruction.op->grad(*this);
+    TESSERA_CHECK(static_cast<int>(cotangents.size()) == operand_count(), instruction.op->name,
+                  ": gradient rule gives ", cotangents.size(), " cotangents for ", operand_count(), " operands");
+    for (int o = 0; o < operand_count(); ++o)
+      if (cotangents[o].valid() && needs_gradient(o)) accumulate(operands_[o], cotangents[o]);
+  }
+
+  void accumulate(Value primal, Value cotangent) {
+    TESSERA_CHECK(builder_.type(primal) == builder_.type(cotangent), "cotangent of ",
+                  describe(builder_.graph(), primal), " has type ", builder_.type(cotangent), ", not ",
+                  builder_.type(primal));
+    const std::vector<std::string> axes = builder_.graph().info(primal).logical_axes;
+    if (builder_.graph().info(cotangent).logical_axes.empty()) builder_.annotate(cotangent, axes);
+    addends_[primal].push_back(cotangent);
+  }
+
+  // The sum of all cotangents of a value, in the order in which they came; invalid when none did.
+  Value total(Value value) {
+    const auto found = addends_.find(value);
+    if (found == addends_.end()) return {};
+    std::vector<Value>& addends = found->second;
+    for (size_t i = 1; i < addends.size(); ++i) {
+      const Value sum = ops::add(builder_, addends[0], addends[i]);
+      builder_.annotate(sum, std::vector(builder_.graph().info(value).logical_axes));
+      addends[0] = sum;
+    }
+    addends.resize(1);
+    return addends[0];
+  }
+
+  Builder& builder_;
+  int forward_size_;
+  Residuals residuals_;
+  std::vector<bool> needed_;
+  std::map<Value, std::vector<Value>> addends_;
+  int current_ = -1;
+  Attributes attributes_;
+  std::vector<Value> operands_;
+  std::vector<TensorType> operand_types_, result_types_;
+};
+
+}  // namespace
+
+std::string block_of_scope(const std::string& scope) {
+  if (!scope.starts_with("block.")) return "";
+  return scope.substr(0, scope.find('/'));
+}
+
+std::vector<Value> gradients(Builder& builder, Value loss, std::span<const Value> wrt,
+                             const AutodiffOptions& options) {
+  return Backward(builder, wrt, options).run(loss, wrt);
+}
+
+}  // namespace tessera

@@ -1,0 +1,130 @@
+#include "models/decoder.h"
+
+#include <cmath>
+
+#include "core/ops/contraction.h"
+#include "core/ops/elementwise.h"
+#include "core/ops/embedding.h"
+#include "core/ops/structure.h"
+#include "models/layers.h"
+
+namespace tessera::models {
+namespace {
+
+// What differs between the families, in one place.
+struct Style {
+  bool learned_positions, rotary, biases;
+};
+Style style_of(Family family) {
+  switch (family) {
+    case Family::gpt2: return {.learned_positions = true, .rotary = false, .biases = true};
+    case Family::llama: return {.learned_positions = false, .rotary = true, .biases = false};
+  }
+  return {};
+}
+
+double residual_std(const ModelConfig& config) {
+  return config.scale_residual_init ? config.init_std / std::sqrt(2.0 * static_cast<double>(config.layers))
+                                    : config.init_std;
+}
+
+Value embedding_table(ParameterScope& scope, const ModelConfig& config) {
+  return scope.weight("embedding.weight", {config.padded_vocab, config.embed}, {"vocab", "embed"},
+                      {.std = config.init_std}, config.vocab);
+}
+
+Value embed(ParameterScope& scope, const ModelConfig& config, Value tokens) {
+  Builder& builder = scope.builder();
+  const ScopeGuard guard(builder, "embedding");
+  const Shape shape = builder.shape(tokens);
+  Value x = ops::embedding(builder, embedding_table(scope, config), tokens);
+  builder.annotate(x, {"batch", "length", "embed"});
+  if (!style_of(config.family).learned_positions) return x;
+  Value positions = scope.weight("positions.weight", {config.context, config.embed},
+                                 {"positions", "embed"}, {.std = config.init_std});
+  if (shape[1] < config.context)
+    positions = ops::slice(builder, positions, {0, 0}, {shape[1], config.embed});
+  x = ops::add(builder, x, ops::broadcast_in_dim(builder, positions, builder.shape(x), {1, 2}));
+  return builder.annotate(x, {"batch", "length", "embed"});
+}
+
+Value norm(ParameterScope& scope, const ModelConfig& config, const std::string& name, Value x) {
+  return config.family == Family::gpt2 ? layer_norm(scope, name, x, config.norm_epsilon)
+                                       : rms_norm(scope, name, x, config.norm_epsilon);
+}
+
+Value mlp(ParameterScope& scope, const ModelConfig& config, const std::string& name, Value x) {
+  return config.family == Family::gpt2
+             ? gelu_mlp(scope, name, x, config.mlp, config.init_std, residual_std(config))
+             : swiglu_mlp(scope, name, x, config.mlp, config.init_std, residual_std(config));
+}
+
+Value residual_add(Builder& builder, Value x, Value branch) {
+  return builder.annotate(ops::add(builder, x, branch), {"batch", "length", "embed"});
+}
+
+Value block(ParameterScope& scope, const ModelConfig& config, int64_t layer, Value x) {
+  Builder& builder = scope.builder();
+  const std::string name = cat("block.", layer);
+  const ScopeGuard guard(builder, name);
+  const Style style = style_of(config.family);
+  const AttentionOptions attention{.heads = config.heads, .kv_heads = config.kv_heads,
+                                   .head_dim = config.head_dim, .bias = style.biases,
+                                   .rotary = style.rotary, .rope_theta = config.rope_theta,
+                                   .init_std = config.init_std, .out_init_std = residual_std(config)};
+  x = residual_add(builder, x, self_attention(scope, name + ".attention",
+                                              norm(scope, config, name + ".norm1", x), attention));
+  return residual_add(builder, x, mlp(scope, config, name + ".mlp", norm(scope, config, name + ".norm2", x)));
+}
+
+}  // namespace
+
+Value decoder_logits(ParameterScope& scope, const ModelConfig& config, Value tokens) {
+  validate(config);
+  Builder& builder = scope.builder();
+  const int64_t length = builder.shape(tokens)[1];
+  if (length > config.context)
+    throw_user_error("a sequence of ", length, " tokens does not fit model.context = ", config.context);
+  Value x = embed(scope, config, tokens);
+  for (int64_t layer = 0; layer < config.layers; ++layer) x = block(scope, config, layer, x);
+  const ScopeGuard guard(builder, "head");
+  x = norm(scope, config, "final_norm", x);
+  const Value table = config.tied_embeddings
+                          ? embedding_table(scope, config)
+                          : scope.weight("head.weight", {config.padded_vocab, config.embed},
+                                         {"vocab", "embed"}, {.std = config.init_std}, config.vocab);
+  const Value logits = ops::dot_general(builder, x, table, {.lhs_contracting = {2}, .rhs_contracting = {1}});
+  return builder.annotate(logits, {"batch", "length", "vocab"});
+}
+
+std::vector<ParameterSpec> parameter_specs(const ModelConfig& config, DType compute) {
+  Graph graph;
+  Builder builder(graph);
+  ParameterScope scope(builder, compute);
+  const Value tokens = builder.input(InputKind::data, "tokens", {DType::s32, {1, 1}}, {"batch", "length"});
+  decoder_logits(scope, config, tokens);
+  return scope.specs();
+}
+
+int64_t parameter_count(const std::vector<ParameterSpec>& specs) {
+  int64_t count = 0;
+  for (const ParameterSpec& spec : specs) {
+    const int64_t rows = spec.type.rank() > 0 ? spec.type.shape[0] : 1;
+    count += spec.type.elements() / rows * (spec.valid_rows >= 0 ? spec.valid_rows : rows);
+  }
+  return count;
+}
+
+double train_flops_per_token(const ModelConfig& config, int64_t sequence_length) {
+  const double attention_width = static_cast<double>(config.heads * config.head_dim);
+  const double kv_width = static_cast<double>(config.kv_heads * config.head_dim);
+  const double embed = static_cast<double>(config.embed);
+  const double mlp_matrices = config.family == Family::gpt2 ? 2 : 3;
+  const double layers = static_cast<double>(config.layers);
+  const double products = layers * (2 * embed * attention_width + 2 * embed * kv_width +
+                                    mlp_matrices * embed * static_cast<double>(config.mlp)) +
+                          embed * static_cast<double>(config.vocab);
+  return 6 * products + 6 * layers * attention_width * static_cast<double>(sequence_length);
+}
+
+}  // namespace tessera::models

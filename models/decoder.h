@@ -1,0 +1,27 @@
+// Decoder language models from config: tokens in, logits out.
+#pragma once
+
+#include "models/model_config.h"
+#include "models/parameters.h"
+
+namespace tessera::models {
+
+// tokens s32 [batch, length] -> logits [batch, length, padded_vocab] in the compute dtype.
+// Columns from config.vocab on are padding and mean nothing. Blocks have the scopes "block.0", ...
+//   gpt2:  learned positions, LayerNorm, GELU, biases (Radford et al. 2019)
+//   llama: RMSNorm, rotary positions, grouped-query attention, SwiGLU (Touvron et al. 2023)
+// Throws UserError when length exceeds config.context.
+Value decoder_logits(ParameterScope& scope, const ModelConfig& config, Value tokens);
+
+// All parameters of the model, in the order of their declaration.
+std::vector<ParameterSpec> parameter_specs(const ModelConfig& config, DType compute);
+
+// Parameters that count (without vocabulary padding).
+int64_t parameter_count(const std::vector<ParameterSpec>& specs);
+
+// Training FLOPs per token: 6 N + 6 L C T with N the parameters of matrix products (the embedding
+// table once if tied, as the output projection; not as a lookup), C = heads x head_dim, and the
+// causal half of attention; no recompute counted.
+double train_flops_per_token(const ModelConfig& config, int64_t sequence_length);
+
+}  // namespace tessera::models

@@ -1,0 +1,44 @@
+// The layers of decoder models. Each names the dims of its parameters and of the activations that
+// matter, and knows nothing of meshes.
+#pragma once
+
+#include <string>
+
+#include "models/model_config.h"
+#include "models/parameters.h"
+
+namespace tessera::models {
+
+// x [batch, length, in] . weight [in, out...] + bias [out...] -> [batch, length, out...]
+struct LinearOptions {
+  std::vector<std::string> in_axes;   // names of the contracted dims, e.g. {"embed"}
+  std::vector<std::string> out_axes;  // names of the new dims, e.g. {"heads", "head_dim"}
+  Shape in, out;                      // their sizes
+  bool bias = false;
+  double init_std = 0.02;
+};
+Value linear(ParameterScope& scope, const std::string& name, Value x, const LinearOptions& options);
+
+// [batch, length, embed] -> the same; gain and bias over embed.
+Value layer_norm(ParameterScope& scope, const std::string& name, Value x, double epsilon);
+Value rms_norm(ParameterScope& scope, const std::string& name, Value x, double epsilon);
+
+struct AttentionOptions {
+  int64_t heads, kv_heads, head_dim;
+  bool bias = false;
+  bool rotary = false;
+  double rope_theta = 10000;
+  double init_std = 0.02, out_init_std = 0.02;
+};
+// Causal self-attention, [batch, length, embed] -> [batch, length, embed].
+Value self_attention(ParameterScope& scope, const std::string& name, Value x,
+                     const AttentionOptions& options);
+
+// gelu(x W1 + b1) W2 + b2
+Value gelu_mlp(ParameterScope& scope, const std::string& name, Value x, int64_t width, double init_std,
+               double out_init_std);
+// (silu(x Wg) * (x Wu)) Wd   (Shazeer 2020, "GLU Variants Improve Transformer")
+Value swiglu_mlp(ParameterScope& scope, const std::string& name, Value x, int64_t width,
+                 double init_std, double out_init_std);
+
+}  // namespace tessera::models
