@@ -17,15 +17,6 @@ Shape joined(const Shape& a, const Shape& b) {
   return result;
 }
 
-// Adds `bias` along the last dims of `x`.
-Value add_bias(Builder& builder, Value x, Value bias) {
-  const Shape shape = builder.shape(x);
-  const int offset = shape.rank() - builder.shape(bias).rank();
-  Ints dims;
-  for (int d = offset; d < shape.rank(); ++d) dims.push_back(d);
-  return ops::add(builder, x, ops::broadcast_in_dim(builder, bias, shape, dims));
-}
-
 }  // namespace
 
 Value linear(ParameterScope& scope, const std::string& name, Value x, const LinearOptions& options) {
@@ -41,7 +32,10 @@ Value linear(ParameterScope& scope, const std::string& name, Value x, const Line
   }
   Value y = ops::dot_general(builder, x, weight, dims);
   if (options.bias)
-    y = add_bias(builder, y, scope.weight(name + ".bias", options.out, options.out_axes, {}));
+    y = ops::add(builder, y,
+                 ops::broadcast_last(builder,
+                                     scope.weight(name + ".bias", options.out, options.out_axes, {}),
+                                     builder.shape(y)));
   std::vector<std::string> result_axes = {"batch", "length"};
   result_axes.insert(result_axes.end(), options.out_axes.begin(), options.out_axes.end());
   return builder.annotate(y, result_axes);
@@ -81,7 +75,7 @@ Value self_attention(ParameterScope& scope, const std::string& name, Value x,
     key = ops::rotary(builder, key, options.rope_theta);
   }
   const double scale = 1.0 / std::sqrt(static_cast<double>(options.head_dim));
-  const Value attended = ops::attention(builder, query, key, value, /*causal=*/true, scale).out;
+  const Value attended = ops::attention(builder, query, key, value, {.causal = true, .scale = scale}).out;
   builder.annotate(attended, {"batch", "length", "heads", "head_dim"});
   return linear(scope, name + ".output", attended,
                 {.in_axes = {"heads", "head_dim"}, .out_axes = {"embed"},
@@ -115,8 +109,7 @@ Value swiglu_mlp(ParameterScope& scope, const std::string& name, Value x, int64_
   };
   const Value gate = widen("gate");
   const Value up = widen("up");
-  const Value silu = ops::multiply(builder, gate, ops::logistic(builder, gate));
-  return linear(scope, name + ".down", ops::multiply(builder, silu, up),
+  return linear(scope, name + ".down", ops::multiply(builder, ops::silu(builder, gate), up),
                 {.in_axes = {"mlp"}, .out_axes = {"embed"}, .in = {width}, .out = {embed},
                  .init_std = out_init_std});
 }

@@ -45,7 +45,8 @@ HostTensor initial_values(const ParameterSpec& spec, int64_t seed, std::span<con
     const bool padding = spec.valid_rows >= 0 && global[0] >= spec.valid_rows;
     double value = padding ? 0 : spec.init_mean;
     if (!padding && spec.init_std > 0)
-      value += spec.init_std * ops::philox_normal(seed, spec.init_site, linear_index(global, spec.type.shape));
+      value += spec.init_std * random_normal(static_cast<uint64_t>(seed), static_cast<uint64_t>(spec.init_site),
+                                             static_cast<uint64_t>(linear_index(global, spec.type.shape)));
     values.set_real(i, value);
     next_position(position, shape);
   }
