@@ -1,9 +1,9 @@
 // Graphs as text. print -> parse -> print is the identity.
 //
 //     graph "step" mesh <data=2, model=2> {
-//       %0 = parameter {index=0, name="x"} : f32[8,16] [{data}, {}]
+//       %0 = parameter {index=0, name="x"} : f32[8,16] [{data}, {}] named "x" input 0 data
 //       %1 = dot_general(%0, %w) {lhs_contracting=[1], ...} : f32[8,32] [{data}, {}] scope "mlp"
-//       return %1 as "y"
+//       return %1 as "y" over input 2
 //     }
 #pragma once
 

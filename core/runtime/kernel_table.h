@@ -42,9 +42,13 @@ struct Kernel {
   // Result index -> operand whose memory this kernel can write the result over, or -1. Unset: the
   // op's own `alias` for updates in place, else none.
   int (*in_place)(const OpCall&, int result) = nullptr;
+  // Every result may lie over any one operand of its size (each element is read before it is
+  // written, as in loops over elements).
+  bool in_place_any = false;
   bool is_reference = false;
 };
 
+// Choices point into the table, which must outlive what was compiled with it.
 class KernelTable {
  public:
   // Appends a candidate; earlier ones are asked first.
