@@ -17,9 +17,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iosfwd>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/types/reduce_kind.h"
@@ -38,6 +40,7 @@ enum class CollectiveKind : uint8_t {
 };
 
 std::string_view name_of(CollectiveKind kind);
+std::ostream& operator<<(std::ostream& out, CollectiveKind kind);
 
 // One rank's side of a collective. Tensors are dense and row-major.
 struct CollectiveCall {
