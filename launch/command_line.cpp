@@ -1,0 +1,171 @@
+#include "launch/command_line.h"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <exception>
+#include <functional>
+
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "launch/verbs/verbs.h"
+#include "launch/version_text.h"
+
+namespace tessera {
+namespace {
+
+constexpr const char* kOverview =
+    "Tessera trains language models on a mesh of devices.\n"
+    "Write a job (model, data, optimizer, sharding) as protobuf text, then:\n\n"
+    "  tessera train JOB.textproto                       one process\n"
+    "  mpirun -np 4 tessera train JOB.textproto          four ranks\n"
+    "  tessera plan JOB.textproto --devices 2048         no such machine needed\n";
+
+constexpr const char* kExitCodes =
+    "Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 75 saved on request and to be\n"
+    "requeued, 124 watchdog.";
+
+void add_job_options(CLI::App& app, JobArguments& job) {
+  app.add_option("JOB", job.job, "job file, protobuf text (proto/job.proto)")->required();
+  app.add_option("--sharding", job.sharding_file,
+                 "sharding file that replaces the job's own (launch/configs/sharding/)");
+  app.add_option("--mesh", job.mesh, "mesh that replaces the sharding's, e.g. data=2,model=2; one size may be -1");
+  app.add_option("--set", job.sets, "override one field: --set train.steps=100 (a.b[1].c=value, a+=value)")
+      ->allow_extra_args(false);
+}
+
+void add_json_option(CLI::App& app, std::string& json) {
+  app.add_option("--json", json, "also write the report as JSON to FILE; - for standard output");
+}
+
+// The verbs; each stores its action, which runs after parsing.
+class CommandLine {
+ public:
+  CommandLine() : app_(kOverview, "tessera") {
+    app_.require_subcommand(1);
+    app_.footer(kExitCodes);
+    app_.set_version_flag("--version", version_text());
+    add_train();
+    add_plan();
+    add_eval();
+    add_generate();
+    add_inspect();
+    add_doctor();
+  }
+
+  int run(int argc, char** argv) {
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      // --help and --version come as errors of code 0.
+      const int code = app_.exit(error);
+      return code == 0 ? kExitDone : kExitUsage;
+    }
+    return action_();
+  }
+
+ private:
+  CLI::App& verb(const char* name, const char* text, std::function<int()> action) {
+    CLI::App* sub = app_.add_subcommand(name, text);
+    sub->callback([this, action = std::move(action)] { action_ = action; });
+    return *sub;
+  }
+
+  void add_train() {
+    CLI::App& app = verb("train",
+                         "Train the model of a job; resumes when its output folder holds a checkpoint.\n"
+                         "Run it under mpirun for several ranks, or with --virtual-devices for ranks as\n"
+                         "threads. SIGUSR1 saves and stops with exit code 75.",
+                         [this] { return run_train(train_); });
+    add_job_options(app, train_.job);
+    app.add_flag("--check", train_.check, "validate, print the effective config with the origin of each value, stop");
+    app.add_option("--virtual-devices", train_.virtual_devices, "ranks as threads of this one process (1 to 64)")
+        ->check(CLI::Range(1, 64));
+    app.add_option("--resume", train_.resume, "auto, must or never")->check(CLI::IsMember({"auto", "must", "never"}));
+    app.add_option("--progress", train_.progress, "auto, live or plain")->check(CLI::IsMember({"auto", "live", "plain"}));
+    app.add_flag("--strict", train_.strict, "refuse to run an op of weight on a reference kernel");
+    add_json_option(app, train_.json);
+  }
+
+  void add_plan() {
+    CLI::App& app = verb("plan",
+                         "Partition a job for a mesh and print what would run: shardings with reasons,\n"
+                         "collectives with bytes, memory per device, predicted step time. Needs no MPI\n"
+                         "and no such machine.",
+                         [this] { return run_plan(plan_); });
+    add_job_options(app, plan_.job);
+    app.add_option("--devices", plan_.devices, "device count to plan for; fills a mesh axis of size -1");
+    app.add_option("--graph", plan_.graph, "step, accumulate, evaluate or predict")
+        ->check(CLI::IsMember({"step", "accumulate", "evaluate", "predict"}));
+    app.add_option("--after", plan_.after, "print the graph as it is after this pass");
+    app.add_option("--explain", plan_.explain, "print why the named tensor lies as it does");
+    app.add_option("--profile", plan_.profile, "machine model for predicted times");
+    add_json_option(app, plan_.json);
+  }
+
+  void add_eval() {
+    CLI::App& app = verb("eval", "Evaluate a checkpoint of a run on its held-out text.",
+                         [this] { return run_eval(eval_); });
+    app.add_option("RUN", eval_.run, "output folder of a training run")->required();
+    app.add_option("--step", eval_.step, "step of the checkpoint; default: the last");
+    app.add_option("--set", eval_.sets, "override one field of the run's config")->allow_extra_args(false);
+    app.add_option("--sharding", eval_.sharding_file, "sharding file that replaces the run's");
+    app.add_option("--mesh", eval_.mesh, "mesh that replaces the run's");
+    app.add_option("--virtual-devices", eval_.virtual_devices, "ranks as threads of this one process")
+        ->check(CLI::Range(1, 64));
+    add_json_option(app, eval_.json);
+  }
+
+  void add_generate() {
+    CLI::App& app = verb("generate", "Sample text from a checkpoint of a run, on one process.",
+                         [this] { return run_generate(generate_); });
+    app.add_option("RUN", generate_.run, "output folder of a training run")->required();
+    app.add_option("--step", generate_.step, "step of the checkpoint; default: the last");
+    app.add_option("--prompt", generate_.prompt, "text to continue");
+    app.add_option("--tokens", generate_.tokens, "tokens to sample")->check(CLI::PositiveNumber);
+    app.add_option("--temperature", generate_.temperature, "0 is greedy")->check(CLI::NonNegativeNumber);
+    app.add_option("--top-k", generate_.top_k, "sample among the k likeliest; 0: all")->check(CLI::NonNegativeNumber);
+    app.add_option("--seed", generate_.seed, "of the samples");
+    add_json_option(app, generate_.json);
+  }
+
+  void add_inspect() {
+    CLI::App& app = verb("inspect", "List the tensors of a checkpoint and check their checksums.",
+                         [this] { return run_inspect(inspect_); });
+    app.add_option("CHECKPOINT", inspect_.path, "a run's output folder, or one checkpoint in it")->required();
+    add_json_option(app, inspect_.json);
+  }
+
+  void add_doctor() {
+    CLI::App& app = verb("doctor", "Say what this machine has and lacks for Tessera.",
+                         [this] { return run_doctor(doctor_); });
+    add_json_option(app, doctor_.json);
+  }
+
+  CLI::App app_;
+  std::function<int()> action_;
+  TrainArguments train_;
+  PlanArguments plan_;
+  EvalArguments eval_;
+  GenerateArguments generate_;
+  InspectArguments inspect_;
+  DoctorArguments doctor_;
+};
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) {
+  try {
+    return CommandLine().run(argc, argv);
+  } catch (const ConfigError& error) {
+    log_error("tessera: ", error.what());
+    flush_log();
+    return kExitUsage;
+  } catch (const std::exception& error) {
+    log_error("tessera: ", error.what());
+    flush_log();
+    return kExitFailed;
+  }
+}
+
+}  // namespace tessera

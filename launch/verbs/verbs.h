@@ -1,0 +1,77 @@
+// The verbs of `tessera`: what each takes, as plain structs. Each runs to an exit code, or throws.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tessera {
+
+// How a verb that needs a job finds it.
+struct JobArguments {
+  std::string job;                // path of the job file
+  std::string sharding_file;      // --sharding
+  std::string mesh;               // --mesh
+  std::vector<std::string> sets;  // --set, in order
+};
+
+struct TrainArguments {
+  JobArguments job;
+  bool check = false;             // --check: print the effective config and stop
+  int64_t virtual_devices = 0;    // --virtual-devices: ranks as threads of this process
+  std::string resume;             // --resume auto|must|never; "": the job's
+  std::string progress;           // --progress auto|live|plain; "": the job's
+  bool strict = false;            // --strict: no kernel of weight may fall to the reference
+  std::string json;               // --json: a summary of the run
+};
+
+struct PlanArguments {
+  JobArguments job;
+  int64_t devices = 0;            // --devices; 0: the mesh's product
+  std::string graph = "step";     // --graph step|accumulate|evaluate|predict
+  std::string after;              // --after PASS: print the graph there
+  std::string explain;            // --explain NAME: why this tensor lies as it does
+  std::string profile = "cpu-shm";// --profile: machine model
+  std::string json;
+};
+
+struct EvalArguments {
+  std::string run;                // output folder of a run
+  int64_t step = -1;              // --step: which checkpoint; -1: the last
+  std::vector<std::string> sets;
+  std::string sharding_file, mesh;
+  int64_t virtual_devices = 0;
+  std::string json;
+};
+
+struct GenerateArguments {
+  std::string run;
+  int64_t step = -1;
+  std::string prompt;
+  int64_t tokens = 200;
+  double temperature = 0.8;       // 0: greedy
+  int64_t top_k = 0;              // 0: all
+  int64_t seed = 0;
+  std::string json;
+};
+
+struct InspectArguments {
+  std::string path;               // a run's folder or one checkpoint
+  std::string json;
+};
+
+struct DoctorArguments {
+  std::string json;
+};
+
+int run_train(const TrainArguments& arguments);
+int run_plan(const PlanArguments& arguments);
+int run_eval(const EvalArguments& arguments);
+int run_generate(const GenerateArguments& arguments);
+int run_inspect(const InspectArguments& arguments);
+int run_doctor(const DoctorArguments& arguments);
+
+// Writes `text` to FILE, or to standard output for "-"; throws UserError naming the file.
+void write_report(const std::string& file, const std::string& text);
+
+}  // namespace tessera
