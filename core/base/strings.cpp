@@ -41,7 +41,8 @@ int edit_distance(std::string_view a, std::string_view b) {
 }
 
 std::string nearest_name(std::string_view word, std::span<const std::string> candidates) {
-  const int limit = std::max<int>(2, static_cast<int>(word.size()) / 3);
+  const int size = static_cast<int>(word.size());
+  const int limit = std::max(size < 4 ? 1 : 2, size / 3);
   std::string best;
   int best_distance = limit + 1;
   for (const std::string& candidate : candidates) {
@@ -58,7 +59,9 @@ namespace {
 
 std::string scaled(double value, double base, std::span<const char* const> units) {
   size_t unit = 0;
-  while (std::abs(value) >= base && unit + 1 < units.size()) {
+  // What would print as a full next unit ("1024.0 KiB") goes on to it.
+  const auto full = [&] { return std::abs(value) >= (unit == 0 ? base : base - 0.05); };
+  while (full() && unit + 1 < units.size()) {
     value /= base;
     ++unit;
   }

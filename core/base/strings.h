@@ -14,7 +14,7 @@ namespace tessera {
 template <typename... Parts>
 std::string cat(const Parts&... parts) {
   std::ostringstream out;
-  (out << ... << parts);
+  static_cast<void>((out << ... << parts));
   return std::move(out).str();
 }
 
@@ -37,10 +37,11 @@ std::string_view trim(std::string_view text);
 // Levenshtein distance in bytes.
 int edit_distance(std::string_view a, std::string_view b);
 
-// The candidate nearest to `word`, or "" when none is within a third of its length.
+// The candidate nearest to `word`, or "" when none is within a third of its length (two edits for
+// words of four to six letters, one for shorter ones).
 std::string nearest_name(std::string_view word, std::span<const std::string> candidates);
 
-// 1536 -> "1.5 KiB".
+// 1536 -> "1.50 KiB".
 std::string human_bytes(double bytes);
 // 1234567 -> "1.23 M".
 std::string human_count(double count);

@@ -1,6 +1,7 @@
 #include "core/types/host_tensor.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -11,18 +12,43 @@ namespace {
 template <typename T>
 inline constexpr bool kIsComplex = std::is_same_v<T, std::complex<float>>;
 
-// Narrow floats convert through float; the others directly.
+// `value` as a float that rounds to the same narrow float as `value` itself: truncated, with the
+// last bit set where anything was lost (round to odd, which makes a second rounding harmless).
+template <typename V>
+float round_to_odd(V value) {
+  const float nearest = static_cast<float>(value);
+  if (!std::isfinite(nearest) || static_cast<V>(nearest) == value) return nearest;
+  const bool away = std::abs(static_cast<V>(nearest)) > std::abs(value);
+  const uint32_t truncated = std::bit_cast<uint32_t>(nearest) - (away ? 1 : 0);
+  return std::bit_cast<float>(truncated | 1);
+}
+
+// As XLA converts: out of range goes to the nearest integer there is, NaN to zero.
+template <typename T, typename V>
+T saturate(V value) {
+  if (std::isnan(value)) return 0;
+  // The bounds are powers of two (or one less, which then rounds up): exact where it matters.
+  if (value >= static_cast<V>(std::numeric_limits<T>::max())) return std::numeric_limits<T>::max();
+  if (value <= static_cast<V>(std::numeric_limits<T>::min())) return std::numeric_limits<T>::min();
+  return static_cast<T>(value);
+}
+
+// T is any element type; V is double, long double or int64_t.
 template <typename T, typename V>
 T convert_element(V value) {
   if constexpr (kIsComplex<T>) return T(static_cast<float>(value), 0.0f);
   else if constexpr (std::is_same_v<T, bool>) return value != V(0);
+  else if constexpr (std::is_integral_v<T> && std::is_floating_point_v<V>) return saturate<T>(value);
   else if constexpr (std::is_arithmetic_v<T>) return static_cast<T>(value);
-  else return T(static_cast<float>(value));
+  else if constexpr (std::is_integral_v<V>) return T(round_to_odd(static_cast<long double>(value)));
+  else return T(round_to_odd(value));
 }
 
 template <typename V, typename T>
 V read_element(T value) {
-  if constexpr (kIsComplex<T>) return static_cast<V>(value.real());
+  if constexpr (kIsComplex<T>) return read_element<V>(value.real());
+  else if constexpr (std::is_integral_v<T>) return static_cast<V>(value);
+  else if constexpr (std::is_integral_v<V>) return saturate<V>(static_cast<double>(value));
   else if constexpr (std::is_arithmetic_v<T>) return static_cast<V>(value);
   else return static_cast<V>(static_cast<float>(value));
 }
@@ -109,13 +135,24 @@ HostTensor HostTensor::reshaped(Shape shape) const {
 
 HostTensor HostTensor::cast(DType target) const {
   HostTensor result({target, shape()});
-  const bool integral = !is_float(dtype()) && !is_float(target);
+  if (dtype() == DType::c64 && target == DType::c64) return *this;
+  const bool from_integers = !is_float(dtype()) && dtype() != DType::c64;
+  const bool to_integers = !is_float(target) && target != DType::c64;
   for (int64_t i = 0; i < elements(); ++i) {
-    if (dtype() == DType::c64 && target == DType::c64) result.set_complex(i, get_complex(i));
-    else if (integral) result.set_int(i, get_int(i));
+    if (from_integers && to_integers) result.set_int(i, get_int(i));
+    else if (from_integers) result.set_wide(i, get_wide(i));
     else result.set_real(i, get_real(i));
   }
   return result;
+}
+
+// Long double holds every 64-bit integer, so an integer becomes a float with a single rounding.
+long double HostTensor::get_wide(int64_t index) const {
+  return dispatch_dtype(dtype(),
+                        [&]<typename T>() { return read_element<long double>(data<T>()[index]); });
+}
+void HostTensor::set_wide(int64_t index, long double value) {
+  dispatch_dtype(dtype(), [&]<typename T>() { data<T>()[index] = convert_element<T>(value); });
 }
 
 bool HostTensor::operator==(const HostTensor& other) const {

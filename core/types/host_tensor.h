@@ -15,7 +15,7 @@ namespace tessera {
 
 class HostTensor {
  public:
-  HostTensor() = default;
+  HostTensor() : type_{DType::f32, {0}} {}  // no elements
   explicit HostTensor(TensorType type)
       : type_(std::move(type)), bytes_(static_cast<size_t>(type_.bytes())) {}
 
@@ -49,7 +49,8 @@ class HostTensor {
   }
 
   // Element `index` (row-major) in one of three domains, whatever the dtype. Floats go through
-  // double and round to nearest even on the way back; integers go through int64 and wrap.
+  // double and round once, to nearest even, on the way back; integers go through int64 and wrap.
+  // A real goes to the nearest integer toward zero that the type holds, NaN to 0.
   double get_real(int64_t index) const;
   void set_real(int64_t index, double value);
   int64_t get_int(int64_t index) const;
@@ -62,11 +63,14 @@ class HostTensor {
   void put(std::span<const int64_t> start, const HostTensor& block);
 
   HostTensor reshaped(Shape shape) const;  // same elements, same order
-  HostTensor cast(DType dtype) const;
+  HostTensor cast(DType dtype) const;      // rounds once; a complex keeps its real part
 
   bool operator==(const HostTensor& other) const;  // bitwise
 
  private:
+  long double get_wide(int64_t index) const;
+  void set_wide(int64_t index, long double value);
+
   TensorType type_;
   std::vector<std::byte> bytes_;
 };
