@@ -146,7 +146,7 @@ struct Origin {
   Kind kind = Kind::built_in;
   std::string file;  // Kind::file
   int line = 0;      // from 1; Kind::file
-  std::string note;  // derived: the rule ("4 x embed"); flags: the argument as given
+  std::string note;  // derived: the rule ("4 x embed"); flags: the argument as given; file: a remark
 
   // "default", "default: 4 x embed", "quickstart.textproto:12", "--mesh data=2", "--set a=b".
   std::string text() const;
@@ -162,7 +162,12 @@ struct JobConfig {
   EvalConfig eval;
   CheckpointConfig checkpoint;
   MetricsConfig metrics;
-  ShardingConfig sharding;
+  // Without any sharding in the job: data parallel over all devices. resolved: no size stays -1.
+  ShardingConfig sharding = {.axes = {{"data", -1}},
+                             .parameter_rules = {},
+                             .activation_rules = {{"batch", {"data"}, false}},
+                             .optimizer_rules = {},
+                             .overrides = {}};
 
   // Known after loading, not part of the config text.
   std::string job_path;
