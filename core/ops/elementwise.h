@@ -12,10 +12,10 @@ namespace tessera::ops {
 // One line declares an op and the function that appends it: `kTanh`, `tanh(b, x)`.
 #define TESSERA_UNARY(Name, function) \
   extern const OpDef k##Name;         \
-  Value function(Builder& b, Value x);
+  inline Value function(Builder& b, Value x) { return b.emit(k##Name, {x}); }
 #define TESSERA_BINARY(Name, function) \
   extern const OpDef k##Name;          \
-  Value function(Builder& b, Value x, Value y);
+  inline Value function(Builder& b, Value x, Value y) { return b.emit(k##Name, {x, y}); }
 
 TESSERA_UNARY(Negate, negate)            // numbers
 TESSERA_UNARY(Abs, abs)                  // floats, signed integers; c64 -> f32

@@ -2,11 +2,9 @@
 #pragma once
 
 #include "core/ir/builder.h"
+#include "core/ir/parameter.h"
 
 namespace tessera::ops {
-
-// parameter{index, name, shape, dtype}: made by Builder::input only.
-extern const OpDef kParameter;
 
 // constant{value}, or constant{scalar, shape, dtype} with every element the same.
 extern const OpDef kConstant;
