@@ -1,0 +1,30 @@
+// Ranks agree on how a step went before any of them goes on: one rank's error becomes everyone's.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/runtime/communicator.h"
+
+namespace tessera {
+
+// How a step went on each rank.
+struct Outcome {
+  std::string error;      // "" where it succeeded
+  std::string payload;    // what the rank has to say to the others
+  bool corrupt = false;   // the error is a CorruptCheckpoint
+  bool internal = false;  // the error is an InternalError
+};
+
+// Runs `body` on this rank, catching what it throws, and returns the outcomes of all ranks, in
+// order of rank. `world` may be null: one rank. Errors of the communication itself are thrown.
+std::vector<Outcome> run_on_all(World* world, const std::function<std::string()>& body);
+
+// The same for a step that only rank 0 does; returns its outcome on all ranks.
+Outcome run_on_first(World* world, const std::function<std::string()>& body);
+
+// "rank 3: ..." for the first rank that failed and a count of the others; "" where none did.
+std::string first_error(const std::vector<Outcome>& outcomes);
+
+}  // namespace tessera
