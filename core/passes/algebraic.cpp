@@ -40,13 +40,13 @@ class Simplifier {
   }
 
   std::optional<Value> simplify(const Instruction& instruction) {
+    if (instruction.is(ops::kConvert)) return conversion(instruction);
     if (instruction.results.size() != 1 || !is_anonymous(instruction)) return std::nullopt;
     if (instruction.is(ops::kAdd) || instruction.is(ops::kMultiply)) return commutative_identity(instruction);
     if (instruction.is(ops::kSubtract) || instruction.is(ops::kDivide)) return right_identity(instruction);
     if (instruction.is(ops::kNegate)) return double_negation(instruction);
     if (instruction.is(ops::kReshape) || instruction.is(ops::kTranspose) || instruction.is(ops::kSlice))
       return movement(instruction);
-    if (instruction.is(ops::kConvert)) return conversion(instruction);
     return std::nullopt;
   }
 
@@ -125,7 +125,7 @@ class Simplifier {
   std::optional<Value> conversion(const Instruction& instruction) {
     const Value from = operand(instruction, 0);
     const DType target = instruction.results[0].type.dtype;
-    if (made().type(from).dtype == target) return from;
+    if (made().type(from).dtype == target && is_anonymous(instruction)) return from;
     const Instruction& inner = made().at(from);
     const bool one_use = uses_[instruction.operands[0].instruction].size() == 1 &&
                          std::find(is_output_.begin(), is_output_.end(), instruction.operands[0]) == is_output_.end();
@@ -133,7 +133,7 @@ class Simplifier {
     if (!inner.is(ops::kDotGeneral) || !one_use || !widens || !anonymous_value(from)) return std::nullopt;
     Instruction wide = inner;
     wide.attributes.set(Attr::dtype, target);
-    wide.results[0].type.dtype = target;
+    wide.results[0] = instruction.results[0];
     return rewriter_.append(std::move(wide));
   }
 
