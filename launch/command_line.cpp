@@ -9,7 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "launch/verbs/verbs.h"
-#include "launch/version_text.h"
+#include "launch/trainer/provenance.h"
 
 namespace tessera {
 namespace {

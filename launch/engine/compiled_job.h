@@ -1,0 +1,57 @@
+// A job as programs: the graphs of a training step, partitioned for the mesh and compiled.
+//
+// All of it is a pure function of the job and the kernel table, so every process makes the same one,
+// and ranks as threads share it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/compile/executable.h"
+#include "core/runtime/kernel_table.h"
+#include "launch/config/job_config.h"
+#include "models/training_step.h"
+#include "partitioner/partition.h"
+
+namespace tessera {
+
+struct CompiledGraph {
+  std::shared_ptr<const Executable> executable;
+  PartitionReport partition;
+};
+
+struct CompiledJob {
+  JobConfig config;
+  MeshPtr mesh;
+  models::StepConfig step_config;
+  std::vector<models::ParameterSpec> parameters;
+  CompiledGraph step;
+  std::optional<CompiledGraph> accumulate;  // where train.accumulate > 1
+  CompiledGraph evaluate;
+};
+
+struct CompileJobOptions {
+  std::string machine_profile = "cpu-shm";
+  bool strict = false;  // an op of weight that falls to a reference kernel is a ConfigError
+  // Sees the graph named `graph` after each pass.
+  std::function<void(const std::string& graph, const std::string& pass, const Graph&)> observe;
+};
+
+// Throws ConfigError where the job cannot be laid on its mesh (a dim that does not divide, a rule
+// without a tensor, ...).
+std::shared_ptr<const CompiledJob> compile_job(const JobConfig& job, const KernelTable& kernels,
+                                               const CompileJobOptions& options = {});
+
+// One graph alone: "step", "accumulate", "evaluate" or "predict".
+CompiledGraph compile_graph(const JobConfig& job, const std::string& graph, const KernelTable& kernels,
+                            const CompileJobOptions& options = {});
+
+// From a model graph with logical axis names to what runs on every rank. The order of all passes
+// outside the partitioner stands here.
+CompiledGraph lower(const Graph& graph, const JobConfig& job, const MeshPtr& mesh, const KernelTable& kernels,
+                    const CompileJobOptions& options);
+
+}  // namespace tessera
