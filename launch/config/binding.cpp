@@ -57,7 +57,7 @@ class Binder {
   template <typename T>
   void list(const char* name, std::vector<T>& values, void (*bind)(Binder&&, T&)) {
     const FieldDescriptor* field = find(name);
-    if (reading()) values.resize(reflection_.FieldSize(message_, field));
+    if (reading()) values.assign(reflection_.FieldSize(message_, field), T());
     for (size_t i = 0; i < values.size(); ++i) {
       Message* element =
           reading() ? reflection_.MutableRepeatedMessage(&message_, field, static_cast<int>(i))

@@ -1,8 +1,8 @@
 #include "launch/config/load.h"
 
 #include <filesystem>
-#include <map>
 #include <set>
+#include <utility>
 
 #include "launch/config/binding.h"
 #include "launch/config/mesh.h"
@@ -80,35 +80,35 @@ class Merger {
   const LoadOptions& options_;
 };
 
-const std::map<std::string, const char*>& required_fields() {
-  static const std::map<std::string, const char*> fields = {
-      {"model.family", "gpt2 or llama"},
-      {"model.layers", "the number of decoder blocks"},
-      {"model.embed", "the width of the model"},
-      {"model.heads", "the number of attention heads"},
-      {"train.steps", "the number of optimizer steps"},
-      {"train.global_batch", "sequences per step, over all devices"},
-      {"train.sequence_length", "tokens per sequence"},
-      {"data.paths", "text files or folders to train on"},
-  };
-  return fields;
-}
+// What a missing field would say, in the order of a job file.
+constexpr std::pair<const char*, const char*> kRequired[] = {
+    {"model.family", "gpt2 or llama"},
+    {"model.layers", "the number of decoder blocks"},
+    {"model.embed", "the width of the model"},
+    {"model.heads", "the number of attention heads"},
+    {"data.paths", "text files or folders to train on"},
+    {"train.steps", "the number of optimizer steps"},
+    {"train.global_batch", "sequences per step, over all devices"},
+    {"train.sequence_length", "tokens per sequence"},
+};
 
 void complete_and_check(const Merger& merged, const LoadOptions& options, JobConfig& job,
                         Problems& problems) {
   const proto::JobConfig& given = merged.message;
   const std::set<std::string> missing = missing_fields(given, options.purpose);
   // A field that could not be read is absent too; it has been reported already.
-  if (problems.empty()) {
-    for (const std::string& path : missing) {
-      problems.add(job.job_path, ": ", path, " is missing: ", required_fields().at(path),
+  const bool read_well = problems.empty();
+  if (read_well) {
+    for (const auto& [path, what] : kRequired) {
+      if (!missing.contains(path)) continue;
+      problems.add(job.job_path, ": ", path, " is missing: ", what,
                    "; set it in the job, or by --set ", path, "=...");
     }
   }
   resolve_derived(given, job);
   const bool has_mesh =
       !job.sharding.axes.empty() && resolve_mesh(options.device_count, job, problems);
-  check_sharding(job, problems);
+  check_sharding(job, read_well, problems);
   TrainConfig& train = job.train;
   const bool has_microbatch = given.train().has_microbatch();
   const auto possible = [](int64_t count) { return count >= 1 && count <= 1 << 20; };

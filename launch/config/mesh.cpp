@@ -35,6 +35,10 @@ std::optional<std::vector<MeshAxisConfig>> parse_mesh(const std::string& text, P
   return axes;
 }
 
+std::set<std::string> unique(const std::vector<std::string>& names) {
+  return {names.begin(), names.end()};
+}
+
 std::set<std::string> axes_in_rules(const proto::ShardingConfig& sharding) {
   std::set<std::string> names;
   const auto note = [&](const auto& rules) {
@@ -78,7 +82,7 @@ void apply_mesh_flag(const std::string& text, proto::JobConfig& root, Origins& o
       const std::string hint = did_you_mean(axis.name, known);
       problems.add("--mesh ", text, ": no rule of the sharding names axis \"", axis.name,
                    "\", so its devices would all do the same work", hint,
-                   hint.empty() ? cat("; the axes are ", join(known), "; name another sharding by "
+                   hint.empty() ? cat("; the axes are ", join(unique(known)), "; name another sharding by "
                                       "--sharding FILE")
                                 : "");
     }
@@ -218,9 +222,9 @@ void resolve_batch(bool microbatch_given, bool accumulate_given, JobConfig& job,
     const int64_t below = batch / divisor * divisor;
     problems.add(where, "the batch does not divide: global_batch ", batch, " = ", mesh, " x ",
                  known_name, " ", known, " x ", open_name, ", but ", batch, " / (", shards, " x ",
-                 known, ") = ", print_double(static_cast<double>(batch) / divisor),
-                 "; make global_batch a multiple of ", divisor, " (",
-                 below > 0 ? cat(below, " or ") : "", below + divisor, "), or change ", known_name,
+                 known, ") = ", static_cast<double>(batch) / divisor,
+                 "; make global_batch a multiple of ", divisor, ", e.g. ",
+                 below > 0 ? cat(below, " or ") : "", below + divisor, ", or change ", known_name,
                  " or the mesh");
     return;
   }

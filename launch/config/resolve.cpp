@@ -30,8 +30,9 @@ void resolve_model(const proto::ModelConfig& given, JobConfig& job) {
     model.kv_heads = model.heads;
     derive(job, "model.kv_heads", "heads");
   }
-  if (!given.has_head_dim() && model.heads > 0 && model.embed % model.heads == 0) {
-    model.head_dim = model.embed / model.heads;
+  if (!given.has_head_dim()) {
+    const bool is_whole = model.heads > 0 && model.embed % model.heads == 0;
+    if (is_whole) model.head_dim = model.embed / model.heads;
     derive(job, "model.head_dim", "embed / heads");
   }
   if (!given.has_mlp()) {

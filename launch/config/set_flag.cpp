@@ -221,21 +221,23 @@ class Setter {
     fresh.GetReflection()->ListFields(fresh, &set);
     const bool only_it = std::all_of(set.begin(), set.end(), [&](auto* f) { return f == &field; });
     if (read && only_it && !(word.empty() && !field.is_repeated() && set.empty())) return true;
-    const bool explain = field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !word.empty() &&
-                         (word.front() == '{' || word.front() == '[');
-    fail(path, " takes ", field.is_repeated() ? "a list, or one element, of: " : "", wanted(field),
-         ", not ", word.empty() ? "nothing" : word, explain ? cat(" (", reason(silent.first), ")") : "");
+    const bool is_block = field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE &&
+                          !word.empty() && (word.front() == '{' || word.front() == '[');
+    if (is_block) {
+      fail(path, ": cannot read ", word, ": ", in_our_words(silent.first, field));
+    } else {
+      fail(path, " takes ", field.is_repeated() ? "a list, or one element, of: " : "",
+           wanted(field), ", not ", word.empty() ? "nothing" : word);
+    }
     return false;
   }
 
-  // "Message type "tessera.proto.AxisRule" has ..." -> "AxisRule has ...".
-  static std::string reason(std::string text) {
-    for (const std::string noise : {"Message type \"tessera.proto.", "Message type \""}) {
-      if (!text.starts_with(noise)) continue;
-      text.erase(0, noise.size());
-      text.erase(std::min(text.find('"'), text.size() - 1), 1);
-    }
-    return text;
+  // `Message type "tessera.proto.AxisRule" has no field named "axis".` -> `unknown field "axis"; ...`.
+  static std::string in_our_words(const std::string& text, const FieldDescriptor& field) {
+    const std::vector<std::string> parts = split(text, '"');
+    const auto* type =
+        parts.size() == 5 ? field.file()->pool()->FindMessageTypeByName(parts[1]) : nullptr;
+    return type ? unknown_field_message(type, "", parts[3]) : text;
   }
 
   template <typename... Parts>

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <optional>
 #include <sstream>
@@ -60,10 +61,15 @@ std::optional<std::string> between(const std::string& text, const std::string& b
 class Repairer {
  public:
   Repairer(std::string text, const std::string& name, const std::string& prefix,
-           const Descriptor* root, Problems& problems)
-      : text_(std::move(text)), name_(name), prefix_(prefix), root_(root), problems_(problems) {}
+           const Descriptor* root)
+      : text_(std::move(text)), name_(name), prefix_(prefix), root_(root) {}
 
   const std::string& text() const { return text_; }
+
+  // Hands over what was found, in the order of the text.
+  void flush(Problems& problems) const {
+    for (const auto& [offset, message] : found_) problems.add(message);
+  }
 
   void unknown_field(const Remark& remark) {
     const size_t offset = offset_of(text_, remark.line, remark.column);
@@ -94,7 +100,10 @@ class Repairer {
  private:
   bool repair_value(const Remark& remark, size_t at) {
     const ValueOwner owner = owner_of_value(text_, at);
-    const TextRange value = value_at(text_, at);
+    TextRange value = value_at(text_, at);
+    const size_t next = text_.find_first_not_of(" \t\r\n", value.end);
+    const bool is_next_field = next != std::string::npos && (text_[next] == ':' || text_[next] == '{');
+    if (is_next_field) value.end = value.begin;  // `steps:` with nothing, then `seed: 1`
     const std::string block = enclosing_path(text_, at);
     const Descriptor* type = descriptor_at(root_, block);
     const FieldDescriptor* field =
@@ -111,7 +120,7 @@ class Repairer {
       return raw(remark, at);  // a missing colon or brace
     }
     if (value.empty()) {
-      report(at, cat(path, " has no value; it takes ", wanted(*field)));
+      report(owner.name.begin, cat(path, " has no value; it takes ", wanted(*field)));
     } else if (is_enum && (given[0] != '"' && given[0] != '\'')) {
       report(at, unknown_value_message(*field, path, given));
     } else if (remark.text.starts_with("Integer out")) {
@@ -120,6 +129,10 @@ class Repairer {
       report(at, cat(path, " takes ", wanted(*field), ", not ", given));
     }
     if (value.empty() && owner.in_list) return false;
+    if (is_next_field) {
+      text_ = without_value(text_, value, owner);
+      return true;
+    }
     if (at < text_.size() && (text_[at] == '{' || text_[at] == '[' || text_[at] == '<')) return false;
     text_ = without_value(text_, value, owner);
     return true;
@@ -152,14 +165,14 @@ class Repairer {
   }
 
   void report(size_t offset, const std::string& message) {
-    problems_.add(name_, ":", line_of(text_, offset), ": ", message);
+    found_.emplace(offset, cat(name_, ":", line_of(text_, offset), ": ", message));
   }
 
   std::string text_;
   const std::string& name_;
   const std::string& prefix_;
   const Descriptor* root_;
-  Problems& problems_;
+  std::multimap<size_t, std::string> found_;  // by offset
 };
 
 void collect_origins(const Message& message, TextFormat::ParseInfoTree* tree,
@@ -206,7 +219,7 @@ void check_enum_numbers(const Message& message, const std::string& prefix, const
 
 void parse_text(const std::string& text, const std::string& name, const std::string& prefix,
                 Message& message, Origins& origins, Problems& problems) {
-  Repairer repairer(text, name, prefix, message.GetDescriptor(), problems);
+  Repairer repairer(text, name, prefix, message.GetDescriptor());
   constexpr int kMaxRepairs = 100;
   std::unique_ptr<TextFormat::ParseInfoTree> tree;
   for (int attempt = 0; attempt <= kMaxRepairs; ++attempt) {
@@ -224,6 +237,7 @@ void parse_text(const std::string& text, const std::string& name, const std::str
     for (const Remark& warning : collector.warnings) repairer.unknown_field(warning);
     break;
   }
+  repairer.flush(problems);
   collect_origins(message, tree.get(), prefix, name, origins);
   check_enum_numbers(message, prefix, origins, problems);
 }

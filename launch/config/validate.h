@@ -21,7 +21,8 @@ std::set<std::string> missing_fields(const proto::JobConfig& given, LoadPurpose 
 void check_values(const JobConfig& job, const std::set<std::string>& missing, LoadPurpose purpose,
                   Problems& problems);
 
-// After the mesh's sizes are resolved: mesh names, and the axes and expressions of rules and overrides; may add to job.warnings.
-void check_sharding(JobConfig& job, Problems& problems);
+// After the mesh's sizes are resolved: mesh names, and the axes and expressions of rules and
+// overrides; may add to job.warnings. Empty names are blamed only if the text was `read_well`.
+void check_sharding(JobConfig& job, bool read_well, Problems& problems);
 
 }  // namespace tessera::config

@@ -14,8 +14,8 @@ namespace {
 
 class ShardingChecker {
  public:
-  ShardingChecker(JobConfig& job, Problems& problems)
-      : job_(job), sharding_(job.sharding), problems_(problems) {}
+  ShardingChecker(JobConfig& job, bool read_well, Problems& problems)
+      : job_(job), sharding_(job.sharding), read_well_(read_well), problems_(problems) {}
 
   void run() {
     check_mesh();
@@ -30,7 +30,7 @@ class ShardingChecker {
 
  private:
   void check_mesh() {
-    if (sharding_.axes.empty()) {
+    if (sharding_.axes.empty() && read_well_) {
       problems_.add(place_of(job_, "sharding"), "sharding has no mesh; add e.g. mesh { name: "
                     "\"data\" size: -1 }, or give --mesh data=N");
     }
@@ -41,7 +41,7 @@ class ShardingChecker {
                            std::all_of(name.begin(), name.end(), [](unsigned char c) {
                              return std::isalnum(c) || c == '_';
                            });
-      if (!is_name) {
+      if (!is_name && (read_well_ || !name.empty())) {
         problems_.add(place_of(job_, path), path, ".name is \"", name, "\"; it must be letters, "
                       "digits and underscores, and not start with a digit");
       }
@@ -70,7 +70,7 @@ class ShardingChecker {
   void check_rules(const std::vector<AxisRule>& rules, const std::string& list) {
     for (size_t i = 0; i < rules.size(); ++i) {
       const std::string path = cat(list, "[", i, "]");
-      if (rules[i].logical.empty()) {
+      if (rules[i].logical.empty() && read_well_) {
         problems_.add(place_of(job_, path), path, " has no logical axis; say which dim it places, "
                       "e.g. logical: \"embed\"");
       }
@@ -87,7 +87,7 @@ class ShardingChecker {
       problems_.add(place_of(job_, path), path, ".tensor: \"", entry.tensor_regex,
                     "\" is not a regular expression: ", error.what());
     }
-    if (entry.tensor_regex.empty()) {
+    if (entry.tensor_regex.empty() && read_well_) {
       problems_.add(place_of(job_, path), path, " has no tensor; say which by a regular expression");
     }
     std::set<std::string> used;
@@ -106,6 +106,7 @@ class ShardingChecker {
 
   JobConfig& job_;
   const ShardingConfig& sharding_;
+  const bool read_well_;
   Problems& problems_;
   std::vector<std::string> names_;
   std::set<std::string> ruled_;
@@ -113,6 +114,8 @@ class ShardingChecker {
 
 }  // namespace
 
-void check_sharding(JobConfig& job, Problems& problems) { ShardingChecker(job, problems).run(); }
+void check_sharding(JobConfig& job, bool read_well, Problems& problems) {
+  ShardingChecker(job, read_well, problems).run();
+}
 
 }  // namespace tessera::config
