@@ -1,0 +1,266 @@
+#include "partitioner/choose_op_shardings.h"
+
+#include <algorithm>
+#include <map>
+#include <unordered_map>
+
+#include "core/base/error.h"
+#include "core/ir/parameter.h"
+#include "partitioner/op_layout.h"
+
+namespace tessera {
+namespace {
+
+constexpr size_t kMaxCandidates = 64;
+
+struct Proposal {
+  int factor;
+  AxisList axes;
+  int tensor;     // operands first, then results
+  int64_t bytes;  // of all tensors that agree
+};
+
+class Chooser {
+ public:
+  Chooser(const Graph& source, ReshardPlanner& planner) : graph_(source), planner_(planner) {
+    lyings_.resize(graph_.instructions.size());
+    for (size_t i = 0; i < graph_.instructions.size(); ++i)
+      for (const ResultInfo& result : graph_.instructions[i].results)
+        lyings_[i].push_back(result.sharding->closed());
+    for (const GraphOutput& output : graph_.outputs)
+      if (output.sharding) demanded_[output.value] = output.sharding->closed().without_partial();
+    find_accepted_partials();
+  }
+
+  Graph run() {
+    for (size_t i = 0; i < graph_.instructions.size(); ++i)
+      if (!graph_.instructions[i].is(ops::kParameter)) choose(static_cast<int>(i));
+    return std::move(graph_);
+  }
+
+ private:
+  // The op under work.
+  struct Work {
+    int index;
+    OpRules rules;
+    std::vector<Sharding> operands;  // as they lie
+    std::vector<int64_t> operand_bytes;
+    std::vector<Sharding> wanted;    // results, with the partial axes that are welcome
+    double flops = 0;
+  };
+
+  void find_accepted_partials();
+  void choose(int index);
+  Work work_of(int index) const;
+  std::string memo_key(const Work& work) const;
+  std::vector<Proposal> proposals_of(const Work& work) const;
+  std::vector<FactorAxes> candidates_of(const Work& work) const;
+  FactorAxes assign(const Work& work, const std::vector<Proposal>& order) const;
+  double cost_of(const Work& work, const FactorAxes& axes);
+
+  Graph graph_;
+  ReshardPlanner& planner_;
+  std::vector<std::vector<Sharding>> lyings_;     // as producers leave their results
+  std::vector<std::vector<AxisList>> accepted_;   // partial axes that all users of a result pass on
+  std::map<Value, Sharding> demanded_;            // of outputs
+  std::unordered_map<std::string, FactorAxes> memo_;
+};
+
+// Backwards from outputs that are demanded partial: a value may be partial for free where every user
+// is linear in it and may itself be partial for free.
+void Chooser::find_accepted_partials() {
+  accepted_.resize(graph_.instructions.size());
+  std::vector<std::vector<int>> seen(graph_.instructions.size());
+  for (size_t i = 0; i < graph_.instructions.size(); ++i) {
+    accepted_[i].resize(graph_.instructions[i].results.size());
+    seen[i].assign(graph_.instructions[i].results.size(), 0);
+  }
+  auto meet = [&](Value value, const AxisList& axes) {
+    AxisList& known = accepted_[static_cast<size_t>(value.instruction)][static_cast<size_t>(value.result)];
+    int& count = seen[static_cast<size_t>(value.instruction)][static_cast<size_t>(value.result)];
+    known = count++ == 0 ? axes : without(known, without(known, axes));
+  };
+  for (const GraphOutput& output : graph_.outputs)
+    meet(output.value, output.sharding ? output.sharding->partial : AxisList{});
+  for (size_t i = graph_.instructions.size(); i-- > 0;) {
+    const Instruction& instruction = graph_.instructions[i];
+    if (instruction.operands.empty()) continue;
+    const bool any = std::any_of(accepted_[i].begin(), accepted_[i].end(), [](const auto& a) { return !a.empty(); });
+    std::vector<LinearSet> sets;
+    if (any) sets = with_call(graph_, instruction, [&](const OpCall& call) { return linear_sets(*instruction.op, call); });
+    for (size_t o = 0; o < instruction.operands.size(); ++o) {
+      const bool is_linear = std::any_of(sets.begin(), sets.end(), [&](const LinearSet& set) {
+        return set.kind == ReduceKind::sum && std::count(set.operands.begin(), set.operands.end(), static_cast<int>(o));
+      });
+      meet(instruction.operands[o], is_linear ? accepted_[i][0] : AxisList{});
+    }
+  }
+}
+
+Chooser::Work Chooser::work_of(int index) const {
+  const Instruction& instruction = graph_.instructions[static_cast<size_t>(index)];
+  Work work{index, op_rules(graph_, instruction), {}, {}, {}, 0};
+  for (Value operand : instruction.operands) {
+    work.operands.push_back(lyings_[static_cast<size_t>(operand.instruction)][static_cast<size_t>(operand.result)]);
+    work.operand_bytes.push_back(graph_.type(operand).bytes());
+  }
+  for (size_t r = 0; r < instruction.results.size(); ++r)
+    work.wanted.push_back(instruction.results[r].sharding->closed().without_partial());
+  for (size_t r = 0; r < work.wanted.size(); ++r)
+    if (const auto demand = demanded_.find({index, static_cast<int>(r)}); demand != demanded_.end())
+      work.wanted[r] = demand->second;
+  work.flops = with_call(graph_, instruction, [&](const OpCall& call) {
+    return flop_count(*instruction.op, call, Graph::result_types(instruction));
+  });
+  return work;
+}
+
+std::string Chooser::memo_key(const Work& work) const {
+  const Instruction& instruction = graph_.instructions[static_cast<size_t>(work.index)];
+  std::string key = cat(instruction.op->name, " ", instruction.attributes.hash());
+  for (size_t o = 0; o < work.operands.size(); ++o)
+    key += cat(" ", graph_.type(instruction.operands[o]), work.operands[o]);
+  for (size_t r = 0; r < work.wanted.size(); ++r)
+    key += cat(" ", work.wanted[r], print_axes(*graph_.mesh, accepted_[static_cast<size_t>(work.index)][r]));
+  return key;
+}
+
+std::vector<Proposal> Chooser::proposals_of(const Work& work) const {
+  std::vector<Proposal> proposals;
+  auto add = [&](const TensorFactors& factors, const Sharding& sharding, int64_t bytes, int tensor) {
+    const FactorAxes axes = project(work.rules.factors, factors, sharding);
+    for (size_t f = 0; f < axes.size(); ++f) {
+      const Factor& factor = work.rules.factors.factors[f];
+      if (axes[f].empty() || factor.kind == FactorKind::need_replication) continue;
+      proposals.push_back({static_cast<int>(f), axes[f], tensor, bytes});
+    }
+  };
+  int tensor = 0;
+  for (size_t o = 0; o < work.operands.size(); ++o)
+    add(work.rules.factors.operands[o], work.operands[o], work.operand_bytes[o], tensor++);
+  const Instruction& instruction = graph_.instructions[static_cast<size_t>(work.index)];
+  for (size_t r = 0; r < work.wanted.size(); ++r)
+    add(work.rules.factors.results[r], work.wanted[r], instruction.results[r].type.bytes(), tensor++);
+  for (Proposal& one : proposals) {
+    int64_t together = 0;
+    for (const Proposal& other : proposals)
+      if (other.factor == one.factor && other.axes == one.axes) together += other.bytes;
+    one.bytes = std::max(one.bytes, together);
+  }
+  std::stable_sort(proposals.begin(), proposals.end(),
+                   [](const Proposal& a, const Proposal& b) { return a.bytes > b.bytes; });
+  return proposals;
+}
+
+// Takes what fits of each proposal, in order.
+FactorAxes Chooser::assign(const Work& work, const std::vector<Proposal>& order) const {
+  FactorAxes axes(work.rules.factors.factors.size());
+  // Twice, because a minor factor can be taken only after those major to it are full.
+  for (int round = 0; round < 2; ++round)
+    for (const Proposal& proposal : order) {
+      AxisList& list = axes[static_cast<size_t>(proposal.factor)];
+      if (!is_prefix(list, proposal.axes)) continue;
+      AxisList more = prefix_without(suffix_after(proposal.axes, list), all_axes(axes));
+      const AxisList before = list;
+      list = dividing_prefix(concat(list, more), work.rules.factors.factors[static_cast<size_t>(proposal.factor)].size);
+      if (!is_legal(work.rules, axes)) axes[static_cast<size_t>(proposal.factor)] = before;
+    }
+  return axes;
+}
+
+std::vector<FactorAxes> Chooser::candidates_of(const Work& work) const {
+  const std::vector<Proposal> base = proposals_of(work);
+  std::vector<FactorAxes> candidates;
+  auto offer = [&](const std::vector<Proposal>& order) {
+    if (candidates.size() >= kMaxCandidates) return;
+    FactorAxes axes = assign(work, order);
+    if (std::find(candidates.begin(), candidates.end(), axes) == candidates.end())
+      candidates.push_back(std::move(axes));
+  };
+  auto first = [&](auto&& is_first, bool with_rest) {
+    std::vector<Proposal> order;
+    for (const Proposal& proposal : base)
+      if (is_first(proposal)) order.push_back(proposal);
+    for (const Proposal& proposal : base)
+      if (with_rest && !is_first(proposal)) order.push_back(proposal);
+    return order;
+  };
+  offer(base);
+  const int tensors = static_cast<int>(work.operands.size() + work.wanted.size());
+  for (int t = tensors - 1; t >= 0; --t) offer(first([&](const Proposal& p) { return p.tensor == t; }, true));
+  for (const Proposal& one : base) {
+    auto same = [&](const Proposal& p) { return p.factor == one.factor && p.axes == one.axes; };
+    offer(first(same, true));
+    offer(first([&](const Proposal& p) { return !same(p); }, false));  // all but this
+    offer(first(same, false));
+    for (size_t length = 1; length < one.axes.size(); ++length)  // its prefixes
+      offer({{one.factor, AxisList(one.axes.begin(), one.axes.begin() + static_cast<std::ptrdiff_t>(length)), one.tensor, one.bytes}});
+  }
+  for (int t = 0; t < tensors; ++t) offer(first([&](const Proposal& p) { return p.tensor == t; }, false));
+  offer({});
+  return candidates;
+}
+
+double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
+  const Instruction& instruction = graph_.instructions[static_cast<size_t>(work.index)];
+  const MachineModel& machine = planner_.machine();
+  const OpLayout layout = op_layout(graph_.mesh, work.rules, axes, work.operands, work.operand_bytes);
+  double seconds = 0, bytes = 0;
+  for (size_t o = 0; o < work.operands.size(); ++o) {
+    const TensorType& type = graph_.type(instruction.operands[o]);
+    bytes += static_cast<double>(type.bytes()) / static_cast<double>(size_of(layout.operands[o].without_partial().used_axes()));
+    bool again = false;  // the same value in the same lying is resharded once
+    for (size_t p = 0; p < o; ++p)
+      again = again || (instruction.operands[p] == instruction.operands[o] && layout.operands[p].same_layout(layout.operands[o]));
+    if (!again && !work.operands[o].same_layout(layout.operands[o]))
+      seconds += planner_.seconds(work.operands[o], layout.operands[o], type);
+  }
+  for (size_t r = 0; r < layout.results.size(); ++r) {
+    const TensorType& type = instruction.results[r].type;
+    bytes += static_cast<double>(type.bytes()) / static_cast<double>(size_of(layout.results[r].without_partial().used_axes()));
+    Sharding wanted = work.wanted[r];
+    const AxisList& welcome = accepted_[static_cast<size_t>(work.index)][r];
+    wanted.partial = without(layout.results[r].partial, without(layout.results[r].partial, welcome));
+    wanted.partial = without(wanted.partial, wanted.without_partial().used_axes());
+    wanted.partial_kind = layout.results[r].partial_kind;
+    if (!wanted.same_layout(layout.results[r])) seconds += planner_.seconds(layout.results[r], wanted, type);
+  }
+  seconds += work.flops / static_cast<double>(size_of(all_axes(axes))) / machine.flops_per_second;
+  return seconds + bytes / machine.memory_bandwidth;
+}
+
+void Chooser::choose(int index) {
+  Instruction& instruction = graph_.instructions[static_cast<size_t>(index)];
+  const Work work = work_of(index);
+  std::string key = memo_key(work);
+  auto known = memo_.find(key);
+  if (known == memo_.end()) {
+    const std::vector<FactorAxes> candidates = candidates_of(work);
+    size_t best = 0;
+    double best_cost = candidates.size() > 1 ? cost_of(work, candidates[0]) : 0;
+    for (size_t c = 1; c < candidates.size(); ++c) {
+      const double cost = cost_of(work, candidates[c]);
+      if (cost < best_cost * (1 - 1e-9)) best = c, best_cost = cost;
+    }
+    known = memo_.emplace(std::move(key), candidates[best]).first;
+  }
+  instruction.factor_axes = known->second;
+  OpLayout layout = op_layout(graph_.mesh, work.rules, known->second, work.operands, work.operand_bytes);
+  for (size_t r = 0; r < instruction.results.size(); ++r) {
+    // A named activation is brought to its annotated dims right after the op.
+    const ResultInfo& info = instruction.results[r];
+    Sharding lying = layout.results[r];
+    if (!info.logical_axes.empty() || !info.name.empty()) {
+      const Sharding wanted = work.wanted[r];
+      for (int d = 0; d < lying.rank(); ++d) lying.dims[static_cast<size_t>(d)].axes = wanted.dims[static_cast<size_t>(d)].axes;
+      lying.partial = without(lying.partial, lying.without_partial().used_axes());
+    }
+    lyings_[static_cast<size_t>(index)][r] = std::move(lying);
+  }
+}
+
+}  // namespace
+
+Graph choose_op_shardings(const Graph& graph, ReshardPlanner& planner) { return Chooser(graph, planner).run(); }
+
+}  // namespace tessera

@@ -1,0 +1,127 @@
+#include "partitioner/op_layout.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "core/base/error.h"
+
+namespace tessera {
+
+OpRules op_rules(const Graph& graph, const Instruction& instruction) {
+  return with_call(graph, instruction, [&](const OpCall& call) {
+    return OpRules{factor_rule(*instruction.op, call, Graph::result_types(instruction)),
+                   linear_sets(*instruction.op, call)};
+  });
+}
+
+AxisList all_axes(const FactorAxes& axes) {
+  AxisList all;
+  for (const AxisList& list : axes) all.insert(all.end(), list.begin(), list.end());
+  return all;
+}
+
+namespace {
+
+AxisList as_set(AxisList axes) {
+  std::sort(axes.begin(), axes.end());
+  return canonical(axes);
+}
+
+AxisList union_of(const AxisList& a, const AxisList& b) { return as_set(concat(a, without(b, a))); }
+
+// The partial axes that travel through the op, and the set they travel in.
+struct Carried {
+  const LinearSet* set = nullptr;
+  AxisList axes;
+};
+
+Carried carried_partials(const OpRules& rules, const FactorAxes& axes, std::optional<ReduceKind> own_kind,
+                         std::span<const Sharding> current, std::span<const int64_t> bytes) {
+  const AxisList used = all_axes(axes);
+  Carried best;
+  int64_t best_bytes = 0;
+  for (const LinearSet& set : rules.linear) {
+    if (own_kind && *own_kind != set.kind) continue;  // combiners do not nest
+    AxisList together;
+    int64_t moved = 0;
+    for (int operand : set.operands) {
+      const Sharding& sharding = current[static_cast<size_t>(operand)];
+      if (!sharding.is_partial() || sharding.partial_kind != set.kind) continue;
+      if (overlaps(used, sharding.partial)) continue;
+      together = union_of(together, sharding.partial);
+      moved += bytes[static_cast<size_t>(operand)];
+    }
+    if (moved > best_bytes) best = {&set, together}, best_bytes = moved;
+  }
+  return best;
+}
+
+}  // namespace
+
+OpLayout op_layout(const MeshPtr& mesh, const OpRules& rules, const FactorAxes& axes,
+                   std::span<const Sharding> current, std::span<const int64_t> bytes) {
+  OpLayout layout;
+  for (const TensorFactors& operand : rules.factors.operands)
+    layout.operands.push_back(unproject(mesh, operand, axes));
+  for (const TensorFactors& result : rules.factors.results)
+    layout.results.push_back(unproject(mesh, result, axes));
+
+  std::optional<ReduceKind> own_kind;
+  for (size_t f = 0; f < axes.size(); ++f) {
+    const Factor& factor = rules.factors.factors[f];
+    if (factor.kind != FactorKind::reduction || axes[f].empty()) continue;
+    own_kind = factor.reduce;
+    for (size_t r = 0; r < layout.results.size(); ++r) {
+      if (dim_of_factor(rules.factors.results[r], static_cast<int>(f)) >= 0) continue;
+      layout.results[r].partial = union_of(layout.results[r].partial, axes[f]);
+      layout.results[r].partial_kind = factor.reduce;
+    }
+  }
+
+  const Carried carried = carried_partials(rules, axes, own_kind, current, bytes);
+  if (!carried.set) return layout;
+  for (int operand : carried.set->operands) {
+    layout.operands[static_cast<size_t>(operand)].partial = carried.axes;
+    layout.operands[static_cast<size_t>(operand)].partial_kind = carried.set->kind;
+  }
+  for (size_t r = 0; r < layout.results.size(); ++r) {
+    const auto& only = carried.set->results;
+    if (!only.empty() && !std::count(only.begin(), only.end(), static_cast<int>(r))) continue;
+    layout.results[r].partial = union_of(layout.results[r].partial, carried.axes);
+    layout.results[r].partial_kind = carried.set->kind;
+  }
+  return layout;
+}
+
+OpLayout op_layout(const Graph& graph, const Instruction& instruction, const OpRules& rules) {
+  std::vector<Sharding> current;
+  std::vector<int64_t> bytes;
+  for (Value operand : instruction.operands) {
+    current.push_back(graph.sharding(operand));
+    bytes.push_back(graph.type(operand).bytes());
+  }
+  const FactorAxes none(rules.factors.factors.size());
+  return op_layout(graph.mesh, rules, instruction.factor_axes.empty() ? none : instruction.factor_axes,
+                   current, bytes);
+}
+
+bool is_legal(const OpRules& rules, const FactorAxes& axes) {
+  AxisList seen;
+  std::optional<ReduceKind> kind;
+  for (size_t f = 0; f < axes.size(); ++f) {
+    if (axes[f].empty()) continue;
+    const Factor& factor = rules.factors.factors[f];
+    if (factor.kind == FactorKind::need_replication || overlaps(seen, axes[f])) return false;
+    seen.insert(seen.end(), axes[f].begin(), axes[f].end());
+    if (factor.kind != FactorKind::reduction) continue;
+    if (factor.reduce != ReduceKind::sum && factor.reduce != ReduceKind::max && factor.reduce != ReduceKind::min)
+      return false;
+    if (kind && *kind != factor.reduce) return false;
+    kind = factor.reduce;
+  }
+  auto expressible = [&](const TensorFactors& tensor) { return is_expressible(rules.factors, tensor, axes); };
+  return std::all_of(rules.factors.operands.begin(), rules.factors.operands.end(), expressible) &&
+         std::all_of(rules.factors.results.begin(), rules.factors.results.end(), expressible);
+}
+
+}  // namespace tessera

@@ -1,0 +1,45 @@
+// Which lyings of operands and results let an op run on shards without communication.
+//
+// Given the axes chosen per factor, operands and results lie as their factors; a result that lacks a
+// sharded reduction factor is partial over its axes. A partial operand may stay partial where the op
+// is linear in it and its axes are not used by the op itself; then all operands of the linear set are
+// partial together and so are the results. This one function is the definition: reshards are inserted
+// until it holds, and the sharding checker asks it after every later pass.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "core/ir/graph.h"
+#include "partitioner/projection.h"
+
+namespace tessera {
+
+struct OpLayout {
+  std::vector<Sharding> operands;
+  std::vector<Sharding> results;
+};
+
+// The rule and linear sets of an instruction, computed once.
+struct OpRules {
+  FactorRule factors;
+  std::vector<LinearSet> linear;
+};
+OpRules op_rules(const Graph& graph, const Instruction& instruction);
+
+// `current`: how the operands lie now; only their partial parts matter. Operands that cannot stay
+// partial are demanded whole. `bytes[i]`: of operand i, to choose among linear sets.
+OpLayout op_layout(const MeshPtr& mesh, const OpRules& rules, const FactorAxes& axes,
+                   std::span<const Sharding> current, std::span<const int64_t> bytes);
+
+// Convenience: with the operands as they lie in `graph`.
+OpLayout op_layout(const Graph& graph, const Instruction& instruction, const OpRules& rules);
+
+// Whether the axes are a legal choice: need-replication factors free, no axis twice, every tensor
+// expressible, reductions of one kind (sum, max or min).
+bool is_legal(const OpRules& rules, const FactorAxes& axes);
+
+// All axes in use, and their number of shards.
+AxisList all_axes(const FactorAxes& axes);
+
+}  // namespace tessera

@@ -1,0 +1,34 @@
+// Pass 2: shardings flow from annotated tensors to all others, through the ops' factor rules.
+//
+// Invariants: axes are only ever appended to the minor end of an open dim, never changed; work is
+// done in a fixed order, so the result is a function of the graph alone. Levels, each run to its
+// fixed point before the next (the order is Shardy's):
+//
+//   0  pass-through ops (elementwise, transpose, reshape) whose operands have one user
+//   1  pass-through ops
+//   2  pass-through factors of all ops; broadcasts only from result to operand
+//   3  all factors; broadcasts only from result to operand
+//   4  everything
+//
+// Within a level first only what no tensor of the op contradicts ("basic"), then each tensor takes
+// what it can ("aggressive"): activations before stored tensors, larger before smaller. Dims with
+// user priority p take part from round p on.
+#pragma once
+
+#include <vector>
+
+#include "core/ir/graph.h"
+#include "partitioner/origins.h"
+
+namespace tessera {
+
+struct PropagateResult {
+  Graph graph;
+  std::vector<Conflict> conflicts;  // by bytes, largest first
+  int64_t steps = 0;                // op visits, for tests of near-linearity
+};
+
+// Every value must have a sharding (annotate). Adds to `origins`.
+PropagateResult propagate(const Graph& graph, Origins& origins);
+
+}  // namespace tessera
