@@ -1,9 +1,9 @@
 // How a job says where its tensors lie: a mesh, rules from a model's logical axes to mesh axes, and
 // overrides for single tensors. Plain data; launch/config fills it from text, annotate reads it.
 //
-// Rules are tried in order, for each tensor anew. A rule applies when the tensor has a dim with that
-// logical name which no earlier rule has placed, and none of the rule's mesh axes is in use in that
-// tensor; otherwise the next rule is tried. So order is priority: with
+// Rules are tried in order, for each tensor anew. A rule applies when the tensor has a dim with
+// that logical name which no earlier rule has placed, and none of the rule's mesh axes is in use in
+// that tensor; otherwise the next rule is tried. So order is priority: with
 //
 //     {heads -> model}, {length -> model}
 //
@@ -44,7 +44,7 @@ struct ShardingOverride {
 };
 
 struct ShardingConfig {
-  std::vector<MeshAxisConfig> axes;  // the mesh; the last axis varies fastest over ranks
+  std::vector<MeshAxisConfig> axes;        // the mesh; the last axis varies fastest over ranks
   std::vector<AxisRule> parameter_rules;   // parameters, and gradients by default
   std::vector<AxisRule> activation_rules;  // named activations, and the batch
   // Optimizer state (moments, master weights). Empty: as the parameters.

@@ -99,7 +99,7 @@ class Binder {
     if (named) value = parse_dtype(named->name()).value();
   }
   template <typename Enum>
-    requires std::is_enum_v<Enum>
+  requires std::is_enum_v<Enum>
   void get(const FieldDescriptor* field, Enum& value) {
     const int number = reflection_.GetEnumValue(message_, field);
     if (field->enum_type()->FindValueByNumber(number)) value = static_cast<Enum>(number);
@@ -121,7 +121,7 @@ class Binder {
     for (const std::string& value : values) reflection_.AddString(&message_, field, value);
   }
   template <typename Enum>
-    requires std::is_enum_v<Enum>
+  requires std::is_enum_v<Enum>
   void set(const FieldDescriptor* field, Enum value) {
     const auto* named = field->enum_type()->FindValueByName(std::string(name_of(value)));
     TESSERA_CHECK(named, field->full_name(), " has no value ", name_of(value));

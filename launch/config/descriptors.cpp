@@ -36,13 +36,18 @@ std::vector<std::string> value_names(const FieldDescriptor& field) {
 std::string wanted(const FieldDescriptor& field) {
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_DOUBLE:
-    case FieldDescriptor::CPPTYPE_FLOAT: return "a number";
-    case FieldDescriptor::CPPTYPE_BOOL: return "true or false";
-    case FieldDescriptor::CPPTYPE_ENUM: return cat("one of ", join(value_names(field)));
-    case FieldDescriptor::CPPTYPE_STRING: return "a text in quotes";
+    case FieldDescriptor::CPPTYPE_FLOAT:
+      return "a number";
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return "true or false";
+    case FieldDescriptor::CPPTYPE_ENUM:
+      return cat("one of ", join(value_names(field)));
+    case FieldDescriptor::CPPTYPE_STRING:
+      return "a text in quotes";
     case FieldDescriptor::CPPTYPE_MESSAGE:
       return cat("a block { ... } of ", join(field_names(*field.message_type())));
-    default: return "a whole number";
+    default:
+      return "a whole number";
   }
 }
 

@@ -18,8 +18,8 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
 // What a change of a field, or of any field of a block, means for a resume. The first prefix that
-// fits decides; everything else is free. Refused is what the saved weights, or the saved position in
-// the data, would not survive.
+// fits decides; everything else is free. Refused is what the saved weights, or the saved position
+// in the data, would not survive.
 constexpr std::pair<std::string_view, ChangeClass> kClasses[] = {
     {"model", ChangeClass::refused},
     {"data.tokenizer", ChangeClass::refused},
@@ -87,9 +87,12 @@ void compare(const Message& before, const Message& after, const std::string& blo
 
 std::string_view name_of(ChangeClass value) {
   switch (value) {
-    case ChangeClass::free: return "free";
-    case ChangeClass::warning: return "warning";
-    case ChangeClass::refused: return "refused";
+    case ChangeClass::free:
+      return "free";
+    case ChangeClass::warning:
+      return "warning";
+    case ChangeClass::refused:
+      return "refused";
   }
   return "?";
 }

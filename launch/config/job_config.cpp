@@ -43,11 +43,16 @@ std::string_view name_of(LogLevelName value) {
 
 std::string Origin::text() const {
   switch (kind) {
-    case Kind::built_in: return "default";
-    case Kind::derived: return cat("default: ", note);
-    case Kind::file: return cat(file, ":", line, note.empty() ? "" : " ", note);
-    case Kind::mesh_flag: return cat("--mesh ", note);
-    case Kind::set_flag: return cat("--set ", note);
+    case Kind::built_in:
+      return "default";
+    case Kind::derived:
+      return cat("default: ", note);
+    case Kind::file:
+      return cat(file, ":", line, note.empty() ? "" : " ", note);
+    case Kind::mesh_flag:
+      return cat("--mesh ", note);
+    case Kind::set_flag:
+      return cat("--set ", note);
   }
   return "?";
 }

@@ -41,10 +41,10 @@ struct ModelConfig {
   int64_t layers = 0;                      // required
   int64_t embed = 0;                       // required
   int64_t heads = 0;                       // required
-  int64_t kv_heads = 0;         // resolved: heads
-  int64_t head_dim = 0;         // resolved: embed / heads
-  int64_t mlp = 0;              // resolved: gpt2 4 x embed; llama 8/3 x embed, up to a multiple of 256
-  int64_t vocab = 259;          // the byte vocabulary (ByT5 numbering)
+  int64_t kv_heads = 0;                    // resolved: heads
+  int64_t head_dim = 0;                    // resolved: embed / heads
+  int64_t mlp = 0;      // resolved: gpt2 4 x embed; llama 8/3 x embed, up to a multiple of 256
+  int64_t vocab = 259;  // the byte vocabulary (ByT5 numbering)
   int64_t vocab_padding = 128;  // the table has this multiple of rows
   int64_t context = 0;          // resolved: train.sequence_length
   double norm_epsilon = 1e-5;
@@ -131,7 +131,7 @@ struct CheckpointConfig {
 };
 
 struct MetricsConfig {
-  int64_t interval = 1;        // steps between lines of metrics.jsonl and TensorBoard points
+  int64_t interval = 1;         // steps between lines of metrics.jsonl and TensorBoard points
   int64_t print_interval = 10;  // steps between plain progress lines
   bool tensorboard = true;
   ProgressMode progress = ProgressMode::automatic;
@@ -146,7 +146,8 @@ struct Origin {
   Kind kind = Kind::built_in;
   std::string file;  // Kind::file
   int line = 0;      // from 1; Kind::file
-  std::string note;  // derived: the rule ("4 x embed"); flags: the argument as given; file: a remark
+  std::string
+      note;  // derived: the rule ("4 x embed"); flags: the argument as given; file: a remark
 
   // "default", "default: 4 x embed", "quickstart.textproto:12", "--mesh data=2", "--set a=b".
   std::string text() const;

@@ -46,7 +46,8 @@ class Merger {
     std::filesystem::path path = message.sharding_file();
     const Origin origin = origins["sharding_file"];
     const bool in_file = origin.kind == Origin::Kind::file;
-    if (in_file) path = (std::filesystem::path(origin.file).parent_path() / path).lexically_normal();
+    if (in_file)
+      path = (std::filesystem::path(origin.file).parent_path() / path).lexically_normal();
     std::erase_if(origins, [](const auto& entry) { return entry.first.starts_with("sharding."); });
     try {
       parse_text(read_config_file(path.string(), "sharding file"), path.string(), "sharding",
@@ -119,7 +120,8 @@ void complete_and_check(const Merger& merged, const LoadOptions& options, JobCon
   } else if (has_batch) {
     resolve_batch(has_microbatch, given.train().has_accumulate(), job, problems);
   }
-  if (!has_microbatch && train.microbatch == 0) {  // an equation without a solution is reported above
+  if (!has_microbatch &&
+      train.microbatch == 0) {  // an equation without a solution is reported above
     job.origins["train.microbatch"] = {Origin::Kind::derived, "", 0, "unknown"};
   }
   check_values(job, missing, options.purpose, problems);

@@ -82,7 +82,8 @@ void apply_mesh_flag(const std::string& text, proto::JobConfig& root, Origins& o
       const std::string hint = did_you_mean(axis.name, known);
       problems.add("--mesh ", text, ": no rule of the sharding names axis \"", axis.name,
                    "\", so its devices would all do the same work", hint,
-                   hint.empty() ? cat("; the axes are ", join(unique(known)), "; name another sharding by "
+                   hint.empty() ? cat("; the axes are ", join(unique(known)),
+                                      "; name another sharding by "
                                       "--sharding FILE")
                                 : "");
     }
@@ -132,8 +133,10 @@ bool resolve_mesh(int64_t device_count, JobConfig& job, Problems& problems) {
       open = i;
     } else if (axes[i].size < 1 || axes[i].size > kMaxDevices / product) {
       problems.add(place_of(job, cat("sharding.mesh[", i, "].size")), "mesh axis \"", axes[i].name,
-                   "\" has size ", axes[i].size, "; a size is at least 1, or -1 on one axis, and a "
-                   "mesh has at most ", kMaxDevices, " devices");
+                   "\" has size ", axes[i].size,
+                   "; a size is at least 1, or -1 on one axis, and a "
+                   "mesh has at most ",
+                   kMaxDevices, " devices");
       return false;
     } else {
       product *= axes[i].size;
@@ -151,8 +154,10 @@ bool resolve_mesh(int64_t device_count, JobConfig& job, Problems& problems) {
     }
     if (device_count % product != 0) {
       problems.add(where, "mesh ", mesh, " does not fit ", devices_text(device_count), ": ",
-                   equation, " does not divide ", device_count, "; change the number of ranks, or "
-                   "--mesh ", suggested_mesh(axes, device_count));
+                   equation, " does not divide ", device_count,
+                   "; change the number of ranks, or "
+                   "--mesh ",
+                   suggested_mesh(axes, device_count));
       return false;
     }
     axes[open].size = device_count / product;
@@ -201,7 +206,8 @@ void resolve_batch(bool microbatch_given, bool accumulate_given, JobConfig& job,
   const int64_t shards = job.batch_shards;
   const int64_t batch = train.global_batch;
   const std::string where = place_of(job, "train.global_batch");
-  const std::string mesh = cat("data shards ", shards, " (mesh ", mesh_text(job.sharding.axes), ")");
+  const std::string mesh =
+      cat("data shards ", shards, " (mesh ", mesh_text(job.sharding.axes), ")");
   if (microbatch_given && accumulate_given) {
     const int64_t product = shards * train.microbatch * train.accumulate;
     if (product == batch) return;
@@ -230,7 +236,8 @@ void resolve_batch(bool microbatch_given, bool accumulate_given, JobConfig& job,
   }
   (microbatch_given ? train.accumulate : train.microbatch) = batch / divisor;
   job.origins[cat("train.", open_name)] = {
-      Origin::Kind::derived, "", 0, cat(batch, " / (", shards, " shards x ", known_name, " ", known, ")")};
+      Origin::Kind::derived, "", 0,
+      cat(batch, " / (", shards, " shards x ", known_name, " ", known, ")")};
   if (!microbatch_given && !accumulate_given) job.origins.erase("train.accumulate");
 }
 

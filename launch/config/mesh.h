@@ -16,8 +16,8 @@ namespace tessera::config {
 std::string mesh_text(const std::vector<MeshAxisConfig>& axes);
 
 // Replaces the mesh of `root.sharding` by `text`: axis=size pairs, major to minor. Axes that the
-// config has and `text` does not name get size 1; "1" alone gives every axis size 1. An axis of more
-// than one device that neither the mesh nor a rule knows is a problem.
+// config has and `text` does not name get size 1; "1" alone gives every axis size 1. An axis of
+// more than one device that neither the mesh nor a rule knows is a problem.
 void apply_mesh_flag(const std::string& text, proto::JobConfig& root, Origins& origins,
                      Problems& problems);
 

@@ -74,9 +74,9 @@ std::string print_effective(const JobConfig& job) {
   printer.block(message, "", 0);
   return cat("# Effective config of ", job.job_path, " on ", job.device_count,
              job.device_count == 1 ? " device" : " devices", " (mesh ",
-             config::mesh_text(job.sharding.axes), "): global batch ", job.train.global_batch, " = ",
-             job.batch_shards, " data shards x microbatch ", job.train.microbatch, " x accumulate ",
-             job.train.accumulate, "\n", printer.take());
+             config::mesh_text(job.sharding.axes), "): global batch ", job.train.global_batch,
+             " = ", job.batch_shards, " data shards x microbatch ", job.train.microbatch,
+             " x accumulate ", job.train.accumulate, "\n", printer.take());
 }
 
 std::string effective_text(const JobConfig& job) {

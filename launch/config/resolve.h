@@ -12,7 +12,8 @@ class JobConfig;
 
 namespace tessera::config {
 
-// The absolute form of `path` as written in the file `from` (relative to it), or on the command line
+// The absolute form of `path` as written in the file `from` (relative to it), or on the command
+// line
 // (`from` empty; relative to the working folder).
 std::string absolute_path(const std::string& path, const std::string& from);
 

@@ -69,7 +69,8 @@ std::string quoted(std::string_view text) {
   return out + '"';
 }
 
-// Puts the quotes that textproto wants and a shell makes tedious: output_dir=DIR, axes=[data,model].
+// Puts the quotes that textproto wants and a shell makes tedious: output_dir=DIR,
+// axes=[data,model].
 std::string with_quotes(const std::string& value, const FieldDescriptor& field) {
   if (field.cpp_type() != FieldDescriptor::CPPTYPE_STRING) return value;
   const std::string_view text = trim(value);
@@ -108,7 +109,8 @@ class Setter {
     const SetParts parts = split_set(argument_);
     const auto steps = parts.path.empty() ? std::nullopt : parse_path(parts.path);
     if (!steps) {
-      fail("write path=value or path+=value, with a path like train.steps or sharding.mesh[0].size");
+      fail(
+          "write path=value or path+=value, with a path like train.steps or sharding.mesh[0].size");
       return;
     }
     Message* block = &root_;
@@ -192,7 +194,8 @@ class Setter {
       if (!parts.append) reflection->ClearField(&block, &field);
       block.MergeFrom(*fresh);
       if (parts.append) {
-        for (int i = before; i < reflection->FieldSize(block, &field); ++i) mark(cat(path, "[", i, "]"));
+        for (int i = before; i < reflection->FieldSize(block, &field); ++i)
+          mark(cat(path, "[", i, "]"));
         return;
       }
     }
@@ -221,8 +224,8 @@ class Setter {
     fresh.GetReflection()->ListFields(fresh, &set);
     const bool only_it = std::all_of(set.begin(), set.end(), [&](auto* f) { return f == &field; });
     if (read && only_it && !(word.empty() && !field.is_repeated() && set.empty())) return true;
-    const bool is_block = field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE &&
-                          !word.empty() && (word.front() == '{' || word.front() == '[');
+    const bool is_block = field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !word.empty() &&
+                          (word.front() == '{' || word.front() == '[');
     if (is_block) {
       fail(path, ": cannot read ", word, ": ", in_our_words(silent.first, field));
     } else {
@@ -232,7 +235,8 @@ class Setter {
     return false;
   }
 
-  // `Message type "tessera.proto.AxisRule" has no field named "axis".` -> `unknown field "axis"; ...`.
+  // `Message type "tessera.proto.AxisRule" has no field named "axis".` -> `unknown field "axis";
+  // ...`.
   static std::string in_our_words(const std::string& text, const FieldDescriptor& field) {
     const std::vector<std::string> parts = split(text, '"');
     const auto* type =
@@ -257,7 +261,8 @@ SetParts split_set(const std::string& argument) {
   const size_t equals = argument.find('=');
   if (equals == std::string::npos) return {};
   const bool append = equals > 0 && argument[equals - 1] == '+';
-  return {std::string(trim(argument.substr(0, equals - append))), argument.substr(equals + 1), append};
+  return {std::string(trim(argument.substr(0, equals - append))), argument.substr(equals + 1),
+          append};
 }
 
 void apply_set(const std::string& argument, Message& root, Origins& origins, Problems& problems) {

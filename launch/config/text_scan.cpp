@@ -53,8 +53,8 @@ size_t offset_of(std::string_view text, int line, int column) {
 }
 
 int line_of(std::string_view text, size_t offset) {
-  return 1 + static_cast<int>(std::count(text.begin(), text.begin() + std::min(offset, text.size()),
-                                         '\n'));
+  return 1 + static_cast<int>(
+                 std::count(text.begin(), text.begin() + std::min(offset, text.size()), '\n'));
 }
 
 std::string enclosing_path(std::string_view text, size_t offset) {

@@ -45,7 +45,8 @@ class Collector : public google::protobuf::io::ErrorCollector {
   std::vector<Remark> warnings;
 };
 
-// The part of `text` between the first `before` and the next `after`; nullopt if they are not there.
+// The part of `text` between the first `before` and the next `after`; nullopt if they are not
+// there.
 std::optional<std::string> between(const std::string& text, const std::string& before,
                                    const std::string& after) {
   const size_t begin = text.find(before);
@@ -102,15 +103,15 @@ class Repairer {
     const ValueOwner owner = owner_of_value(text_, at);
     TextRange value = value_at(text_, at);
     const size_t next = text_.find_first_not_of(" \t\r\n", value.end);
-    const bool is_next_field = next != std::string::npos && (text_[next] == ':' || text_[next] == '{');
+    const bool is_next_field =
+        next != std::string::npos && (text_[next] == ':' || text_[next] == '{');
     if (is_next_field) value.end = value.begin;  // `steps:` with nothing, then `seed: 1`
     const std::string block = enclosing_path(text_, at);
     const Descriptor* type = descriptor_at(root_, block);
-    const FieldDescriptor* field =
-        type && !owner.name.empty()
-            ? type->FindFieldByName(
-                  text_.substr(owner.name.begin, owner.name.end - owner.name.begin))
-            : nullptr;
+    const FieldDescriptor* field = type && !owner.name.empty()
+                                       ? type->FindFieldByName(text_.substr(
+                                             owner.name.begin, owner.name.end - owner.name.begin))
+                                       : nullptr;
     if (!field) return raw(remark, at);
     const std::string path = joined_path(prefix_, joined_path(block, field->name()));
     const std::string given = text_.substr(value.begin, value.end - value.begin);
@@ -133,7 +134,8 @@ class Repairer {
       text_ = without_value(text_, value, owner);
       return true;
     }
-    if (at < text_.size() && (text_[at] == '{' || text_[at] == '[' || text_[at] == '<')) return false;
+    if (at < text_.size() && (text_[at] == '{' || text_[at] == '[' || text_[at] == '<'))
+      return false;
     text_ = without_value(text_, value, owner);
     return true;
   }
@@ -249,8 +251,9 @@ std::string read_config_file(const std::string& path, const std::string& kind) {
   std::ifstream in(path, std::ios::binary);
   if (!in) {
     throw_config_error(kind, " ", path, " cannot be read: ", std::strerror(errno),
-                       path.starts_with('/') ? "" : cat(" (looked in ",
-                           std::filesystem::current_path().string(), ")"));
+                       path.starts_with('/')
+                           ? ""
+                           : cat(" (looked in ", std::filesystem::current_path().string(), ")"));
   }
   std::ostringstream content;
   content << in.rdbuf();

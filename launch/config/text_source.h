@@ -14,8 +14,8 @@ class Message;
 namespace tessera::config {
 
 // Parses `text` into `message`. Problems read "NAME:LINE: ...". A field with a wrong value is
-// reported and taken out, so that what follows is read too. Field paths in messages and in `origins`
-// start with `prefix` ("" for a job, "sharding" for a sharding file).
+// reported and taken out, so that what follows is read too. Field paths in messages and in
+// `origins` start with `prefix` ("" for a job, "sharding" for a sharding file).
 void parse_text(const std::string& text, const std::string& name, const std::string& prefix,
                 google::protobuf::Message& message, Origins& origins, Problems& problems);
 

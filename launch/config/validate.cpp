@@ -64,7 +64,8 @@ class Checker {
   Problems& problems_;
 };
 
-void check_model(const ModelConfig& model, const TrainConfig& train, bool has_batch, Checker& check) {
+void check_model(const ModelConfig& model, const TrainConfig& train, bool has_batch,
+                 Checker& check) {
   check.between("model.layers", model.layers, 1, 1 << 20);
   check.between("model.embed", model.embed, 1);
   check.between("model.heads", model.heads, 1);
@@ -116,8 +117,9 @@ void check_optimizer(const JobConfig& job, Checker& check) {
   check.between("schedule.warmup_steps", schedule.warmup_steps, 0, INT64_MAX);
   check.between_real("schedule.final_fraction", schedule.final_fraction, 0, 1);
   if (schedule.kind == ScheduleKind::cosine && schedule.decay_steps < schedule.warmup_steps) {
-    check.fail("schedule.decay_steps", " ", schedule.decay_steps, " is before the end of the warmup, ",
-               "schedule.warmup_steps ", schedule.warmup_steps);
+    check.fail("schedule.decay_steps", " ", schedule.decay_steps,
+               " is before the end of the warmup, ", "schedule.warmup_steps ",
+               schedule.warmup_steps);
   }
 }
 

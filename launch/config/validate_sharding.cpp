@@ -31,18 +31,19 @@ class ShardingChecker {
  private:
   void check_mesh() {
     if (sharding_.axes.empty() && read_well_) {
-      problems_.add(place_of(job_, "sharding"), "sharding has no mesh; add e.g. mesh { name: "
+      problems_.add(place_of(job_, "sharding"),
+                    "sharding has no mesh; add e.g. mesh { name: "
                     "\"data\" size: -1 }, or give --mesh data=N");
     }
     for (size_t i = 0; i < sharding_.axes.size(); ++i) {
       const std::string& name = sharding_.axes[i].name;
       const std::string path = cat("sharding.mesh[", i, "]");
       const bool is_name = !name.empty() && !std::isdigit(static_cast<unsigned char>(name[0])) &&
-                           std::all_of(name.begin(), name.end(), [](unsigned char c) {
-                             return std::isalnum(c) || c == '_';
-                           });
+                           std::all_of(name.begin(), name.end(),
+                                       [](unsigned char c) { return std::isalnum(c) || c == '_'; });
       if (!is_name && (read_well_ || !name.empty())) {
-        problems_.add(place_of(job_, path), path, ".name is \"", name, "\"; it must be letters, "
+        problems_.add(place_of(job_, path), path, ".name is \"", name,
+                      "\"; it must be letters, "
                       "digits and underscores, and not start with a digit");
       }
       if (std::find(names_.begin(), names_.end(), name) != names_.end()) {
@@ -71,7 +72,8 @@ class ShardingChecker {
     for (size_t i = 0; i < rules.size(); ++i) {
       const std::string path = cat(list, "[", i, "]");
       if (rules[i].logical.empty() && read_well_) {
-        problems_.add(place_of(job_, path), path, " has no logical axis; say which dim it places, "
+        problems_.add(place_of(job_, path), path,
+                      " has no logical axis; say which dim it places, "
                       "e.g. logical: \"embed\"");
       }
       std::set<std::string> used;
@@ -88,7 +90,8 @@ class ShardingChecker {
                     "\" is not a regular expression: ", error.what());
     }
     if (entry.tensor_regex.empty() && read_well_) {
-      problems_.add(place_of(job_, path), path, " has no tensor; say which by a regular expression");
+      problems_.add(place_of(job_, path), path,
+                    " has no tensor; say which by a regular expression");
     }
     std::set<std::string> used;
     for (const auto& dim : entry.dims) {

@@ -40,14 +40,14 @@ TEST(Diff, ClassifiesEachChange) {
     const auto found = diff_configs(saved, small_job(on_devices(1, {change.set})));
     ASSERT_FALSE(found.empty());
     bool seen = false;
-    for (const ConfigChange& c : found) seen = seen || (c.path == change.path && c.kind == change.kind);
+    for (const ConfigChange& c : found)
+      seen = seen || (c.path == change.path && c.kind == change.kind);
     EXPECT_TRUE(seen) << describe_changes(found);
   }
 }
 
 TEST(Diff, MeshIsFreeAndSoAreMoreSteps) {
-  const std::string saved =
-      effective_text(small_job(on_devices(2, {"schedule.kind=constant"})));
+  const std::string saved = effective_text(small_job(on_devices(2, {"schedule.kind=constant"})));
   const auto changes =
       diff_configs(saved, small_job(on_devices(4, {"schedule.kind=constant", "train.steps=200"})));
   EXPECT_EQ(describe_changes(changes),
@@ -57,8 +57,8 @@ TEST(Diff, MeshIsFreeAndSoAreMoreSteps) {
 }
 
 TEST(Diff, MoreStepsMoveTheEndOfACosine) {
-  const auto changes = diff_configs(effective_text(small_job()),
-                                    small_job(on_devices(1, {"train.steps=200", "model.layers=3"})));
+  const auto changes = diff_configs(
+      effective_text(small_job()), small_job(on_devices(1, {"train.steps=200", "model.layers=3"})));
   EXPECT_EQ(describe_changes(changes),
             "model.layers: 2 -> 3 (refused)\n"
             "schedule.decay_steps: 100 -> 200 (warning)\n"

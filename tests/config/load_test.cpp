@@ -68,7 +68,8 @@ TEST(Precedence, DefaultsJobShardingFileMeshSet) {
   folder.write("a.textproto", cat("mesh { name: \"data\" size: 1 }\n", rules));
   const std::string b =
       folder.write("b.textproto", cat("mesh { name: \"data\" size: 2 }\n", rules));
-  const std::string job = folder.write("job.textproto", cat(kSmallJob, "sharding_file: \"a.textproto\""));
+  const std::string job =
+      folder.write("job.textproto", cat(kSmallJob, "sharding_file: \"a.textproto\""));
 
   LoadOptions options;
   EXPECT_EQ(load_job(job, options).device_count, 1);
@@ -90,8 +91,11 @@ TEST(Precedence, SetMayNameTheShardingFile) {
   const std::string file = folder.write(
       "b.textproto",
       "mesh { name: \"data\" size: 2 } activation_rules { logical: \"batch\" axes: \"data\" }");
-  EXPECT_EQ(small_job({.sharding_file = "", .mesh = "", .sets = {"sharding_file=" + file},
-                       .device_count = 2, .purpose = LoadPurpose::train})
+  EXPECT_EQ(small_job({.sharding_file = "",
+                       .mesh = "",
+                       .sets = {"sharding_file=" + file},
+                       .device_count = 2,
+                       .purpose = LoadPurpose::train})
                 .device_count,
             2);
 }
@@ -100,10 +104,11 @@ TEST(Precedence, AShardingFileReplacesInlineSharding) {
   const TemporaryFolder folder;
   LoadOptions options;
   options.sharding_file = folder.write(
-      "b.textproto", "mesh { name: \"x\" size: 2 } activation_rules { logical: \"batch\" axes: \"x\" }");
+      "b.textproto",
+      "mesh { name: \"x\" size: 2 } activation_rules { logical: \"batch\" axes: \"x\" }");
   const JobConfig job = load_job_text(
-      cat(kSmallJob, "sharding { mesh { name: \"y\" size: 3 } overrides { tensor: \".*\" } }"), "job",
-      options);
+      cat(kSmallJob, "sharding { mesh { name: \"y\" size: 3 } overrides { tensor: \".*\" } }"),
+      "job", options);
   ASSERT_EQ(job.sharding.axes.size(), 1u);
   EXPECT_EQ(job.sharding.axes[0].name, "x");
   EXPECT_TRUE(job.sharding.overrides.empty());
@@ -169,7 +174,8 @@ TEST(Effective, EveryValueSaysWhereItIsFrom) {
   EXPECT_TRUE(text.starts_with(
       "# Effective config of small.textproto on 2 devices (mesh data=2): global batch 8 = 2 data "
       "shards x microbatch 4 x accumulate 1\n"));
-  EXPECT_EQ(load_job_text(text, "printed", on_devices(2)), small_job(on_devices(2, {"train.seed=3"})));
+  EXPECT_EQ(load_job_text(text, "printed", on_devices(2)),
+            small_job(on_devices(2, {"train.seed=3"})));
 }
 
 TEST(Effective, TextLoadsOnAnotherMesh) {
@@ -182,8 +188,9 @@ TEST(Effective, TextLoadsOnAnotherMesh) {
 RC_GTEST_PROP(Effective, RoundTrips, ()) {
   const std::vector<std::string> choices = {
       cat("train.seed=", *rc::gen::arbitrary<int64_t>()),
-      cat("schedule.learning_rate=", print_double(*rc::gen::map(rc::gen::inRange(0, 1 << 30),
-                                                                [](int i) { return i * 1e-9 / 3; }))),
+      cat("schedule.learning_rate=",
+          print_double(
+              *rc::gen::map(rc::gen::inRange(0, 1 << 30), [](int i) { return i * 1e-9 / 3; }))),
       cat("data.document_separator=", *rc::gen::container<std::string>(rc::gen::inRange('a', 'z'))),
       cat("data.paths+=", *rc::gen::nonEmpty(rc::gen::container<std::string>(
                               rc::gen::inRange<char>(' ' + 2, '~')))),
@@ -196,8 +203,8 @@ RC_GTEST_PROP(Effective, RoundTrips, ()) {
   };
   std::vector<std::string> sets;
   for (const std::string& choice : choices) {
-    const bool has_quote = choice.starts_with("data.paths+=") &&
-                           choice.find_first_of("'\"[\\") != std::string::npos;
+    const bool has_quote =
+        choice.starts_with("data.paths+=") && choice.find_first_of("'\"[\\") != std::string::npos;
     if (*rc::gen::arbitrary<bool>() && !has_quote) sets.push_back(choice);
   }
   const JobConfig job = small_job(on_devices(2, sets));

@@ -34,7 +34,7 @@ TEST(Mesh, FitsTheDevices) {
       {"data=2,model=4", 8, "data=2,model=4"},
       {"model=4,data=2", 8, "model=4,data=2"},  // the order is the user's
       {"data=2,model=-1", 8, "data=2,model=4"},
-      {"data=4", 4, "model=1,data=4"},  // an axis that is not named gets size 1
+      {"data=4", 4, "model=1,data=4"},   // an axis that is not named gets size 1
       {"model=2", 0, "data=1,model=2"},  // the mesh itself says how many devices
       {"data=2,model=2,spare=1", 4, "data=2,model=2,spare=1"},
       {"1", 1, "data=1,model=1"},
@@ -59,7 +59,8 @@ TEST(Mesh, MisfitsShowTheEquation) {
   const std::string from = "job.textproto:14: ";
   const Misfit misfits[] = {
       {"data=2,model=3", 4,
-       "--mesh data=2,model=3: mesh data=2,model=3 needs 2 x 3 = 6 devices, but there are 4: start 6 "
+       "--mesh data=2,model=3: mesh data=2,model=3 needs 2 x 3 = 6 devices, but there are 4: start "
+       "6 "
        "ranks (mpirun -np 6), or fit the mesh to 4 devices by --mesh data=4,model=1"},
       {"data=4", 1,
        "--mesh data=4: mesh model=1,data=4 needs 1 x 4 = 4 devices, but there is 1: start 4 ranks "
@@ -68,29 +69,35 @@ TEST(Mesh, MisfitsShowTheEquation) {
        from + "mesh data=-1,model=2 does not fit 3 devices: 2 does not divide 3; change the number "
               "of ranks, or --mesh data=3,model=1"},
       {"", 0,
-       from + "mesh axis \"data\" takes what the device count leaves (-1), but the number of devices "
-              "is not known; give --devices N, or --mesh with every size"},
+       from +
+           "mesh axis \"data\" takes what the device count leaves (-1), but the number of devices "
+           "is not known; give --devices N, or --mesh with every size"},
       {"data=-1,model=-1", 4,
-       "--mesh data=-1,model=-1: mesh data=-1,model=-1 leaves two axes open, \"data\" and \"model\"; "
+       "--mesh data=-1,model=-1: mesh data=-1,model=-1 leaves two axes open, \"data\" and "
+       "\"model\"; "
        "only one size may be -1"},
       {"data=0", 4,
-       "--mesh data=0: mesh axis \"data\" has size 0; a size is at least 1, or -1 on one axis, and a "
+       "--mesh data=0: mesh axis \"data\" has size 0; a size is at least 1, or -1 on one axis, and "
+       "a "
        "mesh has at most 4194304 devices"},
       {"data=4194304,model=4194304", 0,
-       "--mesh data=4194304,model=4194304: mesh axis \"model\" has size 4194304; a size is at least "
+       "--mesh data=4194304,model=4194304: mesh axis \"model\" has size 4194304; a size is at "
+       "least "
        "1, or -1 on one axis, and a mesh has at most 4194304 devices"},
       {"dta=2", 2,
        "--mesh dta=2: no rule of the sharding names axis \"dta\", so its devices would all do the "
        "same work; did you mean \"data\"?"},
       {"expert=2", 2,
-       "--mesh expert=2: no rule of the sharding names axis \"expert\", so its devices would all do "
+       "--mesh expert=2: no rule of the sharding names axis \"expert\", so its devices would all "
+       "do "
        "the same work; the axes are data, model; name another sharding by --sharding FILE"},
       {"data:2", 2,
        "--mesh data:2: cannot read \"data:2\"; write axis=size pairs, e.g. --mesh data=2,model=4"},
       {"data=2,", 2,
        "--mesh data=2,: cannot read \"\"; write axis=size pairs, e.g. --mesh data=2,model=4"},
       {"data=2x", 2,
-       "--mesh data=2x: cannot read \"data=2x\"; write axis=size pairs, e.g. --mesh data=2,model=4"},
+       "--mesh data=2x: cannot read \"data=2x\"; write axis=size pairs, e.g. --mesh "
+       "data=2,model=4"},
       {"data=1,data=2", 2,
        "--mesh data=1,data=2: mesh model=1,data=1,data=2 has two axes \"data\"; names must be "
        "unique"},
@@ -109,8 +116,9 @@ TEST(Mesh, DefaultIsDataParallelOverAllDevices) {
 }
 
 TEST(Mesh, AnAxisThatNoRuleNamesIsWarnedOf) {
-  const JobConfig job = load_job_text(
-      cat(kSmallJob, "sharding { mesh { name: \"spare\" size: 2 } }"), "job.textproto", on_devices(2));
+  const JobConfig job =
+      load_job_text(cat(kSmallJob, "sharding { mesh { name: \"spare\" size: 2 } }"),
+                    "job.textproto", on_devices(2));
   ASSERT_EQ(job.warnings.size(), 1u);
   EXPECT_EQ(job.warnings[0],
             "no sharding rule names mesh axis \"spare\" (size 2): devices along it all do the same "
@@ -131,7 +139,8 @@ TEST(Mesh, RulesMustNameAxesOfTheMesh) {
             "places, e.g. logical: \"embed\"");
   EXPECT_EQ(message("overrides { tensor: \"a(\" dims { axes: \"model\" } }").substr(0, 100),
             std::string("job.textproto has 2 problems:\n  job.textproto:15: sharding.overrides[0]."
-                        "tensor: \"a(\" is not a regular expression: ").substr(0, 100));
+                        "tensor: \"a(\" is not a regular expression: ")
+                .substr(0, 100));
   EXPECT_EQ(message("overrides { tensor: \"a\" dims { axes: \"data\" } dims { axes: \"data\" } }"),
             "job.textproto:15: override of \"a\" uses mesh axis \"data\" twice");
   EXPECT_EQ(message("overrides { dims { } }"),
@@ -156,23 +165,28 @@ TEST(Mesh, CountsTheShardsOfTheBatch) {
       {"activation_rules { logical: \"batch\" axes: \"model\" }", 2},
       // A rule of greater priority has taken the axis.
       {"activation_rules { logical: \"length\" axes: \"data\" } "
-       "activation_rules { logical: \"batch\" axes: \"data\" }", 1},
+       "activation_rules { logical: \"batch\" axes: \"data\" }",
+       1},
       // ... unless it does not apply to [batch, length].
       {"activation_rules { logical: \"heads\" axes: \"data\" } "
-       "activation_rules { logical: \"batch\" axes: \"data\" }", 2},
+       "activation_rules { logical: \"batch\" axes: \"data\" }",
+       2},
       // The next rule is tried.
       {"activation_rules { logical: \"length\" axes: \"data\" } "
        "activation_rules { logical: \"batch\" axes: [\"data\", \"model\"] } "
-       "activation_rules { logical: \"batch\" axes: \"model\" }", 2},
+       "activation_rules { logical: \"batch\" axes: \"model\" }",
+       2},
       {"activation_rules { logical: \"batch\" } "
-       "activation_rules { logical: \"batch\" axes: \"data\" }", 1},
+       "activation_rules { logical: \"batch\" axes: \"data\" }",
+       1},
       {"", 1},
   };
   for (const Shards& c : cases) {
     SCOPED_TRACE(c.rules);
     const JobConfig job = load_job_text(
-        cat(kSmallJob, "sharding { mesh { name: \"data\" size: 2 } mesh { name: \"model\" size: 2 } ",
-            c.rules, " }"),
+        cat(kSmallJob,
+            "sharding { mesh { name: \"data\" size: 2 } mesh { name: \"model\" size: 2 } ", c.rules,
+            " }"),
         "job.textproto", on_devices(4));
     EXPECT_EQ(job.batch_shards, c.expected);
     EXPECT_EQ(job.batch_shards * job.train.microbatch * job.train.accumulate, 8);
@@ -181,7 +195,8 @@ TEST(Mesh, CountsTheShardsOfTheBatch) {
 
 TEST(Mesh, IfDividesSkipsABatchRuleThatDoesNotFit) {
   const std::string text =
-      cat(kSmallJob, "sharding { mesh { name: \"data\" size: 16 } activation_rules { logical: "
+      cat(kSmallJob,
+          "sharding { mesh { name: \"data\" size: 16 } activation_rules { logical: "
           "\"batch\" axes: \"data\" if_divides: true } }");
   EXPECT_EQ(load_job_text(text, "job.textproto", on_devices(16)).batch_shards, 1);
 }

@@ -44,11 +44,14 @@ void expect_optional(const Descriptor* type) {
   for (int i = 0; i < type->field_count(); ++i) {
     const FieldDescriptor* field = type->field(i);
     EXPECT_TRUE(field->is_repeated() || field->has_presence()) << field->full_name();
-    if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) expect_optional(field->message_type());
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE)
+      expect_optional(field->message_type());
   }
 }
 
-TEST(Proto, EveryScalarOfAConfigKnowsWhetherItIsSet) { expect_optional(proto::JobConfig::descriptor()); }
+TEST(Proto, EveryScalarOfAConfigKnowsWhetherItIsSet) {
+  expect_optional(proto::JobConfig::descriptor());
+}
 
 const Message* find_type(const Message& message, const std::string& type) {
   if (message.GetDescriptor()->name() == type) return &message;

@@ -38,7 +38,8 @@ TEST(Shipped, EveryJobLoads) {
 }
 
 TEST(Shipped, EveryPresetFitsEveryJob) {
-  const char* const presets[] = {"data", "zero1", "fsdp", "hsdp", "tensor", "tensor_sequence", "2d"};
+  const char* const presets[] = {"data",   "zero1",           "fsdp", "hsdp",
+                                 "tensor", "tensor_sequence", "2d"};
   int files = 0;
   for (const auto& entry : fs::directory_iterator(kConfigs + "sharding")) {
     files += entry.path().extension() == ".textproto";
