@@ -18,6 +18,7 @@ class Backend {
   virtual void release(std::byte* memory) noexcept = 0;
   virtual void copy_to_device(void* device, const void* host, int64_t bytes) = 0;
   virtual void copy_to_host(void* host, const void* device, int64_t bytes) = 0;
+  virtual void zero(void* device, int64_t bytes) = 0;
   virtual const KernelTable& kernels() const = 0;
 };
 

@@ -35,6 +35,7 @@ class CpuBackend final : public Backend {
   void copy_to_host(void* host, const void* device, int64_t bytes) override {
     std::memcpy(host, device, static_cast<size_t>(bytes));
   }
+  void zero(void* device, int64_t bytes) override { std::memset(device, 0, static_cast<size_t>(bytes)); }
   const KernelTable& kernels() const override { return table_; }
 
  private:

@@ -1,20 +1,18 @@
 // One rank's running job: its shards in memory, and the graphs that work on them.
 //
-// Parameters, moments and accumulators are persistent buffers that all graphs of the job share; a
-// step reads and overwrites them in place. Nothing is allocated after construction.
+// All graphs share the persistent buffers of a StateStore; a step reads and overwrites them in
+// place. Nothing is allocated after construction.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <string>
-#include <vector>
 
-#include "core/runtime/backend.h"
 #include "core/runtime/communicator.h"
 #include "core/runtime/executor.h"
-#include "launch/checkpoint/tensor_slice.h"
 #include "launch/data/text_dataset.h"
 #include "launch/engine/compiled_job.h"
+#include "launch/engine/state_store.h"
 
 namespace tessera {
 
@@ -35,43 +33,31 @@ class Session {
  public:
   // Collective: all ranks construct their sessions together. `world`'s rank is the device.
   Session(std::shared_ptr<const CompiledJob> job, Backend& backend, World& world);
-  ~Session();
 
   const CompiledJob& job() const { return *job_; }
+  StateStore& state() { return state_; }
 
   // Random parameters, the same on every mesh; zero moments.
   void initialise();
 
-  // The state of the job as logical tensors (parameters and moments, without padding) and this
-  // rank's boxes of them. Of replicas one rank owns each, so `owned_slices` cover all exactly once.
-  std::vector<TensorSpec> state_specs() const;
-  std::vector<TensorTarget> state_targets();
-  std::vector<TensorSlice> owned_slices();
-
   // One optimizer step: train.accumulate microbatches, then the update. `step` counts from 0.
   StepResult train_step(int64_t step, double rate, const ReadRows& read);
 
-  EvaluationSums evaluate(const ReadRows& read, int64_t batch);
+  // Sums over one batch of train.microbatch x batch_shards rows (micro is 0).
+  EvaluationSums evaluate(const ReadRows& read);
 
   // Runs the microbatches of a step again, checking every value on its way, after a step whose loss
   // or norm was not finite (such a step leaves parameters and moments as they were). The name of
-  // the first tensor of this rank that is not finite; "" where all are.
+  // the first tensor of this rank that is not finite; "" where all are. Collective.
   std::string find_bad_tensor(const ReadRows& read);
 
  private:
-  struct StateTensor;
-
-  void add_state(const Executable& executable);
   void feed(Executor& executor, const ReadRows& read, int64_t micro);
-  void zero_accumulators();
-  void write_scalar(Executor& executor, const char* name, double value);
-  double read_scalar(Executor& executor, const char* name) const;
 
   std::shared_ptr<const CompiledJob> job_;
   Backend& backend_;
   World& world_;
-  std::vector<StateTensor> state_;
-  std::unique_ptr<BufferStore> store_;
+  StateStore state_;
   std::unique_ptr<Executor> step_, accumulate_, evaluate_;
   TokenBatch batch_;
 };

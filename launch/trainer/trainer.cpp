@@ -13,6 +13,7 @@
 #include "launch/data/batches.h"
 #include "launch/data/corpus_entropy.h"
 #include "launch/engine/session.h"
+#include "launch/trainer/evaluation.h"
 #include "launch/trainer/learning_rate.h"
 #include "launch/trainer/provenance.h"
 #include "launch/trainer/run_log.h"
@@ -83,8 +84,8 @@ class Trainer {
       log_.start_over();
       return;
     }
-    const std::vector<TensorSpec> model = session_.state_specs();
-    const std::vector<TensorTarget> targets = session_.state_targets();
+    const std::vector<TensorSpec> model = session_.state().specs();
+    const std::vector<TensorTarget> targets = session_.state().targets();
     const auto restored = restore_checkpoint(
         {.candidates = list_checkpoints(config_.output_dir), .model = model, .targets = targets,
          .accept = [&](const CheckpointInfo& info) { accept_resume(info); }},
@@ -178,19 +179,7 @@ class Trainer {
 
   void evaluate() {
     if (!data_.heldout) return;
-    const int64_t batch = config_.train.global_batch / config_.train.accumulate;
-    const int64_t all = evaluation_batches(*data_.heldout, batch);
-    const int64_t wanted = config_.eval.batches > 0 ? config_.eval.batches * config_.train.accumulate : all;
-    EvaluationSums total;
-    for (int64_t b = 0; b < std::min(all, wanted); ++b) {
-      const EvaluationSums sums = session_.evaluate(
-          [&](int64_t, int64_t row, int64_t rows, TokenBatch& rows_of) {
-            read_evaluation_rows(*data_.heldout, b, batch, row, rows, rows_of);
-          });
-      total.loss += sums.loss;
-      total.weight += sums.weight;
-    }
-    summary_.eval_loss = total.loss / total.weight;
+    summary_.eval_loss = evaluate_dataset(session_, *data_.heldout);
     log_.evaluation(step_, *summary_.eval_loss);
   }
 
@@ -198,7 +187,7 @@ class Trainer {
 
   void save() {
     if (saved_step_ == step_) return;
-    const std::vector<TensorSlice> slices = session_.owned_slices();
+    const std::vector<TensorSlice> slices = session_.state().owned_slices();
     CheckpointInfo info = provenance(job_);
     info.step = step_;
     info.data = position_;

@@ -1,0 +1,111 @@
+#include "launch/engine/state_store.h"
+
+#include <cstring>
+
+#include "core/base/error.h"
+#include "models/training_step.h"
+
+namespace tessera {
+namespace {
+
+// "adamw.m/block.0.mlp.up.weight" -> the parameter's own name and its role in a checkpoint.
+struct StateName {
+  std::string parameter;
+  std::string role;
+};
+
+StateName parse_state_name(const std::string& name) {
+  const size_t slash = name.find('/');
+  if (slash == std::string::npos) return {name, "parameter"};
+  const std::string parameter = name.substr(slash + 1);
+  if (name == models::names::first_moment(parameter)) return {parameter, "moment1"};
+  if (name == models::names::second_moment(parameter)) return {parameter, "moment2"};
+  return {parameter, "accumulator"};
+}
+
+}  // namespace
+
+StateStore::StateStore(Backend& backend, int64_t device, std::vector<models::ParameterSpec> parameters)
+    : backend_(backend), device_(device), parameters_(std::move(parameters)), buffers_(backend) {
+  for (size_t i = 0; i < parameters_.size(); ++i) by_name_[parameters_[i].name] = i;
+}
+
+const models::ParameterSpec& StateStore::parameter_of(const std::string& name) const {
+  const auto found = by_name_.find(parse_state_name(name).parameter);
+  TESSERA_CHECK(found != by_name_.end(), "state \"", name, "\" belongs to no parameter");
+  return parameters_[found->second];
+}
+
+void StateStore::add(const Executable& executable) {
+  const Graph& graph = executable.graph;
+  for (const GraphInput& input : graph.inputs) {
+    if (input.kind == InputKind::data || input.kind == InputKind::scalar) continue;
+    const ResultInfo& info = graph.info(input.value);
+    const Sharding& sharding = graph.sharding(input.value);
+    if (const TensorView* have = buffers_.find(info.name)) {
+      TESSERA_CHECK(have->type == info.type, "\"", info.name, "\" is ", have->type, " in one graph and ",
+                    info.type, " in another");
+      continue;
+    }
+    Tensor tensor{input.kind, {}, info.type, sharding, buffers_.add(info.name, info.type)};
+    const StateName name = parse_state_name(info.name);
+    // Accumulators of loss and weight belong to no parameter; they are never saved.
+    if (input.kind != InputKind::accumulator) {
+      const models::ParameterSpec& spec = parameter_of(info.name);
+      tensor.global = spec.type;
+      tensor.logical = {info.name, name.role, spec.type};
+      if (spec.valid_rows >= 0) tensor.logical.type.shape[0] = spec.valid_rows;
+    }
+    tensors_.push_back(std::move(tensor));
+  }
+}
+
+void StateStore::initialise_parameters(int64_t seed) {
+  for (Tensor& tensor : tensors_) {
+    if (tensor.kind != InputKind::parameter) continue;
+    const HostTensor values =
+        models::initial_values(parameter_of(tensor.logical.name), seed,
+                               tensor.sharding.shard_start(tensor.global.shape, device_), tensor.view.type.shape);
+    backend_.copy_to_device(tensor.view.data, values.bytes().data(), tensor.view.type.bytes());
+  }
+}
+
+void StateStore::zero(InputKind kind) {
+  for (Tensor& tensor : tensors_)
+    if (tensor.kind == kind) backend_.zero(tensor.view.data, tensor.view.type.bytes());
+}
+
+std::vector<TensorSpec> StateStore::specs() const {
+  std::vector<TensorSpec> specs;
+  for (const Tensor& tensor : tensors_)
+    if (tensor.kind != InputKind::accumulator) specs.push_back(tensor.logical);
+  return specs;
+}
+
+std::vector<TensorTarget> StateStore::targets() {
+  std::vector<TensorTarget> targets;
+  for (Tensor& tensor : tensors_)
+    if (tensor.kind != InputKind::accumulator)
+      targets.push_back({tensor.logical, tensor.sharding.shard_start(tensor.global.shape, device_),
+                         tensor.view.type.shape, tensor.view.as<std::byte>()});
+  return targets;
+}
+
+bool StateStore::owns(const Tensor& tensor) const {
+  const Mesh& mesh = *tensor.sharding.mesh;
+  AxisList all;
+  for (int axis = 0; axis < mesh.rank(); ++axis) all.push_back(mesh.axis(axis));
+  return mesh.coordinate(device_, without(all, tensor.sharding.used_axes())) == 0;
+}
+
+std::vector<TensorSlice> StateStore::owned_slices() {
+  std::vector<TensorSlice> slices;
+  for (Tensor& tensor : tensors_) {
+    if (tensor.kind == InputKind::accumulator || !owns(tensor)) continue;
+    slices.push_back({tensor.logical, tensor.sharding.shard_start(tensor.global.shape, device_),
+                      tensor.view.type.shape, tensor.view.as<std::byte>()});
+  }
+  return slices;
+}
+
+}  // namespace tessera
