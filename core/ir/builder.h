@@ -68,6 +68,9 @@ class GradContext {
   virtual bool has_cotangent(int result) const = 0;
   virtual Value cotangent(int result) = 0;  // zeros where none came
   virtual bool needs_gradient(int operand) const = 0;
+  // The dtype in which the operand's cotangent is wanted. Rules that can produce an accumulator's
+  // precision at no cost (dot_general, embedding, sums) follow it; the others give the operand's.
+  virtual DType gradient_dtype(int operand) const { return operand_type(operand).dtype; }
 };
 
 }  // namespace tessera

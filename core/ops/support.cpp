@@ -55,7 +55,13 @@ void set_elements(HostTensor& tensor, const Elements<D>& values) {
   TESSERA_CHECK(static_cast<int64_t>(values.size()) == tensor.elements());
   dispatch_dtype(tensor.dtype(), [&]<typename T>() {
     const auto data = tensor.data<T>();
-    for (size_t i = 0; i < values.size(); ++i) data[i] = write<T>(values[i]);
+    constexpr bool kDirect = std::is_same_v<T, std::complex<float>> || std::is_arithmetic_v<T>;
+    if constexpr (kDirect && !(std::is_integral_v<T> && std::is_same_v<D, double>)) {
+      for (size_t i = 0; i < values.size(); ++i) data[i] = write<T>(values[i]);
+    } else {  // narrow floats and integers from reals: HostTensor knows how to round
+      for (size_t i = 0; i < values.size(); ++i)
+        tensor.set_real(static_cast<int64_t>(i), write<double>(values[i]));
+    }
   });
 }
 
@@ -128,6 +134,22 @@ TensorFactors dims_of(const std::vector<std::vector<int>>& factors) {
 
 void add_starts(FactorRule& rule, const OpCall& call) {
   while (rule.operands.size() < call.operands.size()) rule.operands.emplace_back();
+}
+
+void copy_elements(const HostTensor& from, int64_t from_offset, const std::vector<int64_t>& from_strides,
+                   HostTensor& to, int64_t to_offset, const std::vector<int64_t>& to_strides,
+                   const Shape& extent) {
+  const auto copy_as = [&]<typename Word>() {
+    const Word* source = reinterpret_cast<const Word*>(from.bytes().data()) + from_offset;
+    Word* target = reinterpret_cast<Word*>(to.bytes().data()) + to_offset;
+    walk(extent, from_strides, to_strides, [&](int64_t a, int64_t b) { target[b] = source[a]; });
+  };
+  switch (size_of(from.dtype())) {
+    case 1: return copy_as.template operator()<uint8_t>();
+    case 2: return copy_as.template operator()<uint16_t>();
+    case 4: return copy_as.template operator()<uint32_t>();
+    default: return copy_as.template operator()<uint64_t>();
+  }
 }
 
 double no_flops(const OpCall&, std::span<const TensorType>) { return 0; }

@@ -28,6 +28,37 @@ inline void set_reals(HostTensor& tensor, const std::vector<double>& values) {
   set_elements<double>(tensor, values);
 }
 
+// Calls body(a, b) for each position of `extent` in row-major order, where a and b are the sums of
+// position times strides.
+template <typename Body>
+void walk(const Shape& extent, const std::vector<int64_t>& strides_a,
+          const std::vector<int64_t>& strides_b, Body body) {
+  const int rank = extent.rank();
+  if (extent.elements() == 0) return;
+  if (rank == 0) return body(int64_t{0}, int64_t{0});
+  std::vector<int64_t> position(static_cast<size_t>(rank), 0);
+  const int64_t inner = extent[rank - 1], step_a = strides_a[rank - 1], step_b = strides_b[rank - 1];
+  int64_t a = 0, b = 0;
+  while (true) {
+    for (int64_t i = 0; i < inner; ++i) body(a + i * step_a, b + i * step_b);
+    int d = rank - 2;
+    for (; d >= 0; --d) {
+      a += strides_a[d];
+      b += strides_b[d];
+      if (++position[d] < extent[d]) break;
+      a -= extent[d] * strides_a[d];
+      b -= extent[d] * strides_b[d];
+      position[d] = 0;
+    }
+    if (d < 0) return;
+  }
+}
+
+// Copies elements of any dtype; offsets and strides in elements.
+void copy_elements(const HostTensor& from, int64_t from_offset, const std::vector<int64_t>& from_strides,
+                   HostTensor& to, int64_t to_offset, const std::vector<int64_t>& to_strides,
+                   const Shape& extent);
+
 // ---- Checks ----------------------------------------------------------------------------------
 
 template <typename... Parts>
