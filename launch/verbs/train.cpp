@@ -1,0 +1,108 @@
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "core/runtime/thread_world.h"
+#include "kernels/comm/launcher.h"
+#include "kernels/comm/mpi_world.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/register.h"
+#include "launch/command_line.h"
+#include "launch/config/load.h"
+#include "launch/engine/rank_threads.h"
+#include "launch/trainer/stop_request.h"
+#include "launch/trainer/trainer.h"
+#include "launch/verbs/verbs.h"
+
+namespace tessera {
+namespace {
+
+JobConfig load(const TrainArguments& arguments, int64_t devices) {
+  LoadOptions options{.sharding_file = arguments.job.sharding_file, .mesh = arguments.job.mesh,
+                      .sets = arguments.job.sets, .device_count = devices};
+  if (!arguments.resume.empty()) options.sets.push_back(cat("checkpoint.resume=", arguments.resume));
+  if (!arguments.progress.empty()) options.sets.push_back(cat("metrics.progress=", arguments.progress));
+  return load_job(arguments.job.job, options);
+}
+
+std::shared_ptr<const CompiledJob> compile(const TrainArguments& arguments, const JobConfig& job) {
+  KernelTable kernels;
+  register_cpu_kernels(kernels);
+  return compile_job(job, kernels, {.strict = arguments.strict});
+}
+
+TrainSummary train_rank(const std::shared_ptr<const CompiledJob>& job, World& world) {
+  cpu::set_threads(rank_threads(job->config, world));
+  KernelTable kernels;
+  register_cpu_kernels(kernels);
+  const std::unique_ptr<Backend> backend = create_cpu_backend(std::move(kernels));
+  return train(job, *backend, world);
+}
+
+int report(const TrainArguments& arguments, const TrainSummary& summary) {
+  if (!arguments.json.empty()) {
+    nlohmann::json json = {{"first_step", summary.first_step}, {"steps", summary.steps},
+                           {"losses", summary.losses}, {"seconds", summary.seconds},
+                           {"tokens_per_second", summary.tokens_per_second},
+                           {"stopped_on_request", summary.stopped_on_request},
+                           {"checkpoint", summary.checkpoint}};
+    if (summary.eval_loss) json["eval_loss"] = *summary.eval_loss;
+    write_report(arguments.json, json.dump(2));
+  }
+  return summary.stopped_on_request ? kExitRequeue : kExitDone;
+}
+
+int train_virtual(const TrainArguments& arguments) {
+  if (launched_by_mpi() && create_mpi_world()->size() > 1)
+    throw_config_error("--virtual-devices ", arguments.virtual_devices,
+                       " runs all ranks as threads of one process, but an MPI launcher started several; "
+                       "leave out one of the two");
+  const JobConfig job = load(arguments, arguments.virtual_devices);
+  if (arguments.check) {
+    std::cout << print_effective(job) << std::flush;
+    return kExitDone;
+  }
+  const auto compiled = compile(arguments, job);
+  TrainSummary summary;
+  run_thread_ranks(static_cast<int>(arguments.virtual_devices),
+                   [&](World& world) {
+                     TrainSummary mine = train_rank(compiled, world);
+                     if (world.rank() == 0) summary = std::move(mine);
+                   },
+                   {.timeout_seconds = job.train.timeout_seconds});
+  return report(arguments, summary);
+}
+
+// Ranks as processes. All ranks read the same files, so a wrong config fails alike on each: rank 0
+// prints it.
+int train_processes(const TrainArguments& arguments) {
+  const std::unique_ptr<World> world = create_mpi_world();
+  try {
+    const JobConfig job = load(arguments, world->size());
+    if (arguments.check) {
+      if (world->rank() == 0) std::cout << print_effective(job) << std::flush;
+      return kExitDone;
+    }
+    world->set_timeout(job.train.timeout_seconds);
+    const TrainSummary summary = train_rank(compile(arguments, job), *world);
+    if (world->rank() == 0) return report(arguments, summary);
+    return summary.stopped_on_request ? kExitRequeue : kExitDone;
+  } catch (const ConfigError& error) {
+    if (world->rank() == 0) log_error("tessera: ", error.what());
+    world->barrier();
+    return kExitUsage;
+  } catch (const std::exception& error) {
+    world->abort(error.what());
+    throw;
+  }
+}
+
+}  // namespace
+
+int run_train(const TrainArguments& arguments) {
+  install_stop_handlers();
+  return arguments.virtual_devices > 0 ? train_virtual(arguments) : train_processes(arguments);
+}
+
+}  // namespace tessera
