@@ -107,6 +107,10 @@ class World {
   virtual std::string broadcast_text(const std::string& text, int root) = 0;
   virtual std::vector<std::string> all_gather_text(const std::string& text) = 0;
 
+  // How long a rank may hold its peers up from now on, in seconds; 0: for ever. Worlds whose timeout
+  // is fixed at their making ignore it.
+  virtual void set_timeout(double /*seconds*/) {}
+
   // Tells the peers that this rank failed, so that their waits end at once with `reason` and the
   // rank's number instead of a timeout. Never blocks.
   virtual void abort(std::string_view reason) noexcept = 0;

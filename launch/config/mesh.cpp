@@ -184,17 +184,22 @@ int64_t count_batch_shards(const JobConfig& job) {
   for (const AxisRule& rule : job.sharding.activation_rules) {
     const bool is_batch = rule.logical == "batch";
     if (!is_batch && (rule.logical != "length" || length_placed)) continue;
-    const bool taken = std::any_of(rule.mesh_axes.begin(), rule.mesh_axes.end(),
-                                   [&](const auto& axis) { return used.contains(axis); });
     int64_t shards = 1;
+    std::set<std::string> axes;  // axes of size 1 shard nothing and are never taken
     for (const MeshAxisConfig& axis : job.sharding.axes) {
-      if (std::count(rule.mesh_axes.begin(), rule.mesh_axes.end(), axis.name)) shards *= axis.size;
+      if (axis.size == 1 || !std::count(rule.mesh_axes.begin(), rule.mesh_axes.end(), axis.name)) {
+        continue;
+      }
+      shards *= axis.size;
+      axes.insert(axis.name);
     }
     const int64_t extent = is_batch ? job.train.global_batch : job.train.sequence_length;
+    const bool taken = std::any_of(axes.begin(), axes.end(),
+                                   [&](const auto& axis) { return used.contains(axis); });
     if (taken || (rule.if_divides && extent % shards != 0)) continue;
     if (is_batch) return shards;
     length_placed = true;
-    used.insert(rule.mesh_axes.begin(), rule.mesh_axes.end());
+    used = std::move(axes);
   }
   return 1;
 }
