@@ -25,7 +25,7 @@ struct MeshAxisConfig {
 };
 
 struct AxisRule {
-  std::string logical;  // batch, length, embed, heads, kv_heads, head_dim, mlp, vocab, layers, ...
+  std::string logical;  // batch, length, embed, heads, kv_heads, head_dim, mlp, vocab, ...
   // Major to minor. Empty means: replicate this dim, and try no later rule for it.
   std::vector<std::string> mesh_axes;
   // Where the dim is not a multiple of the axes' product: skip the rule (reported) instead of

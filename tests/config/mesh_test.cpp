@@ -193,6 +193,16 @@ TEST(Mesh, CountsTheShardsOfTheBatch) {
   }
 }
 
+TEST(Mesh, AnAxisOfSizeOneIsNeverTaken) {
+  const JobConfig job = load_job_text(
+      cat(kSmallJob,
+          "sharding { mesh { name: \"model\" size: 1 } mesh { name: \"data\" size: 2 } "
+          "activation_rules { logical: \"length\" axes: \"model\" } "
+          "activation_rules { logical: \"batch\" axes: [\"model\", \"data\"] } }"),
+      "job.textproto", on_devices(2));
+  EXPECT_EQ(job.batch_shards, 2);
+}
+
 TEST(Mesh, IfDividesSkipsABatchRuleThatDoesNotFit) {
   const std::string text =
       cat(kSmallJob,
