@@ -91,6 +91,8 @@ class World {
   virtual int local_rank() const = 0;  // among the ranks of this host
   virtual int local_size() const = 0;
   virtual const std::string& host_name() const = 0;
+  // Whether ranks are threads of one process (and share its log, signals and working folder).
+  virtual bool shares_process() const { return false; }
 
   // Collective over all ranks: `bytes` of zeroed memory at 64-byte alignment, which the peers of
   // the host can read and write directly. Every rank passes the same size. It lives as long as the

@@ -101,6 +101,7 @@ class ThreadWorld final : public World {
         all_(make_group(0, house->world_ranks(), "world")),
         control_(all_.get()) {}
 
+  bool shares_process() const override { return true; }
   int rank() const override { return rank_; }
   int size() const override { return house_->size(); }
   int local_rank() const override { return rank_; }
@@ -125,6 +126,7 @@ class ThreadWorld final : public World {
   std::vector<std::string> all_gather_text(const std::string& text) override {
     return control_.all_gather_text(text);
   }
+  void set_timeout(double seconds) override { engine_.set_timeout(seconds); }
   void abort(std::string_view reason) noexcept override {
     house_->board().abort(AbortState::failed, rank_, reason);
   }

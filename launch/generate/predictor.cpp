@@ -1,9 +1,11 @@
 #include "launch/generate/predictor.h"
 
 #include <algorithm>
+#include <complex>
 
 #include "core/base/error.h"
 #include "core/runtime/thread_world.h"
+#include "core/types/dispatch.h"
 #include "launch/checkpoint/restore.h"
 #include "launch/config/load.h"
 #include "launch/engine/step_config.h"

@@ -13,6 +13,7 @@
 #include "launch/data/batches.h"
 #include "launch/data/corpus_entropy.h"
 #include "launch/engine/session.h"
+#include "launch/engine/peak.h"
 #include "launch/trainer/evaluation.h"
 #include "launch/trainer/learning_rate.h"
 #include "launch/trainer/provenance.h"
@@ -39,7 +40,8 @@ class Trainer {
         batches_(*data_.training, static_cast<uint64_t>(config_.data.seed), config_.data.shuffle),
         session_(job, backend, world),
         writer_(config_.output_dir, config_.checkpoint.keep, &world),
-        log_(config_, job_, world) {}
+        log_(config_, models::train_flops_per_token(job_.step_config.model, config_.train.sequence_length),
+             measured_peak(world), world) {}
 
   TrainSummary run() {
     resume_or_initialise();
