@@ -6,7 +6,7 @@
 namespace tessera::ops {
 
 // fusion{body}(xs...) -> the outputs of the body graph. Operand i is input i of the body, whose
-// instructions are elementwise ops, convert, broadcast_in_dim, reshape and constants.
+// instructions are elementwise ops, broadcast_in_dim and constants.
 extern const OpDef kFusion;
 std::vector<Value> fusion(Builder& b, GraphRef body, std::vector<Value> operands);
 

@@ -1,0 +1,55 @@
+#include "core/ops/op_list.h"
+
+#include <array>
+#include <map>
+
+#include "core/ops/attention.h"
+#include "core/ops/contraction.h"
+#include "core/ops/elementwise.h"
+#include "core/ops/embedding.h"
+#include "core/ops/fusion.h"
+#include "core/ops/loss.h"
+#include "core/ops/norm.h"
+#include "core/ops/optimizer.h"
+#include "core/ops/random.h"
+#include "core/ops/sharding.h"
+#include "core/ops/structure.h"
+
+namespace tessera {
+
+std::span<const OpDef* const> all_ops() {
+  using namespace ops;
+  static constexpr std::array kOps = {
+      // elementwise
+      &kNegate, &kAbs, &kSign, &kExponential, &kLog, &kTanh, &kSqrt, &kRsqrt, &kLogistic, &kErf, &kSine, &kCosine,
+      &kIsFinite, &kLogicalNot, &kAdd, &kSubtract, &kMultiply, &kDivide, &kMaximum, &kMinimum, &kPower, &kLogicalAnd,
+      &kLogicalOr, &kCompare, &kConvert, &kSelect, &kClamp, &kGelu, &kGeluGrad,
+      // structure
+      &kParameter, &kConstant, &kIota, &kBroadcastInDim, &kReshape, &kTranspose, &kConcatenate, &kSlice, &kPad, &kReduce,
+      // the rest, a file each
+      &kDotGeneral,
+      &kLayerNorm, &kLayerNormGrad, &kRmsNorm, &kRmsNormGrad, &kSumOfSquares,
+      &kAttention, &kAttentionGrad, &kRotary,
+      &kEmbedding, &kEmbeddingGrad,
+      &kLogitsMax, &kLogitsSum, &kLogitsSumGrad,
+      &kAdamW,
+      &kRandomUniform,
+      &kReshard, &kAllGather, &kAllSlice, &kAllToAll, &kCollectivePermute, &kAllReduce, &kReduceScatter,
+      &kReplicatedToPartial, &kAxisIndex,
+      &kFusion,
+  };
+  return kOps;
+}
+
+const OpDef* find_op(std::string_view name) {
+  static const std::map<std::string_view, const OpDef*> kByName = [] {
+    std::map<std::string_view, const OpDef*> by_name;
+    for (const OpDef* op : all_ops())
+      TESSERA_CHECK(by_name.emplace(op->name, op).second, "two ops are named ", op->name);
+    return by_name;
+  }();
+  const auto found = kByName.find(name);
+  return found == kByName.end() ? nullptr : found->second;
+}
+
+}  // namespace tessera
