@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -25,12 +26,26 @@ enum class Arena : uint8_t {
   constant,    // written once when the executor is made
 };
 
+// Why a buffer lies in another one's memory.
+enum class AliasKind : uint8_t {
+  none,
+  view,       // the same data: reshape, a contiguous slice, a collective over one device
+  member,     // the same data: an operand of a concatenate, written where it will stand
+  overwrite,  // other data: an update in place
+};
+
 struct BufferPlan {
   TensorType type;
   Arena arena = Arena::scratch;
   int64_t bytes = 0;
-  int64_t offset = -1;     // in its arena; 64-byte aligned
-  int alias_of = -1;       // buffer whose memory this one shares (in place, reshape), or -1
+  int64_t offset = -1;     // in its arena, or in the memory of input `input`; 64-byte aligned
+  int alias_of = -1;       // buffer whose memory this one shares, or -1
+  int64_t alias_offset = 0;  // where in that buffer, in bytes
+  AliasKind alias = AliasKind::none;
+  bool collective = false;  // a collective reads or writes it (a persistent one had better be symmetric)
+  // Of the whole memory that this buffer and its aliases share: the steps from the first write to
+  // the last use. -1 for persistent, constant and unused buffers.
+  int first_step = -1, last_step = -1;
   std::string tensor;      // a name for messages
   int input = -1;          // graph input number for persistent buffers, else -1
   int output = -1;         // graph output number, else -1
@@ -54,13 +69,20 @@ struct CollectiveDone {
   int start_step = -1;             // step number of its CollectiveStart
 };
 
-// axis_index: the host writes the rank's coordinate.
+// What depends on which device runs it, done by the executor itself: axis_index (writes the
+// coordinate), all_slice (copies the device's block), replicated_to_partial (copies, or fills with
+// the identity).
 struct RankDataStep {
   int instruction = -1;
+  int input = -1;                  // buffer number; -1 for axis_index
   int result = -1;
 };
+// A copy of the whole of `from`, where an output could not be made in its place (counted).
+struct CopyStep {
+  int from = -1, to = -1;
+};
 
-using Step = std::variant<KernelStep, CollectiveStart, CollectiveDone, RankDataStep>;
+using Step = std::variant<KernelStep, CollectiveStart, CollectiveDone, RankDataStep, CopyStep>;
 
 // What the scheduler's simulation of the step found (docs/scheduling.md).
 struct ScheduleReport {
@@ -82,11 +104,12 @@ struct MemoryReport {
 };
 
 struct Executable {
-  Graph graph;                           // localized, fused, scheduled order
+  Graph graph;                           // localized and fused; `steps` holds the order
   std::vector<BufferPlan> buffers;
   std::vector<Step> steps;
   std::vector<AxisList> communicators;   // all ranks create them in this order
   std::vector<int> input_buffers, output_buffers;
+  std::vector<std::pair<int, int>> constants;  // (instruction, result 0's buffer), computed once
   ScheduleReport schedule;
   MemoryReport memory;
   struct Fallback { int instruction; std::vector<std::string> refusals; };

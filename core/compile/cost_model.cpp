@@ -1,0 +1,50 @@
+#include "core/compile/cost_model.h"
+
+#include <algorithm>
+
+#include "core/ops/sharding.h"
+
+namespace tessera {
+
+double kernel_seconds(const CostModel& model, const Graph& graph, const Instruction& instruction) {
+  return with_call(graph, instruction, [&](const OpCall& call) {
+    const std::vector<TensorType> results = Graph::result_types(instruction);
+    int64_t bytes = 0;
+    DType widest = results.empty() ? DType::f32 : results[0].dtype;
+    for (const TensorType& type : call.operands) {
+      bytes += type.bytes();
+      if (is_float(type.dtype) && size_of(type.dtype) > size_of(widest)) widest = type.dtype;
+    }
+    for (const TensorType& type : results) bytes += type.bytes();
+    // A product's speed is that of its operands: bf16 x bf16 -> f32 runs at the narrow rate.
+    if (!call.operands.empty() && is_float(call.operands[0].dtype)) widest = call.operands[0].dtype;
+    const double rate = widest == DType::f64      ? model.flops_f64
+                        : size_of(widest) < 4     ? model.flops_narrow
+                                                  : model.flops_f32;
+    const double arithmetic = flop_count(*instruction.op, call, results) / rate;
+    const double traffic = static_cast<double>(bytes) / model.memory_bytes_per_second;
+    return std::max(arithmetic, traffic) + model.kernel_seconds;
+  });
+}
+
+CollectiveCost collective_cost(const CostModel& model, const Graph& graph,
+                               const Instruction& instruction) {
+  const AxisList& axes = instruction.attributes.get<AxisList>(Attr::axes);
+  CollectiveCost cost;
+  for (const AxisRef& ref : axes) {
+    const auto axis = static_cast<size_t>(ref.axis);
+    if (axis < model.link_of_axis.size()) cost.link = std::max(cost.link, model.link_of_axis[axis]);
+  }
+  TESSERA_CHECK(cost.link < static_cast<int>(model.links.size()), "link class ", cost.link, " of ",
+                model.links.size());
+  const LinkClass& link = model.links[static_cast<size_t>(cost.link)];
+  const auto devices = static_cast<double>(size_of(axes));
+  const double bytes = static_cast<double>(std::max(graph.type(instruction.operands[0]).bytes(),
+                                                    instruction.results[0].type.bytes()));
+  const double share = instruction.is(ops::kCollectivePermute) ? 1 : (devices - 1) / devices;
+  const double factor = instruction.is(ops::kAllReduce) ? 2 : 1;
+  cost.seconds = link.latency_seconds + factor * share * bytes / link.bytes_per_second;
+  return cost;
+}
+
+}  // namespace tessera

@@ -1,0 +1,178 @@
+#include "core/compile/plan_checker.h"
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+
+#include "core/base/error.h"
+
+namespace tessera {
+namespace {
+
+// Which buffer was last written where, of one arena (or of one persistent input).
+class Stamps {
+ public:
+  void write(int64_t begin, int64_t end, int buffer) {
+    if (begin == end) return;
+    split(begin);
+    split(end);
+    pieces_.erase(pieces_.lower_bound(begin), pieces_.lower_bound(end));
+    pieces_[begin] = {end, buffer};
+  }
+  // Calls `visit(begin, end, buffer)` over [begin, end); -1 where nothing was written.
+  template <typename Visit>
+  void read(int64_t begin, int64_t end, Visit&& visit) const {
+    auto it = pieces_.upper_bound(begin);
+    if (it != pieces_.begin() && std::prev(it)->second.end > begin) --it;
+    int64_t at = begin;
+    for (; at < end; ++it) {
+      if (it == pieces_.end() || it->first >= end) return visit(at, end, -1);
+      if (it->first > at) visit(at, it->first, -1);
+      const int64_t stop = std::min(end, it->second.end);
+      visit(std::max(at, it->first), stop, it->second.buffer);
+      at = stop;
+    }
+  }
+
+ private:
+  struct Piece {
+    int64_t end;
+    int buffer;
+  };
+  void split(int64_t at) {
+    auto it = pieces_.lower_bound(at);
+    if (it == pieces_.begin()) return;
+    Piece& piece = std::prev(it)->second;
+    if (piece.end <= at) return;
+    const Piece rest{piece.end, piece.buffer};
+    piece.end = at;
+    pieces_[at] = rest;
+  }
+  std::map<int64_t, Piece> pieces_;
+};
+
+class PlanChecker {
+ public:
+  explicit PlanChecker(const Executable& executable) : executable_(executable) {}
+
+  void run() {
+    for (int input : executable_.input_buffers) write(input);
+    for (const auto& [instruction, first] : executable_.constants)
+      for (size_t r = 0; r < instruction_at(instruction).results.size(); ++r)
+        write(first + static_cast<int>(r));
+    for (step_ = 0; step_ < executable_.steps.size(); ++step_)
+      std::visit([&](const auto& step) { replay(step); }, executable_.steps[step_]);
+    check(in_flight_.empty(), "a collective is never waited for");
+    for (int output : executable_.output_buffers) read(output);
+  }
+
+ private:
+  struct Flight {
+    size_t step;
+    int input, output;
+  };
+
+  const Instruction& instruction_at(int index) const {
+    return executable_.graph.instructions[static_cast<size_t>(index)];
+  }
+  const BufferPlan& plan(int buffer) const { return executable_.buffers[static_cast<size_t>(buffer)]; }
+
+  template <typename... Parts>
+  void check(bool condition, const Parts&... parts) const {
+    TESSERA_CHECK(condition, "step ", step_, " of graph \"", executable_.graph.name, "\": ", parts...);
+  }
+
+  void replay(const KernelStep& step) {
+    for (int operand : step.operands) read(operand);
+    if (step.workspace >= 0) write(step.workspace);
+    for (int result : step.results) write(result);
+    for (int result : step.results) check_disjoint(step, result);
+  }
+  void replay(const RankDataStep& step) {
+    if (step.input >= 0) read(step.input);
+    write(step.result);
+  }
+  void replay(const CopyStep& step) {
+    read(step.from);
+    write(step.to);
+  }
+  void replay(const CollectiveStart& step) {
+    read(step.input);
+    write(step.output);
+    in_flight_.push_back({step_, step.input, step.output});
+  }
+  void replay(const CollectiveDone& step) {
+    const auto at = std::find_if(in_flight_.begin(), in_flight_.end(), [&](const Flight& flight) {
+      return flight.step == static_cast<size_t>(step.start_step);
+    });
+    check(at != in_flight_.end(), "waits for a collective that is not in flight");
+    in_flight_.erase(at);
+  }
+
+  // Results and workspace of one kernel all exist at the same time.
+  void check_disjoint(const KernelStep& step, int result) const {
+    for (int other : step.results)
+      check(other == result || !overlap(other, result), plan(result).tensor, " and ",
+            plan(other).tensor, " are results of one kernel in the same place");
+    if (step.workspace < 0) return;
+    check(!overlap(step.workspace, result), plan(result).tensor, " lies in its kernel's workspace");
+    for (int operand : step.operands)
+      check(!overlap(step.workspace, operand), plan(operand).tensor,
+            " lies in the workspace of the kernel that reads it");
+  }
+
+  bool overlap(int a, int b) const {
+    if (space(a) != space(b)) return false;
+    return plan(a).offset < plan(b).offset + plan(b).bytes &&
+           plan(b).offset < plan(a).offset + plan(a).bytes;
+  }
+
+  std::pair<Arena, int> space(int buffer) const {
+    const BufferPlan& of = plan(buffer);
+    return {of.arena, of.arena == Arena::persistent ? of.input : -1};
+  }
+
+  void write(int buffer) {
+    check(plan(buffer).offset >= 0, plan(buffer).tensor, " has no address");
+    for (const Flight& flight : in_flight_)
+      check(!overlap(flight.input, buffer) && !overlap(flight.output, buffer), plan(buffer).tensor,
+            " is written over an operand of a collective in flight, ", plan(flight.input).tensor);
+    stamps_[space(buffer)].write(plan(buffer).offset, plan(buffer).offset + plan(buffer).bytes, buffer);
+  }
+
+  void read(int buffer) {
+    check(plan(buffer).offset >= 0, plan(buffer).tensor, " has no address");
+    for (const Flight& flight : in_flight_)
+      check(!overlap(flight.output, buffer), plan(buffer).tensor,
+            " is read while a collective still writes there, ", plan(flight.output).tensor);
+    stamps_[space(buffer)].read(
+        plan(buffer).offset, plan(buffer).offset + plan(buffer).bytes,
+        [&](int64_t begin, int64_t end, int found) {
+          check(found >= 0, plan(buffer).tensor, " is read before it is written, bytes ", begin, " to ",
+                end);
+          check(holds_same(found, buffer), plan(buffer).tensor, " was overwritten by ",
+                plan(found).tensor, " before it was read");
+        });
+  }
+
+  // Up from both through aliases that share data: they meet where they hold the same data.
+  bool holds_same(int found, int wanted) const {
+    return data_root(found) == data_root(wanted);
+  }
+  int data_root(int buffer) const {
+    while (plan(buffer).alias == AliasKind::view || plan(buffer).alias == AliasKind::member)
+      buffer = plan(buffer).alias_of;
+    return buffer;
+  }
+
+  const Executable& executable_;
+  std::map<std::pair<Arena, int>, Stamps> stamps_;
+  std::vector<Flight> in_flight_;
+  size_t step_ = 0;
+};
+
+}  // namespace
+
+void check_plan(const Executable& executable) { PlanChecker(executable).run(); }
+
+}  // namespace tessera

@@ -1,0 +1,56 @@
+// The order of a step, found on a simulated machine (docs/scheduling.md).
+//
+// The machine has one compute lane, which runs kernels one after the other, and one lane per link
+// class, which runs collectives one after the other beside it. The scheduler walks through simulated
+// time:
+//
+//   1. Collectives whose operands are complete start at once, in program order, while the live bytes
+//      stay under the cap. A weight gather (all its ancestors are inputs and cheap local steps) could
+//      start at time 0; it starts when the gathered weights not yet used leave room in a window, and
+//      takes its cheap ancestors along.
+//   2. The compute lane takes the first kernel in program order that waits for nothing; where the
+//      first of all waits for a collective, one of the next few that fits in memory goes before it.
+//   3. A collective is waited for when the first step that needs its result comes, or earlier where
+//      what it holds back from being freed exceeds the window.
+//
+// A collective that was kept back starts at the latest at its own place in the program. Ties go by
+// program order, and nothing depends on the rank, so all ranks start collectives in the same order.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/compile/cost_model.h"
+#include "core/compile/step_graph.h"
+
+namespace tessera {
+
+struct ScheduleOptions {
+  // False: program order, every collective waited for at once.
+  bool overlap = true;
+  // Bytes of live memory under which collectives start early. 0: the peak of program order plus one
+  // window.
+  int64_t memory_cap_bytes = 0;
+  // Gathered weights that may wait for their use, and bytes that collectives in flight may hold
+  // back. 0: what the weight gathers of the largest block (first part of the scope) give.
+  int64_t window_bytes = 0;
+  // How many kernels beyond the first one may be taken while that one waits.
+  int lookahead = 64;
+};
+
+struct Action {
+  enum class Kind : uint8_t { run, start, done };
+  Kind kind = Kind::run;
+  int node = -1;
+};
+
+struct Schedule {
+  std::vector<Action> actions;
+  ScheduleReport report;
+  int64_t peak_live_bytes = 0;
+};
+
+Schedule schedule_steps(const StepGraph& steps, const Graph& graph, const CostModel& cost,
+                        const ScheduleOptions& options);
+
+}  // namespace tessera

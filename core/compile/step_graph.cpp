@@ -1,0 +1,237 @@
+#include "core/compile/step_graph.h"
+
+#include <algorithm>
+
+#include "core/compile/step_graph_builder.h"
+#include "core/compile/views.h"
+#include "core/ops/sharding.h"
+#include "core/ops/structure.h"
+
+namespace tessera {
+namespace {
+
+bool is_constant(const Instruction& instruction) {
+  const OpDef& op = *instruction.op;
+  return instruction.operands.empty() && !op.has_state && !op.device_dependent && !op.communicates;
+}
+
+bool is_rank_data(const Instruction& instruction) {
+  return instruction.is(ops::kAxisIndex) || instruction.is(ops::kAllSlice) ||
+         instruction.is(ops::kReplicatedToPartial);
+}
+
+CollectiveKind collective_kind(const Instruction& instruction) {
+  if (instruction.is(ops::kAllReduce)) return CollectiveKind::all_reduce;
+  if (instruction.is(ops::kAllGather)) return CollectiveKind::all_gather;
+  if (instruction.is(ops::kReduceScatter)) return CollectiveKind::reduce_scatter;
+  if (instruction.is(ops::kAllToAll)) return CollectiveKind::all_to_all;
+  TESSERA_CHECK(instruction.is(ops::kCollectivePermute), instruction.op->name,
+                " is no collective that can be run");
+  return CollectiveKind::permute;
+}
+
+// Where order does not matter the axes are sorted, so that groups are shared.
+AxisList group_axes(const Instruction& instruction, CollectiveKind kind) {
+  AxisList axes;
+  for (const AxisRef& ref : instruction.attributes.get<AxisList>(Attr::axes))
+    if (ref.size > 1) axes.push_back(ref);
+  if (kind == CollectiveKind::permute)
+    for (const AxisRef& ref :
+         without(instruction.attributes.get<AxisList>(Attr::target_axes), axes))
+      axes.push_back(ref);
+  if (kind == CollectiveKind::all_reduce || kind == CollectiveKind::permute)
+    std::sort(axes.begin(), axes.end());
+  return canonical(axes);
+}
+
+}  // namespace
+
+int StepGraph::root(int buffer) const {
+  while (buffers[static_cast<size_t>(buffer)].alias_of >= 0)
+    buffer = buffers[static_cast<size_t>(buffer)].alias_of;
+  return buffer;
+}
+
+int64_t StepGraph::offset_in_root(int buffer) const {
+  int64_t offset = 0;
+  for (; buffer >= 0; buffer = buffers[static_cast<size_t>(buffer)].alias_of)
+    offset += buffers[static_cast<size_t>(buffer)].alias_offset;
+  return offset;
+}
+
+std::vector<int> StepGraph::writers() const {
+  std::vector<int> writers(buffers.size(), -1);
+  for (size_t n = 0; n < nodes.size(); ++n)
+    for (int buffer : nodes[n].writes) writers[static_cast<size_t>(buffer)] = static_cast<int>(n);
+  return writers;
+}
+
+StepGraph StepGraphBuilder::build() {
+  TESSERA_CHECK(graph_.is_local || !graph_.mesh || graph_.mesh->devices() == 1,
+                "only a localized graph can be compiled");
+  mark_kept_slices();
+  make_buffers();
+  make_nodes();
+  place_outputs();
+  place_members();
+  make_edges();
+  return std::move(made_);
+}
+
+// An output that overwrites an input should be written there by its own slice step, not copied from
+// the larger buffer it would be a view of.
+void StepGraphBuilder::mark_kept_slices() {
+  kept_slice_.assign(graph_.instructions.size(), false);
+  for (const GraphOutput& output : graph_.outputs) {
+    if (output.alias_input < 0) continue;
+    Value value = output.value;
+    while (view_offset(graph_, graph_.at(value)) && !graph_.at(value).is(ops::kSlice))
+      value = graph_.at(value).operands[0];
+    if (graph_.at(value).is(ops::kSlice)) kept_slice_[static_cast<size_t>(value.instruction)] = true;
+  }
+}
+
+void StepGraphBuilder::make_buffers() {
+  for (size_t i = 0; i < graph_.instructions.size(); ++i) {
+    const Instruction& instruction = graph_.instructions[i];
+    first_buffer_.push_back(static_cast<int>(made_.buffers.size()));
+    for (size_t r = 0; r < instruction.results.size(); ++r) {
+      BufferPlan plan;
+      plan.type = instruction.results[r].type;
+      plan.bytes = plan.type.bytes();
+      plan.tensor = describe(graph_, {static_cast<int>(i), static_cast<int>(r)});
+      if (is_constant(instruction)) plan.arena = Arena::constant;
+      made_.buffers.push_back(std::move(plan));
+    }
+    if (is_constant(instruction))
+      made_.constants.emplace_back(static_cast<int>(i), first_buffer_.back());
+    const auto offset = kept_slice_[i] ? std::nullopt : view_offset(graph_, instruction);
+    if (!offset) continue;
+    BufferPlan& plan = made_.buffers.back();
+    plan.alias_of = buffer_of(instruction.operands[0]);
+    plan.alias_offset = *offset;
+    plan.alias = AliasKind::view;
+  }
+  for (size_t i = 0; i < graph_.inputs.size(); ++i) {
+    const int number = buffer_of(graph_.inputs[i].value);
+    buffer(number).arena = Arena::persistent;
+    buffer(number).input = static_cast<int>(i);
+    made_.input_buffers.push_back(number);
+  }
+  for (const GraphOutput& output : graph_.outputs)
+    made_.output_buffers.push_back(buffer_of(output.value));
+}
+
+void StepGraphBuilder::make_nodes() {
+  for (size_t i = 0; i < graph_.instructions.size(); ++i) {
+    const Instruction& instruction = graph_.instructions[i];
+    if (instruction.op->has_state || is_constant(instruction)) continue;
+    if (buffer(first_buffer_[i]).alias == AliasKind::view) continue;
+    make_node(static_cast<int>(i));
+  }
+  writer_ = made_.writers();
+  removed_.assign(made_.nodes.size(), false);
+  members_.resize(made_.buffers.size());
+}
+
+void StepGraphBuilder::make_node(int index) {
+  const Instruction& instruction = graph_.instructions[static_cast<size_t>(index)];
+  TESSERA_CHECK(!instruction.is(ops::kReshard), "a reshard is left in the graph to compile");
+  StepNode node;
+  node.instruction = index;
+  for (Value operand : instruction.operands) node.reads.push_back(buffer_of(operand));
+  for (size_t r = 0; r < instruction.results.size(); ++r)
+    node.writes.push_back(first_buffer_[static_cast<size_t>(index)] + static_cast<int>(r));
+  if (is_rank_data(instruction)) node.kind = StepNode::Kind::rank_data;
+  else if (instruction.op->communicates) choose_communicator(node, instruction);
+  else choose_kernel(node, instruction);
+  made_.nodes.push_back(std::move(node));
+}
+
+void StepGraphBuilder::choose_kernel(StepNode& node, const Instruction& instruction) {
+  with_call(graph_, instruction, [&](const OpCall& call) {
+    const std::vector<TensorType> results = Graph::result_types(instruction);
+    KernelTable::Choice choice = kernels_.choose(*instruction.op, call, results);
+    node.kernel = choice.kernel;
+    if (choice.kernel->workspace_bytes)
+      node.workspace_bytes = choice.kernel->workspace_bytes(call, results);
+    if (choice.kernel->is_reference)
+      made_.reference_kernels.push_back({node.instruction, std::move(choice.refusals)});
+  });
+}
+
+void StepGraphBuilder::choose_communicator(StepNode& node, const Instruction& instruction) {
+  node.kind = StepNode::Kind::collective;
+  node.collective = collective_kind(instruction);
+  const AxisList axes = group_axes(instruction, node.collective);
+  const auto at = std::find(made_.communicators.begin(), made_.communicators.end(), axes);
+  node.communicator = static_cast<int>(at - made_.communicators.begin());
+  if (at == made_.communicators.end()) made_.communicators.push_back(axes);
+  for (int number : {node.reads[0], node.writes[0]}) buffer(number).collective = true;
+}
+
+void StepGraphBuilder::place_members() {
+  for (size_t n = 0; n < made_.nodes.size(); ++n)
+    if (made_.nodes[n].instruction >= 0 && place_members_of(static_cast<int>(n))) removed_[n] = true;
+}
+
+bool StepGraphBuilder::place_members_of(int number) {
+  const StepNode& concatenate = made_.nodes[static_cast<size_t>(number)];
+  const Instruction& instruction =
+      graph_.instructions[static_cast<size_t>(concatenate.instruction)];
+  const std::vector<int64_t> offsets = member_offsets(graph_, instruction);
+  const int result = concatenate.writes[0];
+  if (offsets.empty() || buffer(result).alias_of >= 0) return false;
+  std::set<int> roots;
+  for (int operand : concatenate.reads) {
+    const int root = made_.root(operand);
+    if (made_.offset_in_root(operand) != 0 || buffer(root).bytes != buffer(operand).bytes ||
+        writer_[static_cast<size_t>(root)] < 0 || buffer(root).arena != Arena::scratch ||
+        !roots.insert(root).second)
+      return false;
+  }
+  for (size_t i = 0; i < concatenate.reads.size(); ++i) {
+    BufferPlan& member = buffer(made_.root(concatenate.reads[i]));
+    member.alias_of = result;
+    member.alias_offset = offsets[i];
+    member.alias = AliasKind::member;
+    members_[static_cast<size_t>(result)].push_back(concatenate.reads[i]);
+  }
+  return true;
+}
+
+void StepGraphBuilder::add_sources(int number, std::vector<int>& sources) const {
+  while (made_.buffers[static_cast<size_t>(number)].alias == AliasKind::view)
+    number = made_.buffers[static_cast<size_t>(number)].alias_of;
+  const int writer = writer_[static_cast<size_t>(number)];
+  if (writer < 0) return;
+  if (!removed_[static_cast<size_t>(writer)]) {
+    sources.push_back(writer);
+    return;
+  }
+  for (int member : members_[static_cast<size_t>(number)]) add_sources(member, sources);
+}
+
+// Adds the data edges to the overwrite edges, and drops the removed nodes.
+void StepGraphBuilder::make_edges() {
+  std::vector<int> renumbered(made_.nodes.size(), -1);
+  std::vector<StepNode> kept;
+  for (size_t n = 0; n < made_.nodes.size(); ++n) {
+    if (removed_[n]) continue;
+    for (int read : made_.nodes[n].reads) add_sources(read, made_.nodes[n].before);
+    renumbered[n] = static_cast<int>(kept.size());
+    kept.push_back(std::move(made_.nodes[n]));
+  }
+  for (StepNode& node : kept) {
+    for (int& before : node.before) before = renumbered[static_cast<size_t>(before)];
+    std::sort(node.before.begin(), node.before.end());
+    node.before.erase(std::unique(node.before.begin(), node.before.end()), node.before.end());
+  }
+  made_.nodes = std::move(kept);
+}
+
+StepGraph build_step_graph(const Graph& graph, const KernelTable& kernels) {
+  return StepGraphBuilder(graph, kernels).build();
+}
+
+}  // namespace tessera

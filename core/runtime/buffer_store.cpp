@@ -1,0 +1,89 @@
+#include "core/runtime/buffer_store.h"
+
+#include <vector>
+
+#include "core/base/error.h"
+
+namespace tessera {
+namespace {
+
+int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+}  // namespace
+
+std::string input_name(const Graph& graph, int index) {
+  const Value value = graph.inputs[static_cast<size_t>(index)].value;
+  const std::string& name = graph.info(value).name;
+  return name.empty() ? graph.at(value).attributes.get<std::string>(Attr::name) : name;
+}
+
+BufferStore::~BufferStore() {
+  for (std::byte* memory : owned_) backend_.release(memory);
+}
+
+std::byte* BufferStore::allocate(int64_t bytes, bool symmetric) {
+  if (bytes == 0) return nullptr;
+  if (symmetric && world_) return world_->allocate_symmetric(bytes);
+  std::byte* memory = backend_.allocate(bytes);
+  owned_.push_back(memory);
+  return memory;
+}
+
+void BufferStore::add_inputs(std::span<const Executable* const> executables) {
+  struct Wanted {
+    TensorType type;
+    bool symmetric = false;
+  };
+  std::map<std::string, Wanted> wanted;
+  for (const Executable* executable : executables)
+    for (size_t i = 0; i < executable->input_buffers.size(); ++i) {
+      const std::string name = input_name(executable->graph, static_cast<int>(i));
+      const BufferPlan& plan =
+          executable->buffers[static_cast<size_t>(executable->input_buffers[i])];
+      auto [entry, is_new] = wanted.emplace(name, Wanted{plan.type});
+      TESSERA_CHECK(entry->second.type == plan.type, "input \"", name, "\" is ", plan.type, " in graph \"",
+                    executable->graph.name, "\" and ", entry->second.type, " in another");
+      entry->second.symmetric |= plan.collective;
+      if (has(name))
+        TESSERA_CHECK(get(name).type == plan.type, "input \"", name, "\" is ", plan.type,
+                      " in graph \"", executable->graph.name, "\", the stored tensor is ",
+                      get(name).type);
+    }
+  std::erase_if(wanted, [&](const auto& entry) { return has(entry.first); });
+  int64_t bytes[2] = {0, 0};
+  for (const auto& [name, tensor] : wanted) bytes[tensor.symmetric] += aligned(tensor.type.bytes());
+  std::byte* memory[2] = {allocate(bytes[0], false), allocate(bytes[1], true)};
+  // Backends hand out memory as it is; zeros are what accumulators and moments begin with.
+  const std::vector<std::byte> zeros(static_cast<size_t>(std::min<int64_t>(bytes[0], 1 << 20)));
+  for (int64_t at = 0; at < bytes[0]; at += static_cast<int64_t>(zeros.size()))
+    backend_.copy_to_device(memory[0] + at, zeros.data(),
+                            std::min(bytes[0] - at, static_cast<int64_t>(zeros.size())));
+  if (bytes[1] > 0 && !world_) {
+    const std::vector<std::byte> more(static_cast<size_t>(bytes[1]));
+    backend_.copy_to_device(memory[1], more.data(), bytes[1]);
+  }
+  for (const auto& [name, tensor] : wanted) {
+    tensors_[name] = {tensor.type, memory[tensor.symmetric]};
+    memory[tensor.symmetric] += aligned(tensor.type.bytes());
+  }
+}
+
+TensorView BufferStore::get(std::string_view name) const {
+  const auto at = tensors_.find(std::string(name));
+  if (at == tensors_.end()) throw_user_error("there is no tensor named \"", name, "\"");
+  return at->second;
+}
+
+std::vector<std::string> BufferStore::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : tensors_) names.push_back(name);
+  return names;
+}
+
+int64_t BufferStore::bytes() const {
+  int64_t total = 0;
+  for (const auto& [name, tensor] : tensors_) total += aligned(tensor.type.bytes());
+  return total;
+}
+
+}  // namespace tessera

@@ -1,0 +1,49 @@
+// The named tensors that outlive a step, of one rank: parameters, optimizer state, accumulators.
+// Several executables (training, accumulation, evaluation) work on the same ones.
+#pragma once
+
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/compile/executable.h"
+#include "core/runtime/backend.h"
+#include "core/runtime/communicator.h"
+
+namespace tessera {
+
+class BufferStore {
+ public:
+  // `world` is null for one device; both must outlive the store.
+  BufferStore(Backend& backend, World* world) : backend_(backend), world_(world) {}
+  ~BufferStore();
+  BufferStore(const BufferStore&) = delete;
+  BufferStore& operator=(const BufferStore&) = delete;
+
+  // Makes a zeroed tensor for every graph input of these executables that the store lacks; inputs of
+  // one name are one tensor, and must have one type (InternalError). What any of them hands to
+  // collectives lies in symmetric memory. Collective over the world: every rank passes the same
+  // executables.
+  void add_inputs(std::span<const Executable* const> executables);
+
+  // The tensor of that name; UserError where there is none, nullptr data never.
+  TensorView get(std::string_view name) const;
+  bool has(std::string_view name) const { return tensors_.contains(std::string(name)); }
+  std::vector<std::string> names() const;
+  int64_t bytes() const;  // of all tensors, each rounded up to 64
+
+ private:
+  std::byte* allocate(int64_t bytes, bool symmetric);
+
+  Backend& backend_;
+  World* world_;
+  std::map<std::string, TensorView> tensors_;
+  std::vector<std::byte*> owned_;
+};
+
+// The name of input `index` of the graph: its value's name, else the parameter's.
+std::string input_name(const Graph& graph, int index);
+
+}  // namespace tessera

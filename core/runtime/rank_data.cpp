@@ -1,0 +1,80 @@
+#include "core/runtime/rank_data.h"
+
+#include <cstring>
+
+#include "core/base/error.h"
+#include "core/ops/sharding.h"
+#include "core/ops/structure.h"
+#include "core/runtime/block_copy.h"
+
+namespace tessera {
+namespace {
+
+void fill(const TensorView& view, double value) {
+  dispatch_dtype(view.type.dtype, [&]<typename T>() {
+    T element;
+    if constexpr (std::is_same_v<T, std::complex<float>>) element = T(static_cast<float>(value));
+    else if constexpr (std::is_integral_v<T>) element = static_cast<T>(value);
+    else element = T(static_cast<float>(value));
+    std::fill_n(view.as<T>(), view.type.elements(), element);
+  });
+}
+
+// Integers do not survive the way through double at their limits.
+void fill_identity(const TensorView& view, ReduceKind kind) {
+  if (!is_integer(view.type.dtype)) return fill(view, ops::identity_of(kind, view.type.dtype));
+  dispatch_dtype(view.type.dtype, [&]<typename T>() {
+    if constexpr (std::is_integral_v<T>) {
+      T element = 0;
+      if (kind == ReduceKind::max) element = std::numeric_limits<T>::lowest();
+      else if (kind == ReduceKind::min) element = std::numeric_limits<T>::max();
+      else if (kind == ReduceKind::product) element = 1;
+      else if (kind == ReduceKind::logical_and) element = static_cast<T>(-1);
+      std::fill_n(view.as<T>(), view.type.elements(), element);
+    }
+  });
+}
+
+}  // namespace
+
+void compute_rank_data(const Instruction& instruction, int64_t coordinate,
+                       std::span<const TensorView> operands, const TensorView& result) {
+  if (instruction.is(ops::kAxisIndex)) {
+    *result.as<int64_t>() = coordinate;
+    return;
+  }
+  const TensorView& operand = operands[0];
+  if (instruction.is(ops::kAllSlice)) {
+    const auto dim = static_cast<int>(instruction.attributes.integer(Attr::dimension));
+    const int64_t extent = result.type.shape[dim];
+    copy_dim_block(result.as<std::byte>(), result.type.shape, 0, operand.as<std::byte>(),
+                   operand.type.shape, coordinate * extent, dim, extent, size_of(result.type.dtype));
+    return;
+  }
+  TESSERA_CHECK(instruction.is(ops::kReplicatedToPartial), instruction.op->name, " is no rank data");
+  if (coordinate == 0)
+    std::memmove(result.data, operand.data, static_cast<size_t>(result.type.bytes()));
+  else
+    fill_identity(result, instruction.attributes.get<ReduceKind>(Attr::reduce_kind));
+}
+
+PermuteRoute permute_route(const Mesh& mesh, const AxisList& group, const AxisList& axes,
+                           const AxisList& target_axes, int64_t device) {
+  const AxisList rest_of_axes = without(group, axes);
+  const AxisList rest_of_targets = without(group, target_axes);
+  const std::vector<int64_t> devices = mesh.group(device, group);
+  PermuteRoute route{-1, -1};
+  for (size_t g = 0; g < devices.size(); ++g) {
+    const int64_t other = devices[g];
+    const auto sends = [&](int64_t from, int64_t to) {
+      return mesh.coordinate(from, axes) == mesh.coordinate(to, target_axes) &&
+             mesh.coordinate(from, rest_of_axes) == mesh.coordinate(to, rest_of_targets);
+    };
+    if (sends(device, other)) route.send_to = static_cast<int>(g);
+    if (sends(other, device)) route.receive_from = static_cast<int>(g);
+  }
+  TESSERA_CHECK(route.send_to >= 0 && route.receive_from >= 0, "a permute without a partner");
+  return route;
+}
+
+}  // namespace tessera
