@@ -15,7 +15,7 @@
 
 namespace tessera {
 
-inline constexpr int kMaxGroups = 256;
+inline constexpr int kMaxGroups = 512;
 
 // Text of at most kWords * 8 - 1 bytes that one rank writes while others may read. A read that
 // races with a write can give a mixture of both, never undefined behaviour.

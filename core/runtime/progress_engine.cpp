@@ -159,7 +159,7 @@ void ProgressEngine::Waiter::pause(bool moved) {
     sched_yield();
     return;
   }
-  const bool polling = std::any_of(engine_.items_.begin(), engine_.items_.end(),
+  const bool polling = site_.polling || std::any_of(engine_.items_.begin(), engine_.items_.end(),
                                    [](const Progressable* item) { return item->needs_polling(); });
   engine_.board_->sleep(engine_.local_, seen_, polling ? kPollNapNanoseconds : kNapNanoseconds);
 }

@@ -35,6 +35,7 @@ struct WaitSite {
   int kind = CollectiveMark::kControl;
   uint64_t sequence = 0;
   std::string_view tensor;
+  bool polling = false;  // done() itself must be asked: no peer rings when it becomes true
 };
 
 // Something in flight that moves only when it is polled.
@@ -57,6 +58,7 @@ class ProgressEngine {
   ~ProgressEngine();
 
   int world_rank() const { return world_rank_; }
+  void set_timeout(double seconds) { policy_.timeout_seconds = seconds; }
   ProgressBoard& board() { return *board_; }
 
   // Registers a group; its number is the order of creation, the same on all its ranks.
@@ -85,7 +87,6 @@ class ProgressEngine {
   }
   void check_abort(const WaitSite& site);
 
- private:
   // One wait: what it has tried, and the words on the board that it clears again.
   class Waiter {
    public:
@@ -94,8 +95,9 @@ class ProgressEngine {
     void prepare();
     void pause(bool moved);
 
-   private:
     void announce();
+
+   private:
     ProgressEngine& engine_;
     const WaitSite& site_;
     int rounds_ = 0;
@@ -104,13 +106,25 @@ class ProgressEngine {
     int64_t since_ = 0;
   };
 
+  // Around a call that blocks in a library: shows the watchdog what this rank waits for.
+  class BlockingCall {
+   public:
+    BlockingCall(ProgressEngine& engine, const WaitSite& site) : waiter_(engine, site) {
+      waiter_.announce();
+    }
+
+   private:
+    Waiter waiter_;
+  };
+
+ private:
   [[noreturn]] void fail_timeout(const WaitSite& site, double seconds);
   RankProgress& self() { return board_->rank(local_); }
 
   ProgressBoard* board_;
   const int world_rank_;
   const int local_;
-  const WaitPolicy policy_;
+  WaitPolicy policy_;
   std::vector<Progressable*> items_;
   mutable std::mutex groups_mutex_;
   std::vector<std::unique_ptr<GroupInfo>> groups_;  // by number

@@ -39,7 +39,8 @@ Watchdog::Watchdog(ProgressEngine* engine, SideChannel* channel, WatchdogOptions
       channel_(channel),
       options_(std::move(options)),
       local_(board_->local_of(engine->world_rank())),
-      wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+      wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      timeout_(options_.timeout_seconds) {
   // Signals are the main thread's business.
   sigset_t all, before;
   sigfillset(&all);
@@ -167,7 +168,7 @@ void Watchdog::check_heartbeat(int64_t now) {
     remote.last_asked = now;
   }
   const double silent = seconds_of(now - remote.last_answer);
-  if (remote.proven && silent > options_.silence_seconds) peer_silent(next, silent);
+  if (remote.proven && silent > silence_limit()) peer_silent(next, silent);
 }
 
 void Watchdog::check_own_wait(int64_t now) {
@@ -183,7 +184,8 @@ void Watchdog::check_own_wait(int64_t now) {
   const std::vector<int> late = laggards(engine_->world_rank(), views, site.sequence);
   if (words.waiting_since.load(std::memory_order_acquire) != since) return;  // it is over
   words.blocked_on.store(late.empty() ? -1 : late.front(), std::memory_order_relaxed);
-  if (options_.timeout_seconds <= 0 || seconds_of(now - since) < options_.timeout_seconds) return;
+  const double timeout = timeout_;
+  if (timeout <= 0 || seconds_of(now - since) < timeout) return;
 
   LagReport report = report_lag(engine_->world_rank(), group, site, seconds_of(now - since), views);
   const auto guilty = std::find_if(views.begin(), views.end(), [&](const RankView& view) {
@@ -192,7 +194,7 @@ void Watchdog::check_own_wait(int64_t now) {
   if (guilty != views.end() && guilty->blocked_on >= 0 &&
       guilty->blocked_on != engine_->world_rank()) {
     // It waits for someone else, and its own watchdog knows more: let it speak first.
-    if (seconds_of(now - since) < options_.timeout_seconds + 1.0) return;
+    if (seconds_of(now - since) < timeout + 1.0) return;
     report.culprit = guilty->blocked_on;
   }
   const std::string text = cat("timeout: ", report.text);
@@ -225,7 +227,7 @@ void Watchdog::probe_members(const GroupInfo& group, int number, uint64_t sequen
       --budget;
     }
     const double silent = seconds_of(now - std::max(remote.last_answer, remote.first_asked));
-    if (remote.proven && silent > options_.silence_seconds) peer_silent(member, silent);
+    if (remote.proven && silent > silence_limit()) peer_silent(member, silent);
   }
 }
 
@@ -290,6 +292,13 @@ void Watchdog::check_verdict(int64_t now) {
               kExitGrace / kSecond, " s after rank ", culprit, " failed");
     end(1);
   }
+}
+
+// A side channel that worked and stays silent for longer has lost its peer.
+double Watchdog::silence_limit() const {
+  constexpr double kSilence = 30;
+  const double timeout = timeout_;
+  return timeout > 0 ? std::min(kSilence, timeout) : kSilence;
 }
 
 void Watchdog::end(int code) {

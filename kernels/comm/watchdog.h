@@ -28,7 +28,6 @@ namespace tessera {
 
 struct WatchdogOptions {
   double timeout_seconds = 600;  // 0: never
-  double silence_seconds = 30;   // a proven side channel that stays silent for longer: lost peer
   std::string host_name;
   std::vector<int> island_leaders;  // the first rank of each host, by host; this host's included
   int island = 0;                   // this host's number in island_leaders
@@ -44,6 +43,8 @@ class Watchdog {
 
   // Sends an abort to the other hosts. Any thread; never blocks.
   void spread_abort(AbortState state, int culprit, const std::string& reason) const noexcept;
+  // From now on; 0: never. Any thread.
+  void set_timeout(double seconds) { timeout_ = seconds; }
   // From now on peers may leave: the job ends in good order.
   void stop();
 
@@ -68,6 +69,7 @@ class Watchdog {
   void peer_silent(int world_rank, double seconds);
   void check_verdict(int64_t now);
   void end(int code);
+  double silence_limit() const;
 
   ProgressEngine* engine_;
   ProgressBoard* board_;
@@ -80,6 +82,7 @@ class Watchdog {
   int remote_group_ = -1;          // the wait that remotes_' views are about
   uint64_t remote_sequence_ = 0;
   int64_t verdict_seen_ = 0;
+  std::atomic<double> timeout_;
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 };

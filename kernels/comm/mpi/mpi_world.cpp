@@ -1,9 +1,11 @@
 #include "kernels/comm/mpi_world.h"
 
 #include <mpi.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <exception>
 #include <map>
 #include <numeric>
@@ -112,6 +114,7 @@ class MpiWorld final : public World {
     }
     if (broken) {
       abort("it ended with an error");
+      let_culprit_exit();
       comm_.abandon();
       library_.abandon();
     } else {
@@ -138,6 +141,7 @@ class MpiWorld final : public World {
   std::string broadcast_text(const std::string& text, int root) override;
   std::vector<std::string> all_gather_text(const std::string& text) override;
 
+  void set_timeout(double seconds) override { watchdog_->set_timeout(seconds); }
   void abort(std::string_view reason) noexcept override {
     try {
       const std::string text(reason);
@@ -152,6 +156,7 @@ class MpiWorld final : public World {
  private:
   void open_board();
   void open_watchdog(const MpiOptions& options);
+  void let_culprit_exit() const;
   void begin_setup(const GroupInfo& info);
   SharedAddress exchange_address(int number, const std::vector<int>& members, SharedAddress mine);
   std::byte* shared_control(int number, const std::vector<int>& members);
@@ -222,8 +227,6 @@ void MpiWorld::open_watchdog(const MpiOptions& options) {
   channel_->connect(topology_.job, rank(), std::move(addresses));
   WatchdogOptions watch;
   watch.timeout_seconds = options.timeout_seconds;
-  if (options.timeout_seconds > 0)
-    watch.silence_seconds = std::min(watch.silence_seconds, options.timeout_seconds);
   watch.host_name = topology_.host_name;
   watch.island = topology_.island();
   for (int island = 0; island < topology_.islands; ++island)
@@ -232,6 +235,18 @@ void MpiWorld::open_watchdog(const MpiOptions& options) {
         topology_.island_of.begin()));
   watch.terminate = terminate_job;
   watchdog_ = std::make_unique<Watchdog>(engine_.get(), channel_.get(), std::move(watch));
+}
+
+// mpirun ends the job with the code of the first process that fails: that should be the rank which
+// failed, not a peer that was faster to leave.
+void MpiWorld::let_culprit_exit() const {
+  const int culprit = board_->abort_rank();
+  if (culprit == rank()) return;
+  const int local = board_->local_of(culprit);
+  for (int round = 0; round < 20; ++round) {
+    if (local >= 0 && kill(board_->rank(local).pid.load(), 0) != 0) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
 }
 
 // Every rank counts its calls of create_group, so that one which lags in them can be named.
