@@ -48,10 +48,11 @@ double wire_bytes(MoveKind kind, int64_t local_bytes, int64_t group_size) {
 
 double move_seconds(MoveKind kind, int64_t local_bytes, const AxisList& axes, const Mesh& mesh,
                     const MachineModel& machine) {
-  if (kind == MoveKind::slice || kind == MoveKind::replicated_to_partial) {
-    const int64_t written = kind == MoveKind::slice ? local_bytes / size_of(axes) : local_bytes;
-    return machine.kernel_latency * 0.1 + static_cast<double>(written) / machine.memory_bandwidth;
-  }
+  // A slice writes what it keeps; making a value partial costs coordinate 0 nothing.
+  if (kind == MoveKind::replicated_to_partial) return machine.kernel_latency * 0.1;
+  if (kind == MoveKind::slice)
+    return machine.kernel_latency * 0.1 +
+           static_cast<double>(local_bytes / size_of(axes)) / machine.memory_bandwidth;
   const Link link = machine.link(mesh, axes);
   return link.latency + wire_bytes(kind, local_bytes, size_of(axes)) / link.bandwidth;
 }
@@ -242,7 +243,8 @@ void Search::partial_moves(const State& state, const Emit& emit) const {
     if (!goal_.partial.count(atom)) to_resolve.push_back(atom);
   for (int atom : unused(state))
     if (goal_.partial.count(atom)) to_make.push_back(atom);
-  if (!to_make.empty()) {
+  // Always the last move, so that nothing is done to addends that are zero.
+  if (!to_make.empty() && to_resolve.empty() && state.dims == goal_.dims) {
     AtomMove move{MoveKind::replicated_to_partial, -1, -1, to_make, {}};
     emit(move, apply(state, move));
   }

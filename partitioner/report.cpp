@@ -1,0 +1,58 @@
+#include "partitioner/report.h"
+
+#include <map>
+#include <optional>
+
+#include "core/base/error.h"
+#include "core/ops/sharding.h"
+#include "partitioner/reshard_search.h"
+
+namespace tessera {
+namespace {
+
+std::optional<MoveKind> kind_of(const OpDef* op) {
+  if (op == &ops::kAllGather) return MoveKind::all_gather;
+  if (op == &ops::kAllToAll) return MoveKind::all_to_all;
+  if (op == &ops::kCollectivePermute) return MoveKind::permute;
+  if (op == &ops::kAllReduce) return MoveKind::all_reduce;
+  if (op == &ops::kReduceScatter) return MoveKind::reduce_scatter;
+  return std::nullopt;
+}
+
+}  // namespace
+
+void report_shardings(const Graph& propagated, const Origins& origins, PartitionReport& report) {
+  for (size_t i = 0; i < propagated.instructions.size(); ++i)
+    for (size_t r = 0; r < propagated.instructions[i].results.size(); ++r) {
+      const ResultInfo& info = propagated.instructions[i].results[r];
+      if (info.name.empty()) continue;
+      const Value value{static_cast<int>(i), static_cast<int>(r)};
+      report.shardings.push_back({cat(info.name, " ", info.type), cat(info.sharding->closed()),
+                                  origins.explain(propagated, value)});
+    }
+}
+
+void report_program(const Graph& local, const MachineModel& machine, PartitionReport& report) {
+  std::map<std::pair<std::string, std::string>, CollectiveSummary> collectives;
+  for (const Instruction& instruction : local.instructions) {
+    const std::optional<MoveKind> kind = kind_of(instruction.op);
+    if (!kind) continue;
+    const AxisList axes = instruction.attributes.get<AxisList>(Attr::axes);
+    CollectiveSummary& summary =
+        collectives[{std::string(instruction.op->name), print_axes(*local.mesh, axes)}];
+    summary.op = instruction.op->name;
+    summary.axes = print_axes(*local.mesh, axes);
+    for (const AxisRef& axis : axes) summary.crosses_hosts = summary.crosses_hosts || machine.crosses_hosts(*local.mesh, axis);
+    ++summary.count;
+    for (Value operand : instruction.operands) {
+      summary.bytes += local.type(operand).bytes();
+      report.wire_bytes += wire_bytes(*kind, local.type(operand).bytes(), size_of(axes));
+    }
+  }
+  for (auto& [key, summary] : collectives) report.collectives.push_back(std::move(summary));
+  std::map<InputKind, int64_t> memory;
+  for (const GraphInput& input : local.inputs) memory[input.kind] += local.type(input.value).bytes();
+  for (const auto& [kind, bytes] : memory) report.memory_per_device.emplace_back(name_of(kind), bytes);
+}
+
+}  // namespace tessera
