@@ -21,12 +21,23 @@ BufferStore::~BufferStore() {
   for (std::byte* memory : owned_) backend_.release(memory);
 }
 
-std::byte* BufferStore::allocate(int64_t bytes, bool symmetric) {
+std::byte* BufferStore::allocate_zeroed(int64_t bytes, bool symmetric) {
   if (bytes == 0) return nullptr;
   if (symmetric && world_) return world_->allocate_symmetric(bytes);
   std::byte* memory = backend_.allocate(bytes);
   owned_.push_back(memory);
+  backend_.zero(memory, bytes);
   return memory;
+}
+
+TensorView BufferStore::add(const std::string& name, const TensorType& type, bool symmetric) {
+  TESSERA_CHECK(!has(name), "there is a tensor named \"", name, "\" already");
+  return tensors_[name] = {type, allocate_zeroed(aligned(type.bytes()), symmetric)};
+}
+
+const TensorView* BufferStore::find(std::string_view name) const {
+  const auto at = tensors_.find(name);
+  return at == tensors_.end() ? nullptr : &at->second;
 }
 
 void BufferStore::add_inputs(std::span<const Executable* const> executables) {
@@ -52,16 +63,8 @@ void BufferStore::add_inputs(std::span<const Executable* const> executables) {
   std::erase_if(wanted, [&](const auto& entry) { return has(entry.first); });
   int64_t bytes[2] = {0, 0};
   for (const auto& [name, tensor] : wanted) bytes[tensor.symmetric] += aligned(tensor.type.bytes());
-  std::byte* memory[2] = {allocate(bytes[0], false), allocate(bytes[1], true)};
-  // Backends hand out memory as it is; zeros are what accumulators and moments begin with.
-  const std::vector<std::byte> zeros(static_cast<size_t>(std::min<int64_t>(bytes[0], 1 << 20)));
-  for (int64_t at = 0; at < bytes[0]; at += static_cast<int64_t>(zeros.size()))
-    backend_.copy_to_device(memory[0] + at, zeros.data(),
-                            std::min(bytes[0] - at, static_cast<int64_t>(zeros.size())));
-  if (bytes[1] > 0 && !world_) {
-    const std::vector<std::byte> more(static_cast<size_t>(bytes[1]));
-    backend_.copy_to_device(memory[1], more.data(), bytes[1]);
-  }
+  // One block of each kind, the same on every rank.
+  std::byte* memory[2] = {allocate_zeroed(bytes[0], false), allocate_zeroed(bytes[1], true)};
   for (const auto& [name, tensor] : wanted) {
     tensors_[name] = {tensor.type, memory[tensor.symmetric]};
     memory[tensor.symmetric] += aligned(tensor.type.bytes());
@@ -69,9 +72,9 @@ void BufferStore::add_inputs(std::span<const Executable* const> executables) {
 }
 
 TensorView BufferStore::get(std::string_view name) const {
-  const auto at = tensors_.find(std::string(name));
-  if (at == tensors_.end()) throw_user_error("there is no tensor named \"", name, "\"");
-  return at->second;
+  const TensorView* tensor = find(name);
+  if (!tensor) throw_user_error("there is no tensor named \"", name, "\"");
+  return *tensor;
 }
 
 std::vector<std::string> BufferStore::names() const {

@@ -16,8 +16,9 @@ namespace tessera {
 
 class BufferStore {
  public:
-  // `world` is null for one device; both must outlive the store.
-  BufferStore(Backend& backend, World* world) : backend_(backend), world_(world) {}
+  // Both must outlive the store. Without a world nothing is symmetric (collectives then copy).
+  explicit BufferStore(Backend& backend, World* world = nullptr)
+      : backend_(backend), world_(world) {}
   ~BufferStore();
   BufferStore(const BufferStore&) = delete;
   BufferStore& operator=(const BufferStore&) = delete;
@@ -28,18 +29,22 @@ class BufferStore {
   // executables.
   void add_inputs(std::span<const Executable* const> executables);
 
-  // The tensor of that name; UserError where there is none, nullptr data never.
+  // Makes one zeroed tensor; InternalError where the name is taken. Collective where `symmetric`.
+  TensorView add(const std::string& name, const TensorType& type, bool symmetric = false);
+
+  const TensorView* find(std::string_view name) const;  // null where there is none
+  // The tensor of that name; UserError where there is none.
   TensorView get(std::string_view name) const;
-  bool has(std::string_view name) const { return tensors_.contains(std::string(name)); }
+  bool has(std::string_view name) const { return find(name) != nullptr; }
   std::vector<std::string> names() const;
   int64_t bytes() const;  // of all tensors, each rounded up to 64
 
  private:
-  std::byte* allocate(int64_t bytes, bool symmetric);
+  std::byte* allocate_zeroed(int64_t bytes, bool symmetric);
 
   Backend& backend_;
   World* world_;
-  std::map<std::string, TensorView> tensors_;
+  std::map<std::string, TensorView, std::less<>> tensors_;
   std::vector<std::byte*> owned_;
 };
 
