@@ -8,39 +8,44 @@ namespace tessera {
 namespace {
 
 Outcome run_here(const std::function<std::string()>& body) {
-  Outcome outcome;
+  const auto failed = [](Failure failure, const std::exception& error) {
+    return Outcome{failure, error.what(), ""};
+  };
   try {
-    outcome.payload = body();
-    return outcome;
+    return {Failure::none, "", body()};
   } catch (const CorruptCheckpoint& error) {
-    outcome.error = error.what();
-    outcome.corrupt = true;
+    return failed(Failure::corrupt, error);
+  } catch (const ConfigError& error) {
+    return failed(Failure::config, error);
   } catch (const InternalError& error) {
-    outcome.error = error.what();
-    outcome.internal = true;
+    return failed(Failure::internal, error);
   } catch (const std::exception& error) {
-    outcome.error = error.what();
+    return failed(Failure::user, error);
   }
-  if (outcome.error.empty()) outcome.error = "unknown error";
-  return outcome;
 }
 
 // One letter for what it is, then the text.
 std::string pack(const Outcome& outcome) {
-  if (outcome.error.empty()) return "+" + outcome.payload;
-  return (outcome.corrupt ? "c" : outcome.internal ? "i" : "-") + outcome.error;
+  return static_cast<char>(outcome.failure) + (outcome.failed() ? outcome.error : outcome.payload);
 }
 
 Outcome unpack(const std::string& text) {
   TESSERA_CHECK(!text.empty());
-  if (text[0] == '+') return {.error = "", .payload = text.substr(1)};
-  return {.error = text.substr(1),
-          .payload = "",
-          .corrupt = text[0] == 'c',
-          .internal = text[0] == 'i'};
+  Outcome outcome;
+  outcome.failure = static_cast<Failure>(text[0]);
+  (outcome.failed() ? outcome.error : outcome.payload) = text.substr(1);
+  return outcome;
 }
 
 }  // namespace
+
+void throw_failure(Failure failure, const std::string& message) {
+  TESSERA_CHECK(failure != Failure::none, message);
+  if (failure == Failure::internal) throw InternalError(message);
+  if (failure == Failure::config) throw ConfigError(message);
+  if (failure == Failure::corrupt) throw CorruptCheckpoint(message);
+  throw UserError(message);
+}
 
 std::vector<Outcome> run_on_all(World* world, const std::function<std::string()>& body) {
   const Outcome mine = run_here(body);
@@ -60,7 +65,7 @@ std::string first_error(const std::vector<Outcome>& outcomes) {
   std::string text;
   int more = 0;
   for (size_t rank = 0; rank < outcomes.size(); ++rank) {
-    if (outcomes[rank].error.empty()) continue;
+    if (!outcomes[rank].failed()) continue;
     if (!text.empty())
       ++more;
     else if (outcomes.size() == 1)

@@ -9,13 +9,19 @@
 
 namespace tessera {
 
+enum class Failure : char { none = '+', user = 'u', config = 'c', corrupt = 'd', internal = 'i' };
+
 // How a step went on each rank.
 struct Outcome {
-  std::string error;      // "" where it succeeded
-  std::string payload;    // what the rank has to say to the others
-  bool corrupt = false;   // the error is a CorruptCheckpoint
-  bool internal = false;  // the error is an InternalError
+  Failure failure = Failure::none;  // the family of what was thrown; `user` for any other exception
+  std::string error;                // its message
+  std::string payload;              // else what the rank has to say to the others
+
+  bool failed() const { return failure != Failure::none; }
 };
+
+// Throws `message` as the family of error that `failure` names; `none` is not one.
+[[noreturn]] void throw_failure(Failure failure, const std::string& message);
 
 // Runs `body` on this rank, catching what it throws, and returns the outcomes of all ranks, in
 // order of rank. `world` may be null: one rank. Errors of the communication itself are thrown.

@@ -176,7 +176,7 @@ SaveReport CheckpointWriter::save(const CheckpointInfo& info, std::span<const Te
     prepare(info.step);
     return std::string();
   });
-  if (!prepared.error.empty()) fail(info.step, prepared.error, bytes);
+  if (prepared.failed()) fail(info.step, prepared.error, bytes);
 
   std::vector<TensorRecord> mine;
   const std::vector<Outcome> written = run_on_all(world_, [&] {
@@ -184,7 +184,7 @@ SaveReport CheckpointWriter::save(const CheckpointInfo& info, std::span<const Te
     return serialize_records(mine);
   });
   for (const Outcome& outcome : written)
-    if (outcome.internal) throw InternalError(outcome.error);
+    if (outcome.failure == Failure::internal) throw InternalError(outcome.error);
   if (const std::string error = first_error(written); !error.empty()) fail(info.step, error, bytes);
 
   std::vector<std::vector<TensorRecord>> by_rank;
@@ -193,8 +193,8 @@ SaveReport CheckpointWriter::save(const CheckpointInfo& info, std::span<const Te
     commit({info, merge_records(by_rank)}, folder);
     return std::string();
   });
-  if (committed.internal) throw InternalError(committed.error);
-  if (!committed.error.empty()) fail(info.step, committed.error, bytes);
+  if (committed.failure == Failure::internal) throw InternalError(committed.error);
+  if (committed.failed()) fail(info.step, committed.error, bytes);
 
   const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
   return {checkpoints_folder(output_folder_) + "/" + step_name(info.step), bytes, spent.count()};

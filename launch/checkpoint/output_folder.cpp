@@ -94,7 +94,7 @@ void check_shared_folder(const std::string& output_folder, World& world) {
     write_file(posix_file_system(), path, mine);
     return mine;
   });
-  if (!written.error.empty()) throw UserError(written.error);
+  if (written.failed()) throw_failure(written.failure, written.error);
   const std::vector<Outcome> outcomes = run_on_all(&world, [&] {
     std::string seen, reason;
     // A network file system may show a new file a moment late.
@@ -114,7 +114,7 @@ void check_shared_folder(const std::string& output_folder, World& world) {
   if (world.rank() == 0) ::unlink(path.c_str());
   std::set<std::string> lost;
   for (const Outcome& outcome : outcomes)
-    if (!outcome.error.empty()) lost.insert(outcome.error);
+    if (outcome.failed()) lost.insert(outcome.error);
   if (lost.empty()) return;
   throw_user_error("output folder ", output_folder, " is not shared by all hosts: rank 0 wrote '",
                    written.payload, "' to ", path, ", but\n  ", join(lost, "\n  "),

@@ -48,8 +48,8 @@ std::optional<Restored> restore_checkpoint(const RestoreRequest& request, World*
       return std::string();
     });
     for (const Outcome& outcome : outcomes) {
-      if (outcome.internal) throw InternalError(outcome.error);
-      if (!outcome.error.empty() && !outcome.corrupt) throw UserError(outcome.error);
+      if (outcome.failed() && outcome.failure != Failure::corrupt)
+        throw_failure(outcome.failure, outcome.error);
     }
     const std::string error = first_error(outcomes);
     if (error.empty()) return Restored{path, std::move(info), std::move(skipped)};

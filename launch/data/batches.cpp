@@ -17,6 +17,15 @@ DataPosition TrainingBatches::advance(DataPosition position, int64_t sequences) 
   return {position.epoch + next / dataset_->sequences(), next % dataset_->sequences()};
 }
 
+DataPosition TrainingBatches::carry_over(DataPosition position, int64_t epoch_size) const {
+  const int64_t sequences = dataset_->sequences();
+  if (epoch_size == sequences) return position;
+  const double share =
+      epoch_size <= 0 ? 0 : static_cast<double>(position.index) / static_cast<double>(epoch_size);
+  const auto index = static_cast<int64_t>(share * static_cast<double>(sequences));
+  return {position.epoch, std::clamp<int64_t>(index, 0, sequences - 1)};
+}
+
 int64_t TrainingBatches::sequence_at(DataPosition position) const {
   TESSERA_CHECK(position.index >= 0 && position.index < dataset_->sequences(), position, " of ",
                 dataset_->sequences());

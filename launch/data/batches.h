@@ -32,6 +32,11 @@ class TrainingBatches {
   // `position` moved on by `sequences` sequences: where the batch after this one starts.
   DataPosition advance(DataPosition position, int64_t sequences) const;
 
+  // Where a run goes on whose checkpoint stood at `position` of epochs of `epoch_size` sequences.
+  // That is `position` itself, unless the corpus or the sequence length has changed since: then the
+  // same share of the epoch has been used.
+  DataPosition carry_over(DataPosition position, int64_t epoch_size) const;
+
   // The dataset's number of the sequence at `position`.
   int64_t sequence_at(DataPosition position) const;
 

@@ -183,6 +183,13 @@ TEST_F(Damage, ARefusalEndsTheSearch) {
               restore_checkpoint({.candidates = list_checkpoints(out.path()), .accept = refuse});
             }),
             "the tokenizer differs");
+  // Its family, and so the exit code, stays what it was.
+  const auto config = [](const CheckpointInfo&) { throw_config_error("the model differs"); };
+  run_thread_ranks(2, [&](World& world) {
+    EXPECT_THROW(
+        restore_checkpoint({.candidates = list_checkpoints(out.path()), .accept = config}, &world),
+        ConfigError);
+  });
 }
 
 TEST_F(Damage, FindTakesAnyOfThreeNames) {

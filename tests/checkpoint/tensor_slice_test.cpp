@@ -32,8 +32,9 @@ RC_GTEST_PROP(TensorSliceProperty, CutBoxesTileTheBox, ()) {
     // Too large only where a single row is.
     int dim = 0;
     while (dim < box.shape.rank() && box.shape[dim] == 1) ++dim;
-    RC_ASSERT(pieces[i].shape.elements() * 4 <= most || dim == box.shape.rank() ||
-              pieces[i].shape[dim] == 1);
+    const bool fits = pieces[i].shape.elements() * 4 <= most || dim == box.shape.rank() ||
+                      pieces[i].shape[dim] == 1;
+    RC_ASSERT(fits);
   }
   RC_ASSERT(elements == box.shape.elements());
 }

@@ -172,6 +172,15 @@ TEST_F(Batches, BatchLargerThanAnEpochWraps) {
   EXPECT_EQ(row_of(batch, batch.tokens, 0), row_of(batch, batch.tokens, 2 * sequences));
 }
 
+TEST_F(Batches, PositionIsCarriedOverToAnEpochOfAnotherSize) {
+  const TrainingBatches batches(*data.training, 1);
+  const int64_t sequences = data.training->sequences();
+  EXPECT_EQ(batches.carry_over({3, 7}, sequences), (DataPosition{3, 7}));
+  EXPECT_EQ(batches.carry_over({3, sequences}, 2 * sequences), (DataPosition{3, sequences / 2}));
+  EXPECT_EQ(batches.carry_over({3, 999}, 1000), (DataPosition{3, sequences - 1}));
+  EXPECT_EQ(batches.carry_over({3, 999}, 0), (DataPosition{3, 0}));
+}
+
 TEST_F(Batches, EvaluationCountsEveryTargetOnceForAnyBatch) {
   for (const int64_t batch_size : {1, 3, 4, 7, 100}) {
     int64_t weights = 0, targets = 0;
