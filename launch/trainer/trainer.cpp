@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "launch/checkpoint/agreement.h"
 #include "launch/checkpoint/checkpoint_writer.h"
 #include "launch/checkpoint/output_folder.h"
 #include "launch/checkpoint/restore.h"
@@ -65,7 +66,7 @@ class Trainer {
       lock.emplace(config.output_dir);
       return std::string();
     });
-    if (!outcome.error.empty()) throw_user_error(outcome.error);
+    if (outcome.failed()) throw_failure(outcome.failure, outcome.error);
     check_shared_folder(config.output_dir, world);
     return lock;
   }
@@ -100,7 +101,7 @@ class Trainer {
       return;
     }
     step_ = restored->info.step;
-    position_ = restored->info.data;
+    position_ = batches_.carry_over(restored->info.data, restored->info.epoch_size);
     tokens_ = restored->info.tokens;
     summary_.checkpoint = restored->path;
     saved_step_ = step_;
