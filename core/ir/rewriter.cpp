@@ -1,5 +1,7 @@
 #include "core/ir/rewriter.h"
 
+#include "core/ir/parameter.h"
+
 namespace tessera {
 
 GraphRewriter::GraphRewriter(const Graph& source)
@@ -20,8 +22,10 @@ Value GraphRewriter::copy(int index) {
 }
 
 Value GraphRewriter::append(Instruction instruction) {
+  const Value made{static_cast<int>(result_.instructions.size()), 0};
+  if (instruction.is(ops::kParameter)) parameters_[instruction.attributes.integer(Attr::index)] = made;
   result_.instructions.push_back(std::move(instruction));
-  return {static_cast<int>(result_.instructions.size()) - 1, 0};
+  return made;
 }
 
 void GraphRewriter::replace(Value old_value, Value new_value) {
@@ -42,8 +46,12 @@ Value GraphRewriter::mapped(Value old_value) const {
 }
 
 Graph GraphRewriter::finish() {
-  for (const GraphInput& input : source_.inputs)
-    result_.inputs.push_back({mapped(input.value), input.kind});
+  // By number: the users of an input may have been given something else in its place.
+  for (size_t i = 0; i < source_.inputs.size(); ++i) {
+    const auto made = parameters_.find(static_cast<int64_t>(i));
+    TESSERA_CHECK(made != parameters_.end(), "input ", i, " of graph \"", source_.name, "\" was not rewritten");
+    result_.inputs.push_back({made->second, source_.inputs[i].kind});
+  }
   for (const GraphOutput& output : source_.outputs) {
     GraphOutput copied = output;
     copied.value = mapped(output.value);

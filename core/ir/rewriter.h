@@ -5,6 +5,7 @@
 //     return rewriter.finish();
 #pragma once
 
+#include <map>
 #include <vector>
 
 #include "core/ir/builder.h"
@@ -38,6 +39,7 @@ class GraphRewriter {
   Graph result_;
   Builder builder_;
   std::vector<std::vector<Value>> map_;
+  std::map<int64_t, Value> parameters_;  // by number
 };
 
 }  // namespace tessera
