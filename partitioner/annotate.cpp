@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <regex>
+#include <set>
 
 #include "core/base/error.h"
 #include "core/ir/parameter.h"
@@ -41,7 +42,12 @@ class Annotator {
 
   Graph run() {
     graph_.mesh = mesh_;
-    for (const GraphInput& input : graph_.inputs) annotate_input(input);
+    for (const GraphInput& input : graph_.inputs) {
+      annotate_input(input);
+      const ResultInfo& info = graph_.info(input.value);
+      if (input.kind == InputKind::parameter && !info.logical_axes.empty())
+        weights_.insert({info.logical_axes, cat(info.type.shape)});
+    }
     for (size_t i = 0; i < graph_.instructions.size(); ++i) {
       Instruction& instruction = graph_.instructions[i];
       if (instruction.is(ops::kParameter)) continue;
@@ -110,7 +116,9 @@ class Annotator {
     ResultInfo& info = graph_.info(value);
     if (info.sharding) return;
     info.sharding = Sharding(mesh_, info.type.rank(), true);
-    place(value, activation_rules_);
+    // What has the shape and the names of a parameter is a gradient or an update of one.
+    const bool is_weight = weights_.count({info.logical_axes, cat(info.type.shape)}) > 0;
+    place(value, is_weight ? parameter_rules_ : activation_rules_);
   }
 
   // By the first override that matches, else by the rules in their order.
@@ -217,6 +225,7 @@ class Annotator {
   std::vector<CompiledRule> parameter_rules_, activation_rules_, optimizer_rules_;
   std::vector<CompiledOverride> overrides_;
   AxisList batch_axes_;
+  std::set<std::pair<std::vector<std::string>, std::string>> weights_;  // logical axes, shape
 };
 
 }  // namespace

@@ -250,11 +250,7 @@ void Chooser::choose(int index) {
     // A named activation is brought to its annotated dims right after the op.
     const ResultInfo& info = instruction.results[r];
     Sharding lying = layout.results[r];
-    if (!info.logical_axes.empty() || !info.name.empty()) {
-      const Sharding wanted = work.wanted[r];
-      for (int d = 0; d < lying.rank(); ++d) lying.dims[static_cast<size_t>(d)].axes = wanted.dims[static_cast<size_t>(d)].axes;
-      lying.partial = without(lying.partial, lying.without_partial().used_axes());
-    }
+    if (!info.logical_axes.empty() || !info.name.empty()) lying = constrained(lying, *info.sharding);
     lyings_[static_cast<size_t>(index)][r] = std::move(lying);
   }
 }

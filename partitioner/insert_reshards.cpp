@@ -37,12 +37,14 @@ Graph add_annotated_reshards(const Graph& graph) {
       const ResultInfo& info = instruction.results[r];
       if (!is_annotated(info)) continue;
       const Value value{made.instruction, static_cast<int>(r)};
-      const Value constrained = append_reshard(rewriter, value, info.sharding->without_partial(), instruction);
+      const Value named = append_reshard(rewriter, value, *info.sharding, instruction);
+      // Open dims stay open: they are not demanded.
+      rewriter.result().at(named).attributes.set(Attr::sharding, info.sharding->without_partial());
       ResultInfo& from = rewriter.result().info(value);
-      ResultInfo& to = rewriter.result().info(constrained);
+      ResultInfo& to = rewriter.result().info(named);
       to.name = std::exchange(from.name, "");
       to.logical_axes = std::exchange(from.logical_axes, {});
-      rewriter.replace({static_cast<int>(i), static_cast<int>(r)}, constrained);
+      rewriter.replace({static_cast<int>(i), static_cast<int>(r)}, named);
     }
   }
   return rewriter.finish();
@@ -97,9 +99,7 @@ class LayOut {
     Instruction instruction = source_.instructions[static_cast<size_t>(index)];
     const Value operand = rewriter_.mapped(instruction.operands[0]);
     const Sharding now = rewriter_.result().sharding(operand);
-    Sharding wanted = instruction.attributes.get<Sharding>(Attr::sharding).closed().without_partial();
-    wanted.partial_kind = now.partial_kind;
-    wanted.partial = without(now.partial, wanted.used_axes());
+    const Sharding wanted = constrained(now, instruction.attributes.get<Sharding>(Attr::sharding));
     Value made = operand;
     if (wanted.same_layout(now)) {
       ResultInfo& info = rewriter_.result().info(operand);
@@ -107,7 +107,6 @@ class LayOut {
       if (info.logical_axes.empty()) info.logical_axes = instruction.results[0].logical_axes;
     } else {
       instruction.operands = {operand};
-      instruction.attributes.set(Attr::sharding, wanted);
       instruction.results[0].sharding = wanted;
       made = rewriter_.append(instruction);
     }

@@ -20,6 +20,18 @@ AxisList all_axes(const FactorAxes& axes) {
   return all;
 }
 
+Sharding constrained(const Sharding& produced, const Sharding& annotation) {
+  Sharding result = produced.closed();
+  AxisList demanded;
+  for (const DimSharding& dim : annotation.dims)
+    if (!dim.open) demanded.insert(demanded.end(), dim.axes.begin(), dim.axes.end());
+  for (size_t d = 0; d < result.dims.size(); ++d)
+    result.dims[d].axes = annotation.dims[d].open ? prefix_without(result.dims[d].axes, demanded)
+                                                  : annotation.dims[d].axes;
+  result.partial = without(result.partial, demanded);
+  return result;
+}
+
 namespace {
 
 AxisList as_set(AxisList axes) {

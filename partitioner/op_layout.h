@@ -39,6 +39,10 @@ OpLayout op_layout(const Graph& graph, const Instruction& instruction, const OpR
 // expressible, reductions of one kind (sum, max or min).
 bool is_legal(const OpRules& rules, const FactorAxes& axes);
 
+// How a named activation goes on after its op left it as `produced`: closed dims as annotated, open
+// dims as they are unless the annotation needs their axes; partial over what is left.
+Sharding constrained(const Sharding& produced, const Sharding& annotation);
+
 // All axes in use, and their number of shards.
 AxisList all_axes(const FactorAxes& axes);
 

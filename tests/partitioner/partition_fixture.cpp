@@ -48,7 +48,8 @@ std::vector<HostTensor> random_inputs(const Graph& graph, uint64_t seed, int64_t
     HostTensor tensor(graph.type(input.value));
     for (int64_t i = 0; i < tensor.elements(); ++i) {
       if (is_float(tensor.dtype()))
-        tensor.set_real(i, input.kind == InputKind::optimizer ? std::abs(real(random)) : real(random));
+        // Moments, rates, bias corrections and token weights are positive.
+        tensor.set_real(i, input.kind == InputKind::parameter ? real(random) : 0.1 + 0.9 * std::abs(real(random)));
       else
         tensor.set_int(i, static_cast<int64_t>(random() % static_cast<uint64_t>(integer_limit)));
     }
