@@ -15,7 +15,8 @@
 // every element sees the same additions in the same order, and nothing here is contracted.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O3")
-#if defined(__x86_64__)
+// Not under sanitizers: the choice at load time runs before their start-up.
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
 #define TESSERA_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #endif
 #endif

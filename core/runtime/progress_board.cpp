@@ -1,6 +1,7 @@
 #include "core/runtime/progress_board.h"
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -67,6 +68,16 @@ bool ProgressBoard::abort(AbortState state, int world_rank, std::string_view rea
   header_->state.store(state, std::memory_order_release);
   for (int local = 0; local < size(); ++local) ring(local);
   return true;
+}
+
+void ProgressBoard::await_shares(int local) const {
+  constexpr int64_t kLimit = 1'000'000'000;
+  const int64_t begin = monotonic_nanoseconds();
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  for (int other = 0; other < size(); ++other)
+    while (other != local && ranks_[other].sharing.load(std::memory_order_acquire) != 0 &&
+           monotonic_nanoseconds() - begin < kLimit)
+      sched_yield();
 }
 
 void ProgressBoard::ring(int local) {

@@ -70,6 +70,7 @@ struct alignas(64) RankProgress {
   // Rung by whoever makes a collective of this rank completable; slept on with a futex.
   alignas(64) std::atomic<uint32_t> doorbell{0};
   std::atomic<uint32_t> sleeping{0};
+  std::atomic<uint32_t> sharing{0};  // 1 while this rank reads or writes its peers' operands
 
   alignas(64) CollectiveMark last;      // started last
   CollectiveMark waiting;               // waited for, while waiting_since is not 0
@@ -105,6 +106,10 @@ class ProgressBoard {
   AbortState abort_state() const { return header_->state.load(std::memory_order_acquire); }
   int abort_rank() const { return header_->rank.load(std::memory_order_relaxed); }
   std::string abort_reason() const { return header_->reason.load(); }
+
+  // After an abort: returns when no rank but `local` touches its peers' operands any more (or after
+  // a second: it may be stopped), so that these may be freed.
+  void await_shares(int local) const;
 
   // Sleeping and waking. A rank that wants to sleep reads its doorbell, sets `sleeping`, looks once
   // more for what it waits for, and then calls sleep; a rank that made something true rings. Both

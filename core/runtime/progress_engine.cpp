@@ -36,8 +36,12 @@ ProgressEngine::ProgressEngine(ProgressBoard* board, int world_rank, WaitPolicy 
   board_->join(local_);
 }
 
-ProgressEngine::~ProgressEngine() {
-  self().state.store(RankState::closed, std::memory_order_release);
+ProgressEngine::~ProgressEngine() { close(); }
+
+ProgressEngine::Share::Share(ProgressEngine& engine) : words_(engine.self()) {
+  words_.sharing.store(1, std::memory_order_seq_cst);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  allowed_ = engine.board_->abort_state() == AbortState::none;
 }
 
 void ProgressEngine::add_group(int number, GroupInfo info) {
@@ -90,6 +94,7 @@ void ProgressEngine::check_abort(const WaitSite& site) {
   // would race with that.
   while (state == AbortState::timed_out)
     board_->sleep(local_, self().doorbell.load(), 1'000'000'000);
+  board_->await_shares(local_);
   const std::string reason = board_->abort_reason();
   const int culprit = board_->abort_rank();
   const std::string where =
@@ -104,6 +109,7 @@ void ProgressEngine::fail_timeout(const WaitSite& site, double seconds) {
   const std::vector<RankView> views = view_members(*board_, group(site.group), site.group);
   const LagReport report = report_lag(world_rank_, group(site.group), site, seconds, views);
   board_->abort(AbortState::failed, report.culprit, report.text);
+  board_->await_shares(local_);
   throw PeerFailure(report.text);
 }
 

@@ -60,6 +60,8 @@ class ProgressEngine {
   int world_rank() const { return world_rank_; }
   void set_timeout(double seconds) { policy_.timeout_seconds = seconds; }
   ProgressBoard& board() { return *board_; }
+  // This rank leaves in good order: its end is no failure.
+  void close() { self().state.store(RankState::closed, std::memory_order_release); }
 
   // Registers a group; its number is the order of creation, the same on all its ranks.
   void add_group(int number, GroupInfo info);
@@ -71,6 +73,20 @@ class ProgressEngine {
   // Progress words. note_start gives the collective's sequence number in its group, from 1.
   uint64_t note_start(int group, int kind, std::string_view tensor);
   void note_finished(int group, uint64_t sequence);
+
+  // Around reading and writing the peers' operands. Not `allowed` after an abort, when these may be
+  // gone; an abort's errors in turn wait for the shares that are under way.
+  class Share {
+   public:
+    explicit Share(ProgressEngine& engine);
+    ~Share() { words_.sharing.store(0, std::memory_order_release); }
+    Share(const Share&) = delete;
+    bool allowed() const { return allowed_; }
+
+   private:
+    RankProgress& words_;
+    bool allowed_;
+  };
 
   bool poll();
   // Polls until done() is true. Throws PeerFailure when a peer aborts or the time is up.

@@ -39,7 +39,7 @@ namespace {
 // Inputs of at most this many bytes travel in the slot. A rank reads all n of them, so the limit
 // falls with n; it also bounds a group's control block to some hundred KiB.
 int64_t eager_limit(int size) {
-  return size <= 4 ? 4096 : size <= 8 ? 2048 : size <= 16 ? 1024 : 256;
+  return size <= 4 ? 2048 : size <= 16 ? 1024 : 256;
 }
 
 constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
@@ -292,8 +292,12 @@ bool SharedGroup::progress() {
     Slot& slot = slot_of(next_share_);
     const uint32_t target = target_of(next_share_);
     if (!reached(slot.arrived, target)) break;
-    check_peers(operation);
-    do_share(operation);
+    {
+      const ProgressEngine::Share share(*engine_);
+      if (!share.allowed()) break;
+      check_peers(operation);
+      do_share(operation);
+    }
     engine_->note_finished(number_, next_share_);
     if (slot.finished.fetch_add(1, std::memory_order_acq_rel) + 1 == target) ring_peers();
     moved = true;

@@ -127,6 +127,7 @@ class ThreadWorld final : public World {
     return control_.all_gather_text(text);
   }
   void set_timeout(double seconds) override { engine_.set_timeout(seconds); }
+  void close() { engine_.close(); }
   void abort(std::string_view reason) noexcept override {
     house_->board().abort(AbortState::failed, rank_, reason);
   }
@@ -217,26 +218,24 @@ class FirstFailure {
   std::exception_ptr error_;
 };
 
+// `world` outlives all threads: peers may still read its arenas when this rank has failed.
 void run_rank(ThreadHouse& house, int rank, const std::function<void(World&)>& body,
-              WaitPolicy policy, FirstFailure& failure) {
+              WaitPolicy policy, FirstFailure& failure, std::unique_ptr<ThreadWorld>& world) {
   const auto fail = [&](std::string_view reason, bool secondary) {
     failure.record(rank, std::current_exception(), secondary);
     house.board().abort(AbortState::failed, rank, reason);
   };
   try {
-    ThreadWorld world(&house, rank, policy);
-    try {
-      body(world);
-    } catch (const PeerFailure& error) {
-      fail(error.what(), true);
-    } catch (const std::exception& error) {
-      fail(error.what(), false);
-    } catch (...) {
-      fail("an exception of unknown type", false);
-    }
+    world = std::make_unique<ThreadWorld>(&house, rank, policy);
+    body(*world);
+  } catch (const PeerFailure& error) {
+    fail(error.what(), true);
   } catch (const std::exception& error) {
     fail(error.what(), false);
+  } catch (...) {
+    fail("an exception of unknown type", false);
   }
+  if (world) world->close();
 }
 
 }  // namespace
@@ -252,10 +251,13 @@ void run_thread_ranks(int ranks, const std::function<void(World&)>& body,
   policy.crowded = static_cast<unsigned>(ranks) > std::thread::hardware_concurrency();
   ThreadHouse house(ranks);
   FirstFailure failure;
+  std::vector<std::unique_ptr<ThreadWorld>> worlds(static_cast<size_t>(ranks));
   std::vector<std::thread> threads;
   threads.reserve(static_cast<size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank)
-    threads.emplace_back([&, rank] { run_rank(house, rank, body, policy, failure); });
+    threads.emplace_back([&, rank] {
+      run_rank(house, rank, body, policy, failure, worlds[static_cast<size_t>(rank)]);
+    });
   for (std::thread& thread : threads) thread.join();
   failure.rethrow();
 }
