@@ -1,0 +1,87 @@
+#include <algorithm>
+
+#include "core/ops/structure.h"
+#include "kernels/cpu/op_support.h"
+#include "kernels/cpu/reduce.h"
+#include "kernels/cpu/register.h"
+
+namespace tessera::cpu {
+namespace {
+
+// The reduction as a chain of [outer, count, inner] ones, innermost dims first; neighbouring reduced
+// dims are one. Between them values are f32 (f64).
+std::vector<ReduceShape> chain_of(const TensorType& x, const Ints& dimensions) {
+  const auto is_reduced = [&](int d) {
+    return std::count(dimensions.begin(), dimensions.end(), d) > 0;
+  };
+  std::vector<ReduceShape> chain;
+  int64_t inner = 1;  // of what is left behind the dim
+  for (int d = x.rank() - 1; d >= 0; --d) {
+    if (!is_reduced(d)) {
+      inner *= x.shape[d];
+      continue;
+    }
+    ReduceShape shape{1, x.shape[d], inner};
+    while (d > 0 && is_reduced(d - 1)) shape.count *= x.shape[--d];
+    for (int o = 0; o < d; ++o) shape.outer *= x.shape[o];
+    chain.push_back(shape);
+  }
+  if (chain.empty()) chain.push_back({x.elements(), 1, 1});
+  return chain;
+}
+
+int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Workspace: the partials of the largest step, then two buffers for what lies between steps.
+struct Layout {
+  int64_t partials = 0, between = 0;
+};
+Layout layout_of(const std::vector<ReduceShape>& chain, int64_t bytes) {
+  Layout layout;
+  for (size_t i = 0; i < chain.size(); ++i) {
+    layout.partials = std::max(layout.partials, align(reduce_workspace(chain[i], bytes)));
+    if (i + 1 < chain.size()) {
+      layout.between = std::max(layout.between, align(chain[i].outer * chain[i].inner * bytes));
+    }
+  }
+  return layout;
+}
+
+Refusal accept(const OpCall& call, Results) { return refuse_float(call.operands[0]); }
+
+int64_t workspace_of(const OpCall& call, Results) {
+  const auto chain = chain_of(call.operands[0], call.attributes.ints(Attr::dimensions));
+  const Layout layout = layout_of(chain, accumulator_bytes(call.operands[0].dtype));
+  return layout.partials + 2 * layout.between;
+}
+
+void run(const KernelArgs& args) {
+  const TensorView& x = args.operands[0];
+  const Attributes& attributes = args.instruction.attributes;
+  const ReduceKind kind = attributes.get<ReduceKind>(Attr::reduce_kind);
+  const auto chain = chain_of(x.type, attributes.ints(Attr::dimensions));
+  const Layout layout = layout_of(chain, accumulator_bytes(x.type.dtype));
+  dispatch_kernel_float(x.type.dtype, [&]<typename T>() {
+    using A = simd::Accumulator<T>;
+    T* out = args.results[0].as<T>();
+    if (chain.size() == 1) return reduce(kind, chain[0], x.as<T>(), out, args.workspace);
+    const auto between = [&](size_t i) {
+      const int64_t offset = layout.partials + static_cast<int64_t>(i % 2) * layout.between;
+      return reinterpret_cast<A*>(args.workspace + offset);
+    };
+    const size_t last = chain.size() - 1;
+    reduce(kind, chain[0], x.as<T>(), between(0), args.workspace);
+    for (size_t i = 1; i < last; ++i) reduce(kind, chain[i], between(i - 1), between(i), args.workspace);
+    reduce(kind, chain[last], between(last - 1), out, args.workspace);
+  });
+}
+
+}  // namespace
+
+void register_reductions(KernelTable& table) {
+  Kernel kernel = make_kernel("cpu.reduce", accept, run);
+  kernel.workspace_bytes = workspace_of;
+  table.add(ops::kReduce, kernel);
+}
+
+}  // namespace tessera::cpu

@@ -1,0 +1,17 @@
+#include "kernels/cpu/register.h"
+
+namespace tessera {
+
+void register_cpu_kernels(KernelTable& table) {
+  cpu::register_elementwise(table);
+  cpu::register_fusion(table);
+  cpu::register_dot_general(table);
+  cpu::register_movement(table);
+  cpu::register_reductions(table);
+  cpu::register_norms(table);
+  cpu::register_attention(table);
+  cpu::register_vocabulary(table);
+  cpu::register_optimizer(table);
+}
+
+}  // namespace tessera

@@ -1,0 +1,25 @@
+// Puts the CPU kernels in a kernel table: the candidates of each op in order of preference, each of
+// which accepts a call or says why not. What none accepts falls to the op's reference.
+#pragma once
+
+#include "core/runtime/kernel_table.h"
+
+namespace tessera {
+
+void register_cpu_kernels(KernelTable& table);
+
+namespace cpu {
+
+// One family of ops each, in a file of its own (op_*.cpp).
+void register_elementwise(KernelTable& table);
+void register_fusion(KernelTable& table);
+void register_dot_general(KernelTable& table);
+void register_movement(KernelTable& table);
+void register_reductions(KernelTable& table);
+void register_norms(KernelTable& table);
+void register_attention(KernelTable& table);
+void register_vocabulary(KernelTable& table);
+void register_optimizer(KernelTable& table);
+
+}  // namespace cpu
+}  // namespace tessera
