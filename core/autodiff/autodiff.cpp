@@ -97,6 +97,7 @@ class Backward : public GradContext {
     return sum.valid() ? sum : ops::constant(builder_, 0.0, result_types_[result]);
   }
   bool needs_gradient(int operand) const override { return needed_[operands_[operand].instruction]; }
+  DType gradient_dtype(int operand) const override { return gradient_dtype_of(operands_[operand]); }
 
  private:
   // An instruction is needed when its results depend on something in `wrt`.
@@ -132,9 +133,21 @@ class Backward : public GradContext {
       if (cotangents[o].valid() && needs_gradient(o)) accumulate(operands_[o], cotangents[o]);
   }
 
+  // A weight that is narrowed for computing gets its gradient in the dtype it is kept in: products
+  // and sums give their accumulators, and nothing is rounded before the reduction over devices.
+  DType gradient_dtype_of(Value value) const {
+    const Instruction& producer = builder_.graph().at(value);
+    const DType own = builder_.dtype(value);
+    if (!producer.is(ops::kConvert) || !builder_.graph().at(producer.operands[0]).op->has_state) return own;
+    const DType kept = builder_.dtype(producer.operands[0]);
+    return is_float(kept) && size_of(kept) > size_of(own) ? kept : own;
+  }
+
   void accumulate(Value primal, Value cotangent) {
-    TESSERA_CHECK(builder_.type(primal) == builder_.type(cotangent), "cotangent of ",
-                  describe(builder_.graph(), primal), " has type ", builder_.type(cotangent), ", not ",
+    const TensorType& type = builder_.type(cotangent);
+    TESSERA_CHECK(type.shape == builder_.shape(primal) &&
+                      (type.dtype == builder_.dtype(primal) || type.dtype == gradient_dtype_of(primal)),
+                  "cotangent of ", describe(builder_.graph(), primal), " has type ", type, ", not ",
                   builder_.type(primal));
     const std::vector<std::string> axes = builder_.graph().info(primal).logical_axes;
     if (builder_.graph().info(cotangent).logical_axes.empty()) builder_.annotate(cotangent, axes);
@@ -146,6 +159,8 @@ class Backward : public GradContext {
     const auto found = addends_.find(value);
     if (found == addends_.end()) return {};
     std::vector<Value>& addends = found->second;
+    if (addends.size() > 1)
+      for (Value& addend : addends) addend = ops::convert(builder_, addend, gradient_dtype_of(value));
     for (size_t i = 1; i < addends.size(); ++i) {
       const Value sum = ops::add(builder_, addends[0], addends[i]);
       builder_.annotate(sum, std::vector(builder_.graph().info(value).logical_axes));

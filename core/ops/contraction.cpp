@@ -9,10 +9,13 @@
 namespace tessera::ops {
 namespace {
 
-bool holds(const Ints& list, int64_t value) { return std::find(list.begin(), list.end(), value) != list.end(); }
+bool holds(const Ints& list, int64_t value) {
+  return std::find(list.begin(), list.end(), value) != list.end();
+}
 
 DotDims dims_of(const Attributes& a) {
-  return {a.ints(Attr::lhs_contracting), a.ints(Attr::rhs_contracting), a.ints(Attr::lhs_batch), a.ints(Attr::rhs_batch)};
+  return {a.ints(Attr::lhs_contracting), a.ints(Attr::rhs_contracting), a.ints(Attr::lhs_batch),
+          a.ints(Attr::rhs_batch)};
 }
 
 // The dims of one side by what they are for; `free` ascends.
@@ -20,7 +23,9 @@ struct Side {
   Ints batch, contracting, free;
 };
 Side side_of(const DotDims& dims, bool is_lhs, int rank) {
-  Side side{is_lhs ? dims.lhs_batch : dims.rhs_batch, is_lhs ? dims.lhs_contracting : dims.rhs_contracting, {}};
+  Side side{is_lhs ? dims.lhs_batch : dims.rhs_batch,
+            is_lhs ? dims.lhs_contracting : dims.rhs_contracting,
+            {}};
   for (int d = 0; d < rank; ++d)
     if (!holds(side.batch, d) && !holds(side.contracting, d)) side.free.push_back(d);
   return side;
@@ -32,18 +37,19 @@ int64_t product(const Shape& shape, const Ints& dims) {
   return size;
 }
 
-// ---- infer -------------------------------------------------------------------------------------
+// ---- infer --------------------------------------------------------------------------------------
 
 void check_dims(const OpCall& call, const Ints& left, const Ints& right, std::string_view what) {
   const TensorType &lhs = call.operands[0], &rhs = call.operands[1];
-  require(left.size() == right.size(), "dot_general: ", what, " [", join(left, ","), "] of ", lhs, " and [",
-          join(right, ","), "] of ", rhs, " differ in number");
+  require(left.size() == right.size(), "dot_general: ", what, " [", join(left, ","), "] of ", lhs,
+          " and [", join(right, ","), "] of ", rhs, " differ in number");
   for (size_t i = 0; i < left.size(); ++i) {
-    require(left[i] >= 0 && left[i] < lhs.rank() && right[i] >= 0 && right[i] < rhs.rank(), "dot_general: ",
-            what, " dims ", left[i], " of ", lhs, " and ", right[i], " of ", rhs, " do not exist");
+    require(left[i] >= 0 && left[i] < lhs.rank() && right[i] >= 0 && right[i] < rhs.rank(),
+            "dot_general: ", what, " dims ", left[i], " of ", lhs, " and ", right[i], " of ", rhs,
+            " do not exist");
     require(lhs.shape[static_cast<int>(left[i])] == rhs.shape[static_cast<int>(right[i])],
-            "dot_general: ", what, " dim ", left[i], " of ", lhs, " and dim ", right[i], " of ", rhs,
-            " differ in size");
+            "dot_general: ", what, " dim ", left[i], " of ", lhs, " and dim ", right[i], " of ",
+            rhs, " differ in size");
   }
 }
 
@@ -56,8 +62,8 @@ void check_distinct(const OpCall& call, int operand, Ints dims) {
 std::vector<TensorType> infer(const OpCall& call) {
   check_operand_count("dot_general", call, 2);
   const TensorType &lhs = call.operands[0], &rhs = call.operands[1];
-  require(lhs.dtype == rhs.dtype && lhs.dtype != DType::pred, "dot_general: operands must be numbers of one type, got ",
-          lhs, " and ", rhs);
+  require(lhs.dtype == rhs.dtype && lhs.dtype != DType::pred,
+          "dot_general: operands must be numbers of one type, got ", lhs, " and ", rhs);
   const DotDims dims = dims_of(call.attributes);
   check_dims(call, dims.lhs_contracting, dims.rhs_contracting, "contracting");
   check_dims(call, dims.lhs_batch, dims.rhs_batch, "batch");
@@ -75,7 +81,7 @@ std::vector<TensorType> infer(const OpCall& call) {
   return {{call.attributes.get_or<DType>(Attr::dtype, lhs.dtype), shape}};
 }
 
-// ---- eval --------------------------------------------------------------------------------------
+// ---- eval ---------------------------------------------------------------------------------------
 
 // Elements in the dim order a, b, c.
 template <typename D>
@@ -90,15 +96,18 @@ std::vector<D> gather(const HostTensor& x, const Ints& a, const Ints& b, const I
       strides.push_back(own[d]);
     }
   std::vector<D> ordered(values.size());
-  walk(extent, strides, extent.strides(), [&](int64_t from, int64_t to) { ordered[to] = values[from]; });
+  walk(extent, strides, extent.strides(),
+       [&](int64_t from, int64_t to) { ordered[to] = values[from]; });
   return ordered;
 }
 
 // result[b, m, n] = sum over k of lhs[b, m, k] rhs[b, k, n], k ascending.
 template <typename D>
-void multiply_matrices(const OpCall& call, const HostTensor& lhs, const HostTensor& rhs, HostTensor& result) {
+void multiply_matrices(const OpCall& call, const HostTensor& lhs, const HostTensor& rhs,
+                       HostTensor& result) {
   const DotDims dims = dims_of(call.attributes);
-  const Side left = side_of(dims, true, lhs.shape().rank()), right = side_of(dims, false, rhs.shape().rank());
+  const Side left = side_of(dims, true, lhs.shape().rank()),
+             right = side_of(dims, false, rhs.shape().rank());
   const DotSizes size = dot_sizes(call);
   const std::vector<D> a = gather<D>(lhs, left.batch, left.free, left.contracting);
   const std::vector<D> b = gather<D>(rhs, right.batch, right.contracting, right.free);
@@ -117,12 +126,15 @@ void multiply_matrices(const OpCall& call, const HostTensor& lhs, const HostTens
 
 void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
   const DType dtype = call.operands[0].dtype;
-  if (is_float(dtype)) multiply_matrices<double>(call, *x[0], *x[1], y[0]);
-  else if (dtype == DType::c64) multiply_matrices<std::complex<double>>(call, *x[0], *x[1], y[0]);
-  else multiply_matrices<uint64_t>(call, *x[0], *x[1], y[0]);
+  if (is_float(dtype))
+    multiply_matrices<double>(call, *x[0], *x[1], y[0]);
+  else if (dtype == DType::c64)
+    multiply_matrices<std::complex<double>>(call, *x[0], *x[1], y[0]);
+  else
+    multiply_matrices<uint64_t>(call, *x[0], *x[1], y[0]);
 }
 
-// ---- gradient ----------------------------------------------------------------------------------
+// ---- gradient -----------------------------------------------------------------------------------
 
 Ints range(size_t start, size_t count) {
   Ints values(count);
@@ -146,7 +158,8 @@ Value side_gradient(GradContext& c, bool is_lhs, Value dy) {
   // Which dim of the operand each result dim is, in both orders. The other side's contracting dims
   // appear in ascending order of *its* dims.
   std::vector<std::pair<int64_t, int64_t>> contracting;
-  for (size_t i = 0; i < own.contracting.size(); ++i) contracting.push_back({other.contracting[i], own.contracting[i]});
+  for (size_t i = 0; i < own.contracting.size(); ++i)
+    contracting.push_back({other.contracting[i], own.contracting[i]});
   std::sort(contracting.begin(), contracting.end());
   auto order = [&](bool dy_first) {
     Ints result = own.batch;
@@ -162,8 +175,11 @@ Value side_gradient(GradContext& c, bool is_lhs, Value dy) {
   const Value x = c.operand(is_lhs ? 1 : 0);
   const DType dtype = c.gradient_dtype(is_lhs ? 0 : 1);
   const Value narrow_dy = as_dtype(b, dy, own_type.dtype);
-  const Value product = dy_first ? dot_general(b, narrow_dy, x, {dy_contracting, other.free, dy_batch, other.batch}, dtype)
-                                 : dot_general(b, x, narrow_dy, {other.free, dy_contracting, other.batch, dy_batch}, dtype);
+  const Value product =
+      dy_first
+          ? dot_general(b, narrow_dy, x, {dy_contracting, other.free, dy_batch, other.batch}, dtype)
+          : dot_general(b, x, narrow_dy, {other.free, dy_contracting, other.batch, dy_batch},
+                        dtype);
   const Ints made = order(dy_first);
   if (made == identity) return product;
   Ints permutation(made.size());
@@ -177,19 +193,23 @@ std::vector<Value> grad(GradContext& c) {
           c.needs_gradient(1) ? side_gradient(c, false, dy) : Value{}};
 }
 
-// ---- the rest ----------------------------------------------------------------------------------
+// ---- the rest -----------------------------------------------------------------------------------
 
 FactorRule factors(const OpCall& call, std::span<const TensorType>) {
   FactorRule rule;
   const DotDims dims = dims_of(call.attributes);
   const Shape &lhs = call.operands[0].shape, &rhs = call.operands[1].shape;
-  std::vector<int> left(static_cast<size_t>(lhs.rank())), right(static_cast<size_t>(rhs.rank())), result;
+  std::vector<int> left(static_cast<size_t>(lhs.rank())), right(static_cast<size_t>(rhs.rank())),
+      result;
   for (size_t i = 0; i < dims.lhs_batch.size(); ++i) {
-    left[dims.lhs_batch[i]] = right[dims.rhs_batch[i]] = add_factor(rule, lhs[static_cast<int>(dims.lhs_batch[i])]);
+    left[dims.lhs_batch[i]] = right[dims.rhs_batch[i]] =
+        add_factor(rule, lhs[static_cast<int>(dims.lhs_batch[i])]);
     result.push_back(left[dims.lhs_batch[i]]);
   }
-  for (int64_t d : side_of(dims, true, lhs.rank()).free) result.push_back(left[d] = add_factor(rule, lhs[static_cast<int>(d)]));
-  for (int64_t d : side_of(dims, false, rhs.rank()).free) result.push_back(right[d] = add_factor(rule, rhs[static_cast<int>(d)]));
+  for (int64_t d : side_of(dims, true, lhs.rank()).free)
+    result.push_back(left[d] = add_factor(rule, lhs[static_cast<int>(d)]));
+  for (int64_t d : side_of(dims, false, rhs.rank()).free)
+    result.push_back(right[d] = add_factor(rule, rhs[static_cast<int>(d)]));
   for (size_t i = 0; i < dims.lhs_contracting.size(); ++i)
     left[dims.lhs_contracting[i]] = right[dims.rhs_contracting[i]] =
         add_factor(rule, lhs[static_cast<int>(dims.lhs_contracting[i])], FactorKind::reduction);
@@ -198,23 +218,30 @@ FactorRule factors(const OpCall& call, std::span<const TensorType>) {
   return rule;
 }
 
-std::vector<LinearSet> linear(const OpCall&) { return {{{0}, ReduceKind::sum}, {{1}, ReduceKind::sum}}; }
+std::vector<LinearSet> linear(const OpCall&) {
+  return {{{0}, ReduceKind::sum}, {{1}, ReduceKind::sum}};
+}
 
 double flops(const OpCall& call, std::span<const TensorType>) {
   const DotSizes size = dot_sizes(call);
-  return 2.0 * static_cast<double>(size.batch * size.rows) * static_cast<double>(size.columns * size.depth);
+  return 2.0 * static_cast<double>(size.batch * size.rows) *
+         static_cast<double>(size.columns * size.depth);
 }
 
 Attributes attributes_of(const DotDims& dims, std::optional<DType> dtype) {
-  Attributes attributes{{Attr::lhs_contracting, dims.lhs_contracting}, {Attr::rhs_contracting, dims.rhs_contracting},
-                        {Attr::lhs_batch, dims.lhs_batch}, {Attr::rhs_batch, dims.rhs_batch}};
+  Attributes attributes{{Attr::lhs_contracting, dims.lhs_contracting},
+                        {Attr::rhs_contracting, dims.rhs_contracting},
+                        {Attr::lhs_batch, dims.lhs_batch},
+                        {Attr::rhs_batch, dims.rhs_batch}};
   if (dtype) attributes.set(Attr::dtype, *dtype);
   return attributes;
 }
 
 std::vector<OpSample> samples() {
-  auto sample = [](DType dtype, Shape lhs, Shape rhs, DotDims dims, std::optional<DType> result = {}) {
-    return OpSample{{{dtype, lhs}, {dtype, rhs}}, attributes_of(dims, result), {}, dtype == DType::f64};
+  auto sample = [](DType dtype, Shape lhs, Shape rhs, DotDims dims,
+                   std::optional<DType> result = {}) {
+    return OpSample{
+        {{dtype, lhs}, {dtype, rhs}}, attributes_of(dims, result), {}, dtype == DType::f64};
   };
   return {sample(DType::f64, {4, 6}, {6, 2}, {{1}, {0}}),
           sample(DType::f64, {2, 4, 6}, {8, 6}, {{2}, {1}}),
@@ -241,10 +268,16 @@ const OpDef kDotGeneral{
     .name = "dot_general",
     .attributes = {Attr::lhs_contracting, Attr::rhs_contracting, Attr::lhs_batch, Attr::rhs_batch},
     .optional_attributes = {Attr::dtype},
-    .infer = infer, .eval = eval, .grad = grad, .factors = factors, .linear = linear, .flops = flops,
+    .infer = infer,
+    .eval = eval,
+    .grad = grad,
+    .factors = factors,
+    .linear = linear,
+    .flops = flops,
     .samples = samples};
 
-Value dot_general(Builder& b, Value lhs, Value rhs, const DotDims& dims, std::optional<DType> dtype) {
+Value dot_general(Builder& b, Value lhs, Value rhs, const DotDims& dims,
+                  std::optional<DType> dtype) {
   if (dtype == b.dtype(lhs)) dtype.reset();
   return b.emit(kDotGeneral, {lhs, rhs}, attributes_of(dims, dtype));
 }

@@ -24,7 +24,7 @@ TESSERA_UNARY(Exponential, exponential)  // floats and c64, as all down to cosin
 TESSERA_UNARY(Log, log)
 TESSERA_UNARY(Tanh, tanh)
 TESSERA_UNARY(Sqrt, sqrt)
-TESSERA_UNARY(Rsqrt, rsqrt)  // 1 / sqrt(x)
+TESSERA_UNARY(Rsqrt, rsqrt)        // 1 / sqrt(x)
 TESSERA_UNARY(Logistic, logistic)  // 1 / (1 + exp(-x))
 TESSERA_UNARY(Erf, erf)            // floats
 TESSERA_UNARY(Sine, sine)

@@ -16,12 +16,12 @@ namespace tessera::ops {
 
 // In which domains the function of an op is defined; an OR of these.
 enum Domains : unsigned {
-  kReals = 1,     // every float, computed as double
-  kComplex = 2,   // c64, computed as complex<double>
-  kSigned = 4,    // s8 .. s64, computed as int64_t
-  kUnsigned = 8,  // u8 .. u64, computed as uint64_t
-  kWrapping = 16, // all integers, computed as uint64_t: for what is the same modulo 2^n
-  kPred = 32,     // pred, computed as bool
+  kReals = 1,      // every float, computed as double
+  kComplex = 2,    // c64, computed as complex<double>
+  kSigned = 4,     // s8 .. s64, computed as int64_t
+  kUnsigned = 8,   // u8 .. u64, computed as uint64_t
+  kWrapping = 16,  // all integers, computed as uint64_t: for what is the same modulo 2^n
+  kPred = 32,      // pred, computed as bool
   kIntegers = kSigned | kUnsigned,
   kNumbers = kReals | kComplex | kWrapping,
   kAnalytic = kReals | kComplex,
@@ -32,7 +32,8 @@ enum Domains : unsigned {
 bool covers(unsigned domains, DType dtype);
 
 // Types of an op whose operands and result all have one type. Throws UserError.
-std::vector<TensorType> infer_same_type(std::string_view op, unsigned domains, int arity, const OpCall& call);
+std::vector<TensorType> infer_same_type(std::string_view op, unsigned domains, int arity,
+                                        const OpCall& call);
 // A test input for each domain.
 std::vector<OpSample> elementwise_samples(unsigned domains, int arity, double low, double high,
                                           bool differentiable);
@@ -90,7 +91,8 @@ void eval_elementwise(const OpCall& call, std::span<const HostTensor* const> ope
     if (dtype == DType::c64)
       return map_elements<std::complex<double>, kFunction, kArity>(operands, results[0]);
   if constexpr ((kDomains & kSigned) != 0)
-    if (is_signed_integer(dtype)) return map_elements<int64_t, kFunction, kArity>(operands, results[0]);
+    if (is_signed_integer(dtype))
+      return map_elements<int64_t, kFunction, kArity>(operands, results[0]);
   if constexpr ((kDomains & (kUnsigned | kWrapping)) != 0)
     if (is_integer(dtype)) return map_elements<uint64_t, kFunction, kArity>(operands, results[0]);
   if constexpr ((kDomains & kPred) != 0)
@@ -104,7 +106,9 @@ OpDef elementwise(const ElementwiseTraits& traits) {
   op.name = kName.text;
   op.infer = [](const OpCall& call) { return infer_same_type(kName.text, kDomains, kArity, call); };
   op.eval = eval_elementwise<kFunction, kDomains, kArity>;
-  op.samples = [] { return elementwise_samples(kDomains, kArity, kRange.low, kRange.high, kHasGrad); };
+  op.samples = [] {
+    return elementwise_samples(kDomains, kArity, kRange.low, kRange.high, kHasGrad);
+  };
   op.linear = traits.linear;
   op.elementwise = true;
   op.commutative = traits.commutative;
@@ -117,8 +121,10 @@ std::vector<Value> grad_elementwise(GradContext& context) {
   std::vector<Value> cotangents;
   const Value dy = context.cotangent(0);
   int operand = 0;
-  ((cotangents.push_back(context.needs_gradient(operand) ? Rules{}(context, context.builder(), dy) : Value{}),
-    ++operand), ...);
+  ((cotangents.push_back(context.needs_gradient(operand) ? Rules{}(context, context.builder(), dy)
+                                                         : Value{}),
+    ++operand),
+   ...);
   return cotangents;
 }
 

@@ -8,7 +8,7 @@
 namespace tessera::ops {
 namespace {
 
-// ---- abs, is_finite ----------------------------------------------------------------------------
+// ---- abs, is_finite -----------------------------------------------------------------------------
 
 std::vector<TensorType> infer_abs(const OpCall& call) {
   TensorType type = infer_same_type("abs", kReals | kComplex | kSigned, 1, call)[0];
@@ -47,7 +47,7 @@ void eval_is_finite(const OpCall&, std::span<const HostTensor* const> x, std::sp
 
 std::vector<OpSample> is_finite_samples() { return elementwise_samples(kReals, 1, -1, 1, false); }
 
-// ---- compare -----------------------------------------------------------------------------------
+// ---- compare ------------------------------------------------------------------------------------
 
 bool is_ordering(CompareDirection direction) {
   return direction != CompareDirection::eq && direction != CompareDirection::ne;
@@ -57,13 +57,14 @@ std::vector<TensorType> infer_compare(const OpCall& call) {
   const TensorType type =
       infer_same_type("compare", kReals | kComplex | kIntegers | kPred, 2, call)[0];
   const auto direction = call.attributes.get<CompareDirection>(Attr::direction);
-  require(type.dtype != DType::c64 || !is_ordering(direction), "compare: ", type, " has no order \"",
-          name_of(direction), "\"; only eq and ne");
+  require(type.dtype != DType::c64 || !is_ordering(direction), "compare: ", type,
+          " has no order \"", name_of(direction), "\"; only eq and ne");
   return {{DType::pred, type.shape}};
 }
 
 template <typename D>
-void compare_elements(CompareDirection direction, const HostTensor& a, const HostTensor& b, HostTensor& result) {
+void compare_elements(CompareDirection direction, const HostTensor& a, const HostTensor& b,
+                      HostTensor& result) {
   const auto x = elements_of<D>(a), y = elements_of<D>(b);
   Elements<bool> out(x.size());
   for (size_t i = 0; i < x.size(); ++i) {
@@ -79,20 +80,26 @@ void compare_elements(CompareDirection direction, const HostTensor& a, const Hos
   set_elements<bool>(result, out);
 }
 
-void eval_compare(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
+void eval_compare(const OpCall& call, std::span<const HostTensor* const> x,
+                  std::span<HostTensor> y) {
   const auto direction = call.attributes.get<CompareDirection>(Attr::direction);
   const DType dtype = call.operands[0].dtype;
-  if (is_float(dtype)) compare_elements<double>(direction, *x[0], *x[1], y[0]);
-  else if (dtype == DType::c64) compare_elements<std::complex<double>>(direction, *x[0], *x[1], y[0]);
-  else if (is_signed_integer(dtype)) compare_elements<int64_t>(direction, *x[0], *x[1], y[0]);
-  else compare_elements<uint64_t>(direction, *x[0], *x[1], y[0]);
+  if (is_float(dtype))
+    compare_elements<double>(direction, *x[0], *x[1], y[0]);
+  else if (dtype == DType::c64)
+    compare_elements<std::complex<double>>(direction, *x[0], *x[1], y[0]);
+  else if (is_signed_integer(dtype))
+    compare_elements<int64_t>(direction, *x[0], *x[1], y[0]);
+  else
+    compare_elements<uint64_t>(direction, *x[0], *x[1], y[0]);
 }
 
 std::vector<OpSample> compare_samples() {
   std::vector<OpSample> samples;
   for (auto direction : {CompareDirection::eq, CompareDirection::ne, CompareDirection::lt,
                          CompareDirection::le, CompareDirection::gt, CompareDirection::ge}) {
-    for (OpSample& sample : elementwise_samples(kReals | kComplex | kIntegers | kPred, 2, -1, 1, false)) {
+    for (OpSample& sample :
+         elementwise_samples(kReals | kComplex | kIntegers | kPred, 2, -1, 1, false)) {
       if (sample.operands[0].dtype == DType::c64 && is_ordering(direction)) continue;
       sample.attributes.set(Attr::direction, direction);
       samples.push_back(sample);
@@ -101,14 +108,15 @@ std::vector<OpSample> compare_samples() {
   return samples;
 }
 
-// ---- convert -----------------------------------------------------------------------------------
+// ---- convert ------------------------------------------------------------------------------------
 
 std::vector<TensorType> infer_convert(const OpCall& call) {
   check_operand_count("convert", call, 1);
   return {{call.attributes.get<DType>(Attr::dtype), call.operands[0].shape}};
 }
 
-void eval_convert(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
+void eval_convert(const OpCall& call, std::span<const HostTensor* const> x,
+                  std::span<HostTensor> y) {
   y[0] = x[0]->cast(call.attributes.get<DType>(Attr::dtype));
 }
 
@@ -149,7 +157,7 @@ std::vector<OpSample> convert_samples() {
           sample(DType::c64, DType::f32),       sample(DType::s64, DType::u8)};
 }
 
-// ---- select, clamp -----------------------------------------------------------------------------
+// ---- select, clamp ------------------------------------------------------------------------------
 
 std::vector<TensorType> infer_select(const OpCall& call) {
   check_operand_count("select", call, 3);
@@ -160,7 +168,8 @@ std::vector<TensorType> infer_select(const OpCall& call) {
   return {call.operands[1]};
 }
 
-void eval_select(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
+void eval_select(const OpCall& call, std::span<const HostTensor* const> x,
+                 std::span<HostTensor> y) {
   const auto choose = x[0]->data<bool>();
   const auto size = static_cast<size_t>(size_of(call.operands[1].dtype));
   for (size_t i = 0; i < choose.size(); ++i) {
@@ -203,9 +212,12 @@ void clamp_elements(std::span<const HostTensor* const> x, HostTensor& y) {
 }
 
 void eval_clamp(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
-  if (is_float(call.operands[0].dtype)) clamp_elements<double>(x, y[0]);
-  else if (is_signed_integer(call.operands[0].dtype)) clamp_elements<int64_t>(x, y[0]);
-  else clamp_elements<uint64_t>(x, y[0]);
+  if (is_float(call.operands[0].dtype))
+    clamp_elements<double>(x, y[0]);
+  else if (is_signed_integer(call.operands[0].dtype))
+    clamp_elements<int64_t>(x, y[0]);
+  else
+    clamp_elements<uint64_t>(x, y[0]);
 }
 
 std::vector<Value> grad_clamp(GradContext& c) {
@@ -214,7 +226,8 @@ std::vector<Value> grad_clamp(GradContext& c) {
   std::vector<Value> cotangents(3);
   if (c.needs_gradient(0)) cotangents[0] = where(b, x, low, CompareDirection::lt, dy);
   if (c.needs_gradient(1))
-    cotangents[1] = where(b, x, low, CompareDirection::ge, where(b, x, high, CompareDirection::le, dy));
+    cotangents[1] =
+        where(b, x, low, CompareDirection::ge, where(b, x, high, CompareDirection::le, dy));
   if (c.needs_gradient(2)) cotangents[2] = where(b, x, high, CompareDirection::gt, dy);
   return cotangents;
 }
@@ -225,7 +238,7 @@ std::vector<OpSample> clamp_samples() {
           {{whole, whole, whole}, {}, {{0, 3}, {0, 9}, {5, 9}}, false}};
 }
 
-// ---- gelu --------------------------------------------------------------------------------------
+// ---- gelu ---------------------------------------------------------------------------------------
 
 const double kTanhScale = std::sqrt(2 / std::numbers::pi);
 constexpr double kTanhCubic = 0.044715;  // Hendrycks and Gimpel 2016, eq. (2) in its tanh form
@@ -244,7 +257,9 @@ double gelu_slope(double x, bool is_approximate) {
   return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * kTanhScale * (1 + 3 * kTanhCubic * x * x);
 }
 
-std::vector<TensorType> infer_gelu(const OpCall& call) { return infer_same_type("gelu", kReals, 1, call); }
+std::vector<TensorType> infer_gelu(const OpCall& call) {
+  return infer_same_type("gelu", kReals, 1, call);
+}
 std::vector<TensorType> infer_gelu_grad(const OpCall& call) {
   return infer_same_type("gelu_grad", kReals, 2, call);
 }
@@ -255,7 +270,8 @@ void eval_gelu(const OpCall& call, std::span<const HostTensor* const> x, std::sp
   set_reals(y[0], values);
 }
 
-void eval_gelu_grad(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
+void eval_gelu_grad(const OpCall& call, std::span<const HostTensor* const> x,
+                    std::span<HostTensor> y) {
   std::vector<double> values = reals_of(*x[0]);
   const std::vector<double> dy = reals_of(*x[1]);
   for (size_t i = 0; i < dy.size(); ++i)
@@ -265,7 +281,8 @@ void eval_gelu_grad(const OpCall& call, std::span<const HostTensor* const> x, st
 
 std::vector<Value> grad_gelu(GradContext& c) {
   if (!c.needs_gradient(0)) return {Value{}};
-  return {gelu_grad(c.builder(), c.operand(0), c.cotangent(0), c.attributes().flag(Attr::is_approximate))};
+  return {gelu_grad(c.builder(), c.operand(0), c.cotangent(0),
+                    c.attributes().flag(Attr::is_approximate))};
 }
 
 std::vector<LinearSet> linear_gelu_grad(const OpCall&) { return {{{1}, ReduceKind::sum}}; }
@@ -287,28 +304,62 @@ double gelu_flops(const OpCall&, std::span<const TensorType> results) {
 
 }  // namespace
 
-const OpDef kAbs{.name = "abs", .infer = infer_abs, .eval = eval_abs,
+const OpDef kAbs{.name = "abs",
+                 .infer = infer_abs,
+                 .eval = eval_abs,
                  .grad = grad_elementwise<decltype([](GradContext& c, Builder& b, Value dy) {
                    return multiply(b, dy, sign(b, c.operand(0)));
                  })>,
-                 .samples = abs_samples, .elementwise = true};
-const OpDef kIsFinite{.name = "is_finite", .infer = infer_is_finite, .eval = eval_is_finite,
-                      .samples = is_finite_samples, .elementwise = true};
-const OpDef kCompare{.name = "compare", .attributes = {Attr::direction}, .infer = infer_compare,
-                     .eval = eval_compare, .samples = compare_samples, .elementwise = true};
-const OpDef kConvert{.name = "convert", .attributes = {Attr::dtype}, .infer = infer_convert,
-                     .eval = eval_convert, .grad = grad_convert, .linear = linear_convert,
-                     .samples = convert_samples, .elementwise = true};
-const OpDef kSelect{.name = "select", .infer = infer_select, .eval = eval_select, .grad = grad_select,
-                    .linear = linear_select, .samples = select_samples, .elementwise = true};
-const OpDef kClamp{.name = "clamp", .infer = infer_clamp, .eval = eval_clamp, .grad = grad_clamp,
-                   .samples = clamp_samples, .elementwise = true};
-const OpDef kGelu{.name = "gelu", .attributes = {Attr::is_approximate}, .infer = infer_gelu,
-                  .eval = eval_gelu, .grad = grad_gelu, .flops = gelu_flops,
-                  .samples = gelu_samples<1>, .elementwise = true};
-const OpDef kGeluGrad{.name = "gelu_grad", .attributes = {Attr::is_approximate},
-                      .infer = infer_gelu_grad, .eval = eval_gelu_grad, .linear = linear_gelu_grad,
-                      .flops = gelu_flops, .samples = gelu_samples<2>, .elementwise = true};
+                 .samples = abs_samples,
+                 .elementwise = true};
+const OpDef kIsFinite{.name = "is_finite",
+                      .infer = infer_is_finite,
+                      .eval = eval_is_finite,
+                      .samples = is_finite_samples,
+                      .elementwise = true};
+const OpDef kCompare{.name = "compare",
+                     .attributes = {Attr::direction},
+                     .infer = infer_compare,
+                     .eval = eval_compare,
+                     .samples = compare_samples,
+                     .elementwise = true};
+const OpDef kConvert{.name = "convert",
+                     .attributes = {Attr::dtype},
+                     .infer = infer_convert,
+                     .eval = eval_convert,
+                     .grad = grad_convert,
+                     .linear = linear_convert,
+                     .samples = convert_samples,
+                     .elementwise = true};
+const OpDef kSelect{.name = "select",
+                    .infer = infer_select,
+                    .eval = eval_select,
+                    .grad = grad_select,
+                    .linear = linear_select,
+                    .samples = select_samples,
+                    .elementwise = true};
+const OpDef kClamp{.name = "clamp",
+                   .infer = infer_clamp,
+                   .eval = eval_clamp,
+                   .grad = grad_clamp,
+                   .samples = clamp_samples,
+                   .elementwise = true};
+const OpDef kGelu{.name = "gelu",
+                  .attributes = {Attr::is_approximate},
+                  .infer = infer_gelu,
+                  .eval = eval_gelu,
+                  .grad = grad_gelu,
+                  .flops = gelu_flops,
+                  .samples = gelu_samples<1>,
+                  .elementwise = true};
+const OpDef kGeluGrad{.name = "gelu_grad",
+                      .attributes = {Attr::is_approximate},
+                      .infer = infer_gelu_grad,
+                      .eval = eval_gelu_grad,
+                      .linear = linear_gelu_grad,
+                      .flops = gelu_flops,
+                      .samples = gelu_samples<2>,
+                      .elementwise = true};
 
 Value compare(Builder& b, Value x, Value y, CompareDirection direction) {
   return b.emit(kCompare, {x, y}, {{Attr::direction, direction}});

@@ -16,7 +16,8 @@ std::vector<TensorType> infer_embedding(const OpCall& call) {
   return {{table.dtype, shape}};
 }
 
-void eval_embedding(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
+void eval_embedding(const OpCall& call, std::span<const HostTensor* const> x,
+                    std::span<HostTensor> y) {
   const int64_t start = start_of(x, 2), rows = call.operands[0].shape[0];
   const int64_t row_bytes = call.operands[0].shape[1] * size_of(call.operands[0].dtype);
   const Elements<int64_t> ids = elements_of<int64_t>(*x[1]);
@@ -24,7 +25,8 @@ void eval_embedding(const OpCall& call, std::span<const HostTensor* const> x, st
   for (size_t i = 0; i < ids.size(); ++i) {
     const int64_t row = ids[i] - start;
     if (row < 0 || row >= rows) continue;
-    const auto from = x[0]->bytes().subspan(static_cast<size_t>(row * row_bytes), static_cast<size_t>(row_bytes));
+    const auto from =
+        x[0]->bytes().subspan(static_cast<size_t>(row * row_bytes), static_cast<size_t>(row_bytes));
     std::copy(from.begin(), from.end(), y[0].bytes().begin() + static_cast<int64_t>(i) * row_bytes);
   }
 }
@@ -43,7 +45,8 @@ FactorRule embedding_factors(const OpCall& call, std::span<const TensorType>) {
   FactorRule rule;
   std::vector<int> ids = add_factors(rule, call.operands[1].shape);
   const int width = add_factor(rule, call.operands[0].shape[1]);
-  const int rows = add_factor(rule, call.operands[0].shape[0], FactorKind::reduction, ReduceKind::sum, true);
+  const int rows =
+      add_factor(rule, call.operands[0].shape[0], FactorKind::reduction, ReduceKind::sum, true);
   rule.operands = {dims_of({rows, width}), dims_of(ids)};
   ids.push_back(width);
   rule.results = {dims_of(ids)};
@@ -59,19 +62,21 @@ std::vector<OpSample> embedding_samples() {
           {{{DType::bf16, {8, 6}}, ids}, {}, {{-1, 1}, {0, 7}}, false}};
 }
 
-// ---- embedding_grad ----------------------------------------------------------------------------
+// ---- embedding_grad -----------------------------------------------------------------------------
 
 std::vector<TensorType> infer_embedding_grad(const OpCall& call) {
   check_operand_count("embedding_grad", call, 2, 1);
   const TensorType &ids = call.operands[0], &dy = call.operands[1];
-  require(is_integer(ids.dtype) && is_float(dy.dtype) && dy.rank() >= 1 && without_last(dy.shape) == ids.shape,
+  require(is_integer(ids.dtype) && is_float(dy.dtype) && dy.rank() >= 1 &&
+              without_last(dy.shape) == ids.shape,
           "embedding_grad: needs integer ids [...] and dy [...,E], got ", ids, " and ", dy);
   const int64_t rows = call.attributes.integer(Attr::vocab_dim);
   require(rows >= 0, "embedding_grad: vocab_dim ", rows, " for ids ", ids);
   return {{statistics_dtype(dy.dtype), {rows, last_dim(dy.shape)}}};
 }
 
-void eval_embedding_grad(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
+void eval_embedding_grad(const OpCall& call, std::span<const HostTensor* const> x,
+                         std::span<HostTensor> y) {
   const int64_t start = start_of(x, 2), rows = call.attributes.integer(Attr::vocab_dim);
   const int64_t width = last_dim(call.operands[1].shape);
   const Elements<int64_t> ids = elements_of<int64_t>(*x[0]);
@@ -80,7 +85,8 @@ void eval_embedding_grad(const OpCall& call, std::span<const HostTensor* const> 
   for (size_t i = 0; i < ids.size(); ++i) {
     const int64_t row = ids[i] - start;
     if (row < 0 || row >= rows) continue;
-    for (int64_t e = 0; e < width; ++e) table[row * width + e] += dy[static_cast<int64_t>(i) * width + e];
+    for (int64_t e = 0; e < width; ++e)
+      table[row * width + e] += dy[static_cast<int64_t>(i) * width + e];
   }
   set_reals(y[0], table);
 }
@@ -89,7 +95,8 @@ FactorRule embedding_grad_factors(const OpCall& call, std::span<const TensorType
   FactorRule rule;
   std::vector<int> ids = add_factors(rule, call.operands[0].shape, FactorKind::reduction);
   const int width = add_factor(rule, results[0].shape[1]);
-  const int rows = add_factor(rule, results[0].shape[0], FactorKind::pass_through, ReduceKind::sum, true);
+  const int rows =
+      add_factor(rule, results[0].shape[0], FactorKind::pass_through, ReduceKind::sum, true);
   rule.operands = {dims_of(ids)};
   ids.push_back(width);
   rule.operands.push_back(dims_of(ids));
@@ -120,13 +127,22 @@ std::vector<OpSample> embedding_grad_samples() {
 
 }  // namespace
 
-const OpDef kEmbedding{.name = "embedding", .infer = infer_embedding, .eval = eval_embedding,
-                       .grad = grad_embedding, .factors = embedding_factors, .linear = linear_embedding,
-                       .flops = no_flops, .samples = embedding_samples};
-const OpDef kEmbeddingGrad{.name = "embedding_grad", .attributes = {Attr::vocab_dim},
-                           .infer = infer_embedding_grad, .eval = eval_embedding_grad,
-                           .factors = embedding_grad_factors, .linear = linear_embedding_grad,
-                           .localize = localize_embedding_grad, .flops = embedding_grad_flops,
+const OpDef kEmbedding{.name = "embedding",
+                       .infer = infer_embedding,
+                       .eval = eval_embedding,
+                       .grad = grad_embedding,
+                       .factors = embedding_factors,
+                       .linear = linear_embedding,
+                       .flops = no_flops,
+                       .samples = embedding_samples};
+const OpDef kEmbeddingGrad{.name = "embedding_grad",
+                           .attributes = {Attr::vocab_dim},
+                           .infer = infer_embedding_grad,
+                           .eval = eval_embedding_grad,
+                           .factors = embedding_grad_factors,
+                           .linear = linear_embedding_grad,
+                           .localize = localize_embedding_grad,
+                           .flops = embedding_grad_flops,
                            .samples = embedding_grad_samples};
 
 Value embedding(Builder& b, Value table, Value ids) { return b.emit(kEmbedding, {table, ids}); }

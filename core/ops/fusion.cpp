@@ -14,24 +14,26 @@ const Graph& body_of(const OpCall& call) { return *call.attributes.get<GraphRef>
 
 std::vector<TensorType> infer(const OpCall& call) {
   const Graph& body = body_of(call);
-  require(call.operands.size() == body.inputs.size(), "fusion: ", call.operands.size(), " operands ",
-          types_text(call.operands), " for a body of ", body.inputs.size(), " inputs");
+  require(call.operands.size() == body.inputs.size(), "fusion: ", call.operands.size(),
+          " operands ", types_text(call.operands), " for a body of ", body.inputs.size(),
+          " inputs");
   for (size_t i = 0; i < call.operands.size(); ++i)
-    require(call.operands[i] == body.type(body.inputs[i].value), "fusion: operand ", i, " is ", call.operands[i],
-            ", the body takes ", body.type(body.inputs[i].value));
+    require(call.operands[i] == body.type(body.inputs[i].value), "fusion: operand ", i, " is ",
+            call.operands[i], ", the body takes ", body.type(body.inputs[i].value));
   std::vector<TensorType> results;
   for (const GraphOutput& output : body.outputs) results.push_back(body.type(output.value));
   return results;
 }
 
-void eval(const OpCall& call, std::span<const HostTensor* const> operands, std::span<HostTensor> results) {
+void eval(const OpCall& call, std::span<const HostTensor* const> operands,
+          std::span<HostTensor> results) {
   std::vector<HostTensor> inputs;
   for (const HostTensor* operand : operands) inputs.push_back(*operand);
   std::vector<HostTensor> outputs = interpret(body_of(call), inputs);
   std::move(outputs.begin(), outputs.end(), results.begin());
 }
 
-// ---- Which dims belong together ----------------------------------------------------------------
+// ---- Which dims belong together -----------------------------------------------------------------
 
 // The dims of all values of a body in classes: two dims are in one class when a factor of some
 // instruction stands on both. Every class of size above 1 is one factor of the fusion.
@@ -52,7 +54,9 @@ class DimClasses {
     }
   }
 
-  int class_of(Value value, int dim) { return root(first_dim_[value.instruction][value.result] + dim); }
+  int class_of(Value value, int dim) {
+    return root(first_dim_[value.instruction][value.result] + dim);
+  }
   int64_t size(int id) const { return size_[id]; }
   bool must_replicate(int id) const { return must_replicate_[id]; }
 
@@ -68,15 +72,21 @@ class DimClasses {
     std::vector<int> representative(rule.factors.size(), -1);
     auto visit = [&](const TensorFactors& dims, Value value) {
       for (size_t d = 0; d < dims.size(); ++d)
-        for (int factor : dims[d]) join(representative[factor], value, static_cast<int>(d), rule.factors[factor], dims[d].size());
+        for (int factor : dims[d])
+          join(representative[factor], value, static_cast<int>(d), rule.factors[factor],
+               dims[d].size());
     };
-    for (size_t i = 0; i < rule.operands.size(); ++i) visit(rule.operands[i], instruction.operands[i]);
-    for (size_t i = 0; i < rule.results.size(); ++i) visit(rule.results[i], {self, static_cast<int>(i)});
+    for (size_t i = 0; i < rule.operands.size(); ++i)
+      visit(rule.operands[i], instruction.operands[i]);
+    for (size_t i = 0; i < rule.results.size(); ++i)
+      visit(rule.results[i], {self, static_cast<int>(i)});
   }
 
-  void join(int& representative, Value value, int dim, const Factor& factor, size_t factors_of_dim) {
+  void join(int& representative, Value value, int dim, const Factor& factor,
+            size_t factors_of_dim) {
     const int id = class_of(value, dim);
-    if (factor.kind != FactorKind::pass_through || factor.positional || factors_of_dim > 1) must_replicate_[id] = true;
+    if (factor.kind != FactorKind::pass_through || factor.positional || factors_of_dim > 1)
+      must_replicate_[id] = true;
     if (representative < 0) {
       representative = id;
       return;
@@ -103,7 +113,9 @@ FactorRule factors(const OpCall& call, std::span<const TensorType>) {
     for (int d = 0; d < body.type(value).rank(); ++d) {
       const int id = classes.class_of(value, d);
       if (!factor_of.count(id))
-        factor_of[id] = add_factor(rule, classes.size(id), classes.must_replicate(id) ? FactorKind::need_replication : FactorKind::pass_through);
+        factor_of[id] = add_factor(
+            rule, classes.size(id),
+            classes.must_replicate(id) ? FactorKind::need_replication : FactorKind::pass_through);
       dims.push_back(factor_of[id]);
     }
     return dims_of(dims);
@@ -132,12 +144,14 @@ Attributes localize(const OpCall& global, std::span<const TensorType> local_oper
       const Value value{static_cast<int>(i), static_cast<int>(r)};
       Shape& shape = instruction.results[r].type.shape;
       for (int d = 0; d < shape.rank(); ++d)
-        if (const auto found = local_size.find(classes.class_of(value, d)); found != local_size.end())
+        if (const auto found = local_size.find(classes.class_of(value, d));
+            found != local_size.end())
           shape[d] = found->second;
     }
     if (!instruction.op->localize) continue;
     with_call(body, body.instructions[i], [&](const OpCall& call) {
-      instruction.attributes = instruction.op->localize(call, local.operand_types(instruction), Graph::result_types(instruction));
+      instruction.attributes = instruction.op->localize(call, local.operand_types(instruction),
+                                                        Graph::result_types(instruction));
     });
   }
   Attributes attributes = global.attributes;
@@ -163,16 +177,25 @@ std::vector<OpSample> samples() {
   const Value a = b.input(InputKind::data, "a", x), c = b.input(InputKind::data, "c", bias);
   const Value y = scale(b, tanh(b, add(b, a, broadcast_last(b, c, x.shape))), 2);
   b.output(y, "y");
-  b.output(convert(b, compare(b, y, zeros_like(b, y), CompareDirection::gt), DType::f32), "is_positive");
+  b.output(convert(b, compare(b, y, zeros_like(b, y), CompareDirection::gt), DType::f32),
+           "is_positive");
   return {{{x, bias}, {{Attr::body, std::make_shared<const Graph>(std::move(body))}}, {}, false}};
 }
 
 }  // namespace
 
-bool is_fusible(const OpDef& op) { return op.elementwise || &op == &kBroadcastInDim || &op == &kConstant; }
+bool is_fusible(const OpDef& op) {
+  return op.elementwise || &op == &kBroadcastInDim || &op == &kConstant;
+}
 
-const OpDef kFusion{.name = "fusion", .attributes = {Attr::body}, .infer = infer, .eval = eval,
-                    .factors = factors, .localize = localize, .flops = flops, .samples = samples};
+const OpDef kFusion{.name = "fusion",
+                    .attributes = {Attr::body},
+                    .infer = infer,
+                    .eval = eval,
+                    .factors = factors,
+                    .localize = localize,
+                    .flops = flops,
+                    .samples = samples};
 
 std::vector<Value> fusion(Builder& b, GraphRef body, std::vector<Value> operands) {
   const size_t count = body->outputs.size();

@@ -11,7 +11,9 @@
 namespace tessera::ops {
 namespace {
 
-TensorType row_type(const TensorType& logits) { return {statistics_dtype(logits.dtype), without_last(logits.shape)}; }
+TensorType row_type(const TensorType& logits) {
+  return {statistics_dtype(logits.dtype), without_last(logits.shape)};
+}
 
 int64_t valid_size(const OpCall& call) { return call.attributes.integer(Attr::valid_size); }
 
@@ -21,26 +23,29 @@ void check_logits(std::string_view op, const OpCall& call, int own) {
   check_float(op, call, 0);
   const TensorType& logits = call.operands[0];
   require(logits.rank() >= 1, op, ": logits must have a last dim, got ", logits);
-  require(valid_size(call) >= 1 && (has_start(call, own) || valid_size(call) <= last_dim(logits.shape)), op,
-          ": valid_size ", valid_size(call), " does not lie in the last dim of ", logits);
+  require(
+      valid_size(call) >= 1 && (has_start(call, own) || valid_size(call) <= last_dim(logits.shape)),
+      op, ": valid_size ", valid_size(call), " does not lie in the last dim of ", logits);
 }
 
 void check_row(std::string_view op, const OpCall& call, int operand) {
-  require(call.operands[operand] == row_type(call.operands[0]), op, ": operand ", operand, " of logits ",
-          call.operands[0], " must be ", row_type(call.operands[0]), ", not ", call.operands[operand]);
+  require(call.operands[operand] == row_type(call.operands[0]), op, ": operand ", operand,
+          " of logits ", call.operands[0], " must be ", row_type(call.operands[0]), ", not ",
+          call.operands[operand]);
 }
 
 void check_targets(std::string_view op, const OpCall& call, int operand) {
   const TensorType& targets = call.operands[operand];
   require(is_integer(targets.dtype) && targets.shape == without_last(call.operands[0].shape), op,
-          ": targets of logits ", call.operands[0], " must be integers ", without_last(call.operands[0].shape),
-          ", not ", targets);
+          ": targets of logits ", call.operands[0], " must be integers ",
+          without_last(call.operands[0].shape), ", not ", targets);
 }
 
 // Logits as [rows, width], of which the first `valid` columns of this shard take part.
 struct Columns {
   Columns(const OpCall& call, std::span<const HostTensor* const> operands, size_t own)
-      : start(start_of(operands, own)), width(last_dim(call.operands[0].shape)),
+      : start(start_of(operands, own)),
+        width(last_dim(call.operands[0].shape)),
         rows(width ? call.operands[0].elements() / width : 0),
         valid(std::clamp<int64_t>(valid_size(call) - start, 0, width)) {}
   // Where `target` stands in a row of this shard, or -1.
@@ -51,14 +56,15 @@ struct Columns {
   int64_t start, width, rows, valid;
 };
 
-// ---- logits_max --------------------------------------------------------------------------------
+// ---- logits_max ---------------------------------------------------------------------------------
 
 std::vector<TensorType> infer_max(const OpCall& call) {
   check_logits("logits_max", call, 1);
   return {row_type(call.operands[0])};
 }
 
-void eval_max(const OpCall& call, std::span<const HostTensor* const> operands, std::span<HostTensor> results) {
+void eval_max(const OpCall& call, std::span<const HostTensor* const> operands,
+              std::span<HostTensor> results) {
   const Columns columns(call, operands, 1);
   const std::vector<double> logits = reals_of(*operands[0]);
   std::vector<double> largest;
@@ -76,9 +82,11 @@ void eval_max(const OpCall& call, std::span<const HostTensor* const> operands, s
 
 // loss = max + log(sum exp(l - max)) - l[target]: the two cotangents of max cancel, so neither is
 // made.
-std::vector<Value> grad_max(GradContext& c) { return std::vector<Value>(static_cast<size_t>(c.operand_count())); }
+std::vector<Value> grad_max(GradContext& c) {
+  return std::vector<Value>(static_cast<size_t>(c.operand_count()));
+}
 
-// ---- logits_sum --------------------------------------------------------------------------------
+// ---- logits_sum ---------------------------------------------------------------------------------
 
 std::vector<TensorType> infer_sum(const OpCall& call) {
   check_logits("logits_sum", call, 3);
@@ -87,7 +95,8 @@ std::vector<TensorType> infer_sum(const OpCall& call) {
   return {row_type(call.operands[0]), row_type(call.operands[0])};
 }
 
-void eval_sum(const OpCall& call, std::span<const HostTensor* const> operands, std::span<HostTensor> results) {
+void eval_sum(const OpCall& call, std::span<const HostTensor* const> operands,
+              std::span<HostTensor> results) {
   const Columns columns(call, operands, 3);
   const std::vector<double> logits = reals_of(*operands[0]), max = reals_of(*operands[1]);
   std::vector<double> sums, at_target;
@@ -106,12 +115,13 @@ void eval_sum(const OpCall& call, std::span<const HostTensor* const> operands, s
 std::vector<Value> grad_sum(GradContext& c) {
   std::vector<Value> cotangents(static_cast<size_t>(c.operand_count()));
   if (c.needs_gradient(0))
-    cotangents[0] = logits_sum_grad(c.builder(), c.operand(0), c.operand(1), c.operand(2), c.cotangent(0),
-                                    c.cotangent(1), c.attributes().integer(Attr::valid_size));
+    cotangents[0] =
+        logits_sum_grad(c.builder(), c.operand(0), c.operand(1), c.operand(2), c.cotangent(0),
+                        c.cotangent(1), c.attributes().integer(Attr::valid_size));
   return cotangents;
 }
 
-// ---- logits_sum_grad ---------------------------------------------------------------------------
+// ---- logits_sum_grad ----------------------------------------------------------------------------
 
 std::vector<TensorType> infer_sum_grad(const OpCall& call) {
   check_logits("logits_sum_grad", call, 5);
@@ -120,21 +130,23 @@ std::vector<TensorType> infer_sum_grad(const OpCall& call) {
   return {call.operands[0]};
 }
 
-void eval_sum_grad(const OpCall& call, std::span<const HostTensor* const> operands, std::span<HostTensor> results) {
+void eval_sum_grad(const OpCall& call, std::span<const HostTensor* const> operands,
+                   std::span<HostTensor> results) {
   const Columns columns(call, operands, 5);
   const std::vector<double> logits = reals_of(*operands[0]), max = reals_of(*operands[1]),
                             d_sum = reals_of(*operands[3]), d_target = reals_of(*operands[4]);
   std::vector<double> dlogits(logits.size(), 0);
   for (int64_t r = 0; r < columns.rows; ++r) {
     const int64_t offset = r * columns.width;
-    for (int64_t i = 0; i < columns.valid; ++i) dlogits[offset + i] = std::exp(logits[offset + i] - max[r]) * d_sum[r];
+    for (int64_t i = 0; i < columns.valid; ++i)
+      dlogits[offset + i] = std::exp(logits[offset + i] - max[r]) * d_sum[r];
     const int64_t target = columns.column(operands[2]->get_int(r));
     if (target >= 0) dlogits[offset + target] += d_target[r];
   }
   set_reals(results[0], dlogits);
 }
 
-// ---- shared ------------------------------------------------------------------------------------
+// ---- shared -------------------------------------------------------------------------------------
 
 // Operand 0, and result 0 of the gradient, have rows and columns; everything else has rows.
 template <FactorKind kColumns, ReduceKind kReduce>
@@ -164,9 +176,11 @@ double flops(const OpCall& call, std::span<const TensorType>) {
 template <bool kHasTargets, int kRowOperands, int kLastRows, bool kIsDifferentiable>
 std::vector<OpSample> loss_samples() {
   std::vector<OpSample> samples;
-  for (const auto& [dtype, valid] : {std::pair{DType::f64, int64_t{8}}, {DType::f64, int64_t{5}}, {DType::bf16, int64_t{8}}}) {
+  for (const auto& [dtype, valid] :
+       {std::pair{DType::f64, int64_t{8}}, {DType::f64, int64_t{5}}, {DType::bf16, int64_t{8}}}) {
     const TensorType logits{dtype, {4, 2, 8}}, row = row_type(logits);
-    OpSample sample{{logits}, {{Attr::valid_size, valid}}, {{-2, 2}}, kIsDifferentiable && dtype == DType::f64};
+    OpSample sample{
+        {logits}, {{Attr::valid_size, valid}}, {{-2, 2}}, kIsDifferentiable && dtype == DType::f64};
     for (int i = 0; i < kRowOperands; ++i) sample.operands.push_back(row);
     if (kRowOperands) sample.ranges.push_back({1, 2});
     if (kHasTargets) {
@@ -181,18 +195,30 @@ std::vector<OpSample> loss_samples() {
 
 }  // namespace
 
-const OpDef kLogitsMax{.name = "logits_max", .attributes = {Attr::valid_size}, .infer = infer_max,
-                       .eval = eval_max, .grad = grad_max,
+const OpDef kLogitsMax{.name = "logits_max",
+                       .attributes = {Attr::valid_size},
+                       .infer = infer_max,
+                       .eval = eval_max,
+                       .grad = grad_max,
                        .factors = loss_factors<FactorKind::reduction, ReduceKind::max>,
-                       .linear = linear_max_set, .flops = flops<1>, .samples = loss_samples<false, 0, 0, false>};
-const OpDef kLogitsSum{.name = "logits_sum", .attributes = {Attr::valid_size}, .infer = infer_sum,
-                       .eval = eval_sum, .grad = grad_sum,
-                       .factors = loss_factors<FactorKind::reduction, ReduceKind::sum>, .flops = flops<3>,
+                       .linear = linear_max_set,
+                       .flops = flops<1>,
+                       .samples = loss_samples<false, 0, 0, false>};
+const OpDef kLogitsSum{.name = "logits_sum",
+                       .attributes = {Attr::valid_size},
+                       .infer = infer_sum,
+                       .eval = eval_sum,
+                       .grad = grad_sum,
+                       .factors = loss_factors<FactorKind::reduction, ReduceKind::sum>,
+                       .flops = flops<3>,
                        .samples = loss_samples<true, 1, 0, true>};
-const OpDef kLogitsSumGrad{.name = "logits_sum_grad", .attributes = {Attr::valid_size},
-                           .infer = infer_sum_grad, .eval = eval_sum_grad,
+const OpDef kLogitsSumGrad{.name = "logits_sum_grad",
+                           .attributes = {Attr::valid_size},
+                           .infer = infer_sum_grad,
+                           .eval = eval_sum_grad,
                            .factors = loss_factors<FactorKind::pass_through, ReduceKind::sum>,
-                           .linear = linear_sum_grad, .flops = flops<3>,
+                           .linear = linear_sum_grad,
+                           .flops = flops<3>,
                            .samples = loss_samples<true, 1, 2, false>};
 
 Value logits_max(Builder& b, Value logits, int64_t valid_size) {
@@ -202,12 +228,14 @@ LogitsSumResult logits_sum(Builder& b, Value logits, Value max, Value targets, i
   const Value sum = b.emit(kLogitsSum, {logits, max, targets}, {{Attr::valid_size, valid_size}});
   return {sum, {sum.instruction, 1}};
 }
-Value logits_sum_grad(Builder& b, Value logits, Value max, Value targets, Value d_sum, Value d_target,
-                      int64_t valid_size) {
-  return b.emit(kLogitsSumGrad, {logits, max, targets, d_sum, d_target}, {{Attr::valid_size, valid_size}});
+Value logits_sum_grad(Builder& b, Value logits, Value max, Value targets, Value d_sum,
+                      Value d_target, int64_t valid_size) {
+  return b.emit(kLogitsSumGrad, {logits, max, targets, d_sum, d_target},
+                {{Attr::valid_size, valid_size}});
 }
 
-CrossEntropyResult softmax_cross_entropy(Builder& b, Value logits, Value targets, int64_t valid_size) {
+CrossEntropyResult softmax_cross_entropy(Builder& b, Value logits, Value targets,
+                                         int64_t valid_size) {
   const Value max = logits_max(b, logits, valid_size);
   const LogitsSumResult sums = logits_sum(b, logits, max, targets, valid_size);
   const Value lse = add(b, max, log(b, sums.sum_exp));

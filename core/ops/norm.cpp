@@ -11,14 +11,15 @@ namespace {
 
 // All norms see x as [rows, d].
 struct Rows {
-  explicit Rows(const Shape& shape) : width(last_dim(shape)), count(width ? shape.elements() / width : 0) {}
+  explicit Rows(const Shape& shape)
+      : width(last_dim(shape)), count(width ? shape.elements() / width : 0) {}
   int64_t width, count;
 };
 
 void check_x(std::string_view op, const OpCall& call) {
   check_float(op, call, 0);
-  require(call.operands[0].rank() >= 1 && last_dim(call.operands[0].shape) > 0, op, ": x must have a last dim, got ",
-          call.operands[0]);
+  require(call.operands[0].rank() >= 1 && last_dim(call.operands[0].shape) > 0, op,
+          ": x must have a last dim, got ", call.operands[0]);
 }
 
 void check_weight(std::string_view op, const OpCall& call, int operand) {
@@ -27,21 +28,27 @@ void check_weight(std::string_view op, const OpCall& call, int operand) {
           call.operands[operand], " must be as long as the last dim of ", call.operands[0]);
 }
 
-TensorType statistics_type(const TensorType& x) { return {statistics_dtype(x.dtype), without_last(x.shape)}; }
-TensorType weight_gradient_type(const TensorType& x) { return {statistics_dtype(x.dtype), {last_dim(x.shape)}}; }
+TensorType statistics_type(const TensorType& x) {
+  return {statistics_dtype(x.dtype), without_last(x.shape)};
+}
+TensorType weight_gradient_type(const TensorType& x) {
+  return {statistics_dtype(x.dtype), {last_dim(x.shape)}};
+}
 
 void check_statistics(std::string_view op, const OpCall& call, int operand) {
-  require(call.operands[operand] == statistics_type(call.operands[0]), op, ": statistics of ", call.operands[0],
-          " must be ", statistics_type(call.operands[0]), ", not ", call.operands[operand]);
+  require(call.operands[operand] == statistics_type(call.operands[0]), op, ": statistics of ",
+          call.operands[0], " must be ", statistics_type(call.operands[0]), ", not ",
+          call.operands[operand]);
 }
 
 // Results from 1 on are residuals.
 void refuse_cotangents(GradContext& c, std::string_view op, int results) {
   for (int result = 1; result < results; ++result)
-    require(!c.has_cotangent(result), op, ": result ", result, " is a residual and takes no gradient");
+    require(!c.has_cotangent(result), op, ": result ", result,
+            " is a residual and takes no gradient");
 }
 
-// ---- layer_norm --------------------------------------------------------------------------------
+// ---- layer_norm ---------------------------------------------------------------------------------
 
 std::vector<TensorType> infer_layer_norm(const OpCall& call) {
   check_operand_count("layer_norm", call, 3);
@@ -51,8 +58,10 @@ std::vector<TensorType> infer_layer_norm(const OpCall& call) {
   return {call.operands[0], statistics, statistics};
 }
 
-void eval_layer_norm(const OpCall& call, std::span<const HostTensor* const> operands, std::span<HostTensor> results) {
-  const std::vector<double> x = reals_of(*operands[0]), gamma = reals_of(*operands[1]), beta = reals_of(*operands[2]);
+void eval_layer_norm(const OpCall& call, std::span<const HostTensor* const> operands,
+                     std::span<HostTensor> results) {
+  const std::vector<double> x = reals_of(*operands[0]), gamma = reals_of(*operands[1]),
+                            beta = reals_of(*operands[2]);
   const double epsilon = call.attributes.number(Attr::epsilon);
   const Rows rows(operands[0]->shape());
   std::vector<double> y(x.size()), means, rstds;
@@ -63,7 +72,8 @@ void eval_layer_norm(const OpCall& call, std::span<const HostTensor* const> oper
     const double mean = sum / static_cast<double>(rows.width);
     for (int64_t i = 0; i < rows.width; ++i) squares += (row[i] - mean) * (row[i] - mean);
     const double rstd = 1 / std::sqrt(squares / static_cast<double>(rows.width) + epsilon);
-    for (int64_t i = 0; i < rows.width; ++i) y[r * rows.width + i] = (row[i] - mean) * rstd * gamma[i] + beta[i];
+    for (int64_t i = 0; i < rows.width; ++i)
+      y[r * rows.width + i] = (row[i] - mean) * rstd * gamma[i] + beta[i];
     means.push_back(mean);
     rstds.push_back(rstd);
   }
@@ -75,7 +85,8 @@ void eval_layer_norm(const OpCall& call, std::span<const HostTensor* const> oper
 std::vector<Value> grad_layer_norm(GradContext& c) {
   refuse_cotangents(c, "layer_norm", 3);
   Builder& b = c.builder();
-  const auto grad = layer_norm_grad(b, c.operand(0), c.operand(1), c.result(1), c.result(2), c.cotangent(0));
+  const auto grad =
+      layer_norm_grad(b, c.operand(0), c.operand(1), c.result(1), c.result(2), c.cotangent(0));
   std::vector<Value> cotangents(3);
   if (c.needs_gradient(0)) cotangents[0] = grad.dx;
   if (c.needs_gradient(1)) cotangents[1] = as_dtype(b, grad.dgamma, c.gradient_dtype(1));
@@ -94,9 +105,11 @@ std::vector<TensorType> infer_layer_norm_grad(const OpCall& call) {
 }
 
 // With n = (x - mean) rstd and g = dy gamma:  dx = rstd (g - average(g) - n average(g n)).
-void eval_layer_norm_grad(const OpCall&, std::span<const HostTensor* const> operands, std::span<HostTensor> results) {
-  const std::vector<double> x = reals_of(*operands[0]), gamma = reals_of(*operands[1]), mean = reals_of(*operands[2]),
-                            rstd = reals_of(*operands[3]), dy = reals_of(*operands[4]);
+void eval_layer_norm_grad(const OpCall&, std::span<const HostTensor* const> operands,
+                          std::span<HostTensor> results) {
+  const std::vector<double> x = reals_of(*operands[0]), gamma = reals_of(*operands[1]),
+                            mean = reals_of(*operands[2]), rstd = reals_of(*operands[3]),
+                            dy = reals_of(*operands[4]);
   const Rows rows(operands[0]->shape());
   const auto width = static_cast<double>(rows.width);
   std::vector<double> dx(x.size()), dgamma(gamma.size(), 0), dbeta(gamma.size(), 0);
@@ -112,14 +125,15 @@ void eval_layer_norm_grad(const OpCall&, std::span<const HostTensor* const> oper
       dbeta[i] += dy[offset + i];
     }
     for (int64_t i = 0; i < rows.width; ++i)
-      dx[offset + i] = rstd[r] * (dy[offset + i] * gamma[i] - sum / width - normal(i) * dot / width);
+      dx[offset + i] =
+          rstd[r] * (dy[offset + i] * gamma[i] - sum / width - normal(i) * dot / width);
   }
   set_reals(results[0], dx);
   set_reals(results[1], dgamma);
   set_reals(results[2], dbeta);
 }
 
-// ---- rms_norm ----------------------------------------------------------------------------------
+// ---- rms_norm -----------------------------------------------------------------------------------
 
 std::vector<TensorType> infer_rms_norm(const OpCall& call) {
   check_operand_count("rms_norm", call, 2);
@@ -128,7 +142,8 @@ std::vector<TensorType> infer_rms_norm(const OpCall& call) {
   return {call.operands[0], statistics_type(call.operands[0])};
 }
 
-void eval_rms_norm(const OpCall& call, std::span<const HostTensor* const> operands, std::span<HostTensor> results) {
+void eval_rms_norm(const OpCall& call, std::span<const HostTensor* const> operands,
+                   std::span<HostTensor> results) {
   const std::vector<double> x = reals_of(*operands[0]), gamma = reals_of(*operands[1]);
   const double epsilon = call.attributes.number(Attr::epsilon);
   const Rows rows(operands[0]->shape());
@@ -163,9 +178,10 @@ std::vector<TensorType> infer_rms_norm_grad(const OpCall& call) {
 }
 
 // With g = dy gamma:  dx = rstd (g - x rstd^2 average(g x)).
-void eval_rms_norm_grad(const OpCall&, std::span<const HostTensor* const> operands, std::span<HostTensor> results) {
-  const std::vector<double> x = reals_of(*operands[0]), gamma = reals_of(*operands[1]), rstd = reals_of(*operands[2]),
-                            dy = reals_of(*operands[3]);
+void eval_rms_norm_grad(const OpCall&, std::span<const HostTensor* const> operands,
+                        std::span<HostTensor> results) {
+  const std::vector<double> x = reals_of(*operands[0]), gamma = reals_of(*operands[1]),
+                            rstd = reals_of(*operands[2]), dy = reals_of(*operands[3]);
   const Rows rows(operands[0]->shape());
   std::vector<double> dx(x.size()), dgamma(gamma.size(), 0);
   for (int64_t r = 0; r < rows.count; ++r) {
@@ -183,7 +199,7 @@ void eval_rms_norm_grad(const OpCall&, std::span<const HostTensor* const> operan
   set_reals(results[1], dgamma);
 }
 
-// ---- sum_of_squares ----------------------------------------------------------------------------
+// ---- sum_of_squares -----------------------------------------------------------------------------
 
 std::vector<TensorType> infer_sum_of_squares(const OpCall& call) {
   check_operand_count("sum_of_squares", call, 1);
@@ -191,7 +207,8 @@ std::vector<TensorType> infer_sum_of_squares(const OpCall& call) {
   return {{statistics_dtype(call.operands[0].dtype), {}}};
 }
 
-void eval_sum_of_squares(const OpCall&, std::span<const HostTensor* const> operands, std::span<HostTensor> results) {
+void eval_sum_of_squares(const OpCall&, std::span<const HostTensor* const> operands,
+                         std::span<HostTensor> results) {
   double sum = 0;
   for (double v : reals_of(*operands[0])) sum += v * v;
   results[0].set_real(0, sum);
@@ -212,7 +229,7 @@ FactorRule sum_of_squares_factors(const OpCall& call, std::span<const TensorType
   return rule;
 }
 
-// ---- shared ------------------------------------------------------------------------------------
+// ---- shared -------------------------------------------------------------------------------------
 
 // The batch dims are `kind`; the last one stays whole. Tensors are told apart by their ranks: x has
 // all dims, statistics all but the last, weights the last alone.
@@ -227,9 +244,12 @@ FactorRule norm_factors(const OpCall& call, std::span<const TensorType> results)
   const bool is_gradient = kind == FactorKind::reduction;
   const int operand_count = static_cast<int>(call.operands.size());
   for (int i = 0; i < operand_count; ++i) {
-    const bool is_statistic = is_gradient && i >= kStatisticsFirst && i < kStatisticsFirst + kStatisticsCount;
+    const bool is_statistic =
+        is_gradient && i >= kStatisticsFirst && i < kStatisticsFirst + kStatisticsCount;
     const bool is_weight = i == 1 || (!is_gradient && i == 2);
-    rule.operands.push_back(dims_of(is_statistic ? statistics : is_weight ? std::vector<int>{width} : all));
+    rule.operands.push_back(dims_of(is_statistic ? statistics
+                                    : is_weight  ? std::vector<int>{width}
+                                                 : all));
   }
   rule.results.push_back(dims_of(all));
   for (size_t i = 1; i < results.size(); ++i)
@@ -238,7 +258,9 @@ FactorRule norm_factors(const OpCall& call, std::span<const TensorType> results)
 }
 
 template <int kOperand>
-std::vector<LinearSet> linear_in(const OpCall&) { return {{{kOperand}, ReduceKind::sum}}; }
+std::vector<LinearSet> linear_in(const OpCall&) {
+  return {{{kOperand}, ReduceKind::sum}};
+}
 
 template <int kPerElement>
 double flops(const OpCall& call, std::span<const TensorType>) {
@@ -251,12 +273,15 @@ std::vector<OpSample> norm_samples() {
   std::vector<OpSample> samples;
   for (DType dtype : {DType::f64, DType::bf16}) {
     OpSample sample;
-    const TensorType x{dtype, {2, 4, 6}}, weight{statistics_dtype(dtype), {6}}, statistic{weight.dtype, {2, 4}};
+    const TensorType x{dtype, {2, 4, 6}}, weight{statistics_dtype(dtype), {6}},
+        statistic{weight.dtype, {2, 4}};
     sample.operands = {x};
     for (int i = 0; i < kWeights; ++i) sample.operands.push_back(weight);
     for (int i = 0; i < kStatistics; ++i) sample.operands.push_back(statistic);
-    if (kIsGradient) sample.operands.push_back(x);
-    else sample.attributes.set(Attr::epsilon, 1e-5);
+    if (kIsGradient)
+      sample.operands.push_back(x);
+    else
+      sample.attributes.set(Attr::epsilon, 1e-5);
     sample.differentiable = dtype == DType::f64 && !kIsGradient;
     samples.push_back(sample);
   }
@@ -271,29 +296,50 @@ std::vector<OpSample> sum_of_squares_samples() {
 
 DType statistics_dtype(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
 
-const OpDef kLayerNorm{.name = "layer_norm", .attributes = {Attr::epsilon}, .infer = infer_layer_norm,
-                       .eval = eval_layer_norm, .grad = grad_layer_norm,
-                       .factors = norm_factors<FactorKind::pass_through, 0, 0>, .flops = flops<8>,
+const OpDef kLayerNorm{.name = "layer_norm",
+                       .attributes = {Attr::epsilon},
+                       .infer = infer_layer_norm,
+                       .eval = eval_layer_norm,
+                       .grad = grad_layer_norm,
+                       .factors = norm_factors<FactorKind::pass_through, 0, 0>,
+                       .flops = flops<8>,
                        .samples = norm_samples<2, 0, false>};
-const OpDef kLayerNormGrad{.name = "layer_norm_grad", .infer = infer_layer_norm_grad,
-                           .eval = eval_layer_norm_grad, .factors = norm_factors<FactorKind::reduction, 2, 2>,
-                           .linear = linear_in<4>, .flops = flops<14>, .samples = norm_samples<1, 2, true>};
-const OpDef kRmsNorm{.name = "rms_norm", .attributes = {Attr::epsilon}, .infer = infer_rms_norm,
-                     .eval = eval_rms_norm, .grad = grad_rms_norm,
-                     .factors = norm_factors<FactorKind::pass_through, 0, 0>, .flops = flops<5>,
+const OpDef kLayerNormGrad{.name = "layer_norm_grad",
+                           .infer = infer_layer_norm_grad,
+                           .eval = eval_layer_norm_grad,
+                           .factors = norm_factors<FactorKind::reduction, 2, 2>,
+                           .linear = linear_in<4>,
+                           .flops = flops<14>,
+                           .samples = norm_samples<1, 2, true>};
+const OpDef kRmsNorm{.name = "rms_norm",
+                     .attributes = {Attr::epsilon},
+                     .infer = infer_rms_norm,
+                     .eval = eval_rms_norm,
+                     .grad = grad_rms_norm,
+                     .factors = norm_factors<FactorKind::pass_through, 0, 0>,
+                     .flops = flops<5>,
                      .samples = norm_samples<1, 0, false>};
-const OpDef kRmsNormGrad{.name = "rms_norm_grad", .infer = infer_rms_norm_grad, .eval = eval_rms_norm_grad,
-                         .factors = norm_factors<FactorKind::reduction, 2, 1>, .linear = linear_in<3>,
-                         .flops = flops<10>, .samples = norm_samples<1, 1, true>};
-const OpDef kSumOfSquares{.name = "sum_of_squares", .infer = infer_sum_of_squares, .eval = eval_sum_of_squares,
-                          .grad = grad_sum_of_squares, .factors = sum_of_squares_factors, .flops = flops<2>,
+const OpDef kRmsNormGrad{.name = "rms_norm_grad",
+                         .infer = infer_rms_norm_grad,
+                         .eval = eval_rms_norm_grad,
+                         .factors = norm_factors<FactorKind::reduction, 2, 1>,
+                         .linear = linear_in<3>,
+                         .flops = flops<10>,
+                         .samples = norm_samples<1, 1, true>};
+const OpDef kSumOfSquares{.name = "sum_of_squares",
+                          .infer = infer_sum_of_squares,
+                          .eval = eval_sum_of_squares,
+                          .grad = grad_sum_of_squares,
+                          .factors = sum_of_squares_factors,
+                          .flops = flops<2>,
                           .samples = sum_of_squares_samples};
 
 LayerNormResult layer_norm(Builder& b, Value x, Value gamma, Value beta, double epsilon) {
   const Value y = b.emit(kLayerNorm, {x, gamma, beta}, {{Attr::epsilon, epsilon}});
   return {y, {y.instruction, 1}, {y.instruction, 2}};
 }
-LayerNormGradResult layer_norm_grad(Builder& b, Value x, Value gamma, Value mean, Value rstd, Value dy) {
+LayerNormGradResult layer_norm_grad(Builder& b, Value x, Value gamma, Value mean, Value rstd,
+                                    Value dy) {
   const Value dx = b.emit(kLayerNormGrad, {x, gamma, mean, rstd, dy});
   return {dx, {dx.instruction, 1}, {dx.instruction, 2}};
 }

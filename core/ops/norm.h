@@ -13,15 +13,17 @@ struct LayerNormResult {
 };
 LayerNormResult layer_norm(Builder& b, Value x, Value gamma, Value beta, double epsilon);
 
-// layer_norm_grad(x, gamma, mean, rstd, dy) -> (dx like x, dgamma [d], dbeta [d]); the latter two in
-// the statistics' dtype.
+// layer_norm_grad(x, gamma, mean, rstd, dy) -> (dx like x, dgamma [d], dbeta [d]); the latter two
+// in the statistics' dtype.
 extern const OpDef kLayerNormGrad;
 struct LayerNormGradResult {
   Value dx, dgamma, dbeta;
 };
-LayerNormGradResult layer_norm_grad(Builder& b, Value x, Value gamma, Value mean, Value rstd, Value dy);
+LayerNormGradResult layer_norm_grad(Builder& b, Value x, Value gamma, Value mean, Value rstd,
+                                    Value dy);
 
-// rms_norm{epsilon}(x, gamma) -> (y, rstd): y = x * rstd * gamma, rstd = 1/sqrt(mean(x^2) + epsilon)
+// rms_norm{epsilon}(x, gamma) -> (y, rstd): y = x * rstd * gamma, rstd = 1/sqrt(mean(x^2) +
+// epsilon)
 extern const OpDef kRmsNorm;
 struct RmsNormResult {
   Value y, rstd;

@@ -13,8 +13,8 @@ using PhiloxKey = std::array<uint32_t, 2>;
 
 PhiloxCounter philox4x32_10(PhiloxCounter counter, PhiloxKey key);
 
-// 128 random bits for element `index` of draw (seed, site): key = low words of (seed, site), counter
-// = (index low, index high, seed high, site high).
+// 128 random bits for element `index` of draw (seed, site): key = low words of (seed, site),
+// counter = (index low, index high, seed high, site high).
 PhiloxCounter random_bits(uint64_t seed, uint64_t site, uint64_t index);
 
 // Uniform in [0, 1) on a grid of 2^-precision (1 <= precision <= 53).

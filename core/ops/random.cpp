@@ -9,7 +9,8 @@ namespace {
 Shape shape_of(const OpCall& call) { return Shape(call.attributes.ints(Attr::shape)); }
 
 Ints logical_strides(const OpCall& call) {
-  return call.attributes.has(Attr::strides) ? call.attributes.ints(Attr::strides) : shape_of(call).strides();
+  return call.attributes.has(Attr::strides) ? call.attributes.ints(Attr::strides)
+                                            : shape_of(call).strides();
 }
 
 // Which dims have a start: those whose size in the whole tensor is above 1. A stride tells the size
@@ -27,25 +28,33 @@ std::vector<TensorType> infer(const OpCall& call) {
   const TensorType type{call.attributes.get<DType>(Attr::dtype), shape_of(call)};
   check_operand_count("random_uniform", call, 0, type.rank());
   require(is_float(type.dtype), "random_uniform: needs a float type, not ", type);
-  require(static_cast<int>(logical_strides(call).size()) == type.rank(), "random_uniform: strides [",
-          join(logical_strides(call), ","), "] for ", type);
-  require(call.operands.empty() || call.operands.size() == dims_with_start(call).size(), "random_uniform: ",
-          call.operands.size(), " starts for ", type, " with strides [", join(logical_strides(call), ","), "]");
+  require(static_cast<int>(logical_strides(call).size()) == type.rank(),
+          "random_uniform: strides [", join(logical_strides(call), ","), "] for ", type);
+  require(call.operands.empty() || call.operands.size() == dims_with_start(call).size(),
+          "random_uniform: ", call.operands.size(), " starts for ", type, " with strides [",
+          join(logical_strides(call), ","), "]");
   return {type};
 }
 
 int precision_of(DType dtype) {
   switch (dtype) {
-    case DType::f64: return 53;
-    case DType::f32: return 24;
-    case DType::f16: return 11;
-    case DType::bf16: return 8;
-    case DType::f8e4m3fn: return 4;
-    default: return 3;
+    case DType::f64:
+      return 53;
+    case DType::f32:
+      return 24;
+    case DType::f16:
+      return 11;
+    case DType::bf16:
+      return 8;
+    case DType::f8e4m3fn:
+      return 4;
+    default:
+      return 3;
   }
 }
 
-void eval(const OpCall& call, std::span<const HostTensor* const> operands, std::span<HostTensor> results) {
+void eval(const OpCall& call, std::span<const HostTensor* const> operands,
+          std::span<HostTensor> results) {
   const Ints strides = logical_strides(call);
   int64_t offset = 0;
   if (!operands.empty()) {
@@ -57,7 +66,8 @@ void eval(const OpCall& call, std::span<const HostTensor* const> operands, std::
   std::vector<double> values(static_cast<size_t>(results[0].elements()));
   const Shape& shape = results[0].shape();
   walk(shape, strides, shape.strides(), [&](int64_t from, int64_t to) {
-    values[to] = tessera::random_uniform(seed, site, static_cast<uint64_t>(offset + from), precision_of(results[0].dtype()));
+    values[to] = tessera::random_uniform(seed, site, static_cast<uint64_t>(offset + from),
+                                         precision_of(results[0].dtype()));
   });
   set_reals(results[0], values);
 }
@@ -72,7 +82,8 @@ FactorRule factors(const OpCall& call, std::span<const TensorType> results) {
   return rule;
 }
 
-Attributes localize(const OpCall& global, std::span<const TensorType> operands, std::span<const TensorType> results) {
+Attributes localize(const OpCall& global, std::span<const TensorType> operands,
+                    std::span<const TensorType> results) {
   Attributes local = localize_shape(global, operands, results);
   local.set(Attr::strides, logical_strides(global));
   return local;
@@ -84,13 +95,16 @@ double flops(const OpCall&, std::span<const TensorType> results) {
 }
 
 Attributes attributes_of(const TensorType& type, int64_t seed, int64_t seed_site) {
-  return {{Attr::seed, seed}, {Attr::seed_site, seed_site}, {Attr::shape, ints_of(type.shape)},
+  return {{Attr::seed, seed},
+          {Attr::seed_site, seed_site},
+          {Attr::shape, ints_of(type.shape)},
           {Attr::dtype, type.dtype}};
 }
 
 std::vector<OpSample> samples() {
   std::vector<OpSample> samples;
-  for (const TensorType& type : {TensorType{DType::f64, {4, 6}}, {DType::f64, {1, 4, 1, 2}}, {DType::bf16, {8}}})
+  for (const TensorType& type :
+       {TensorType{DType::f64, {4, 6}}, {DType::f64, {1, 4, 1, 2}}, {DType::bf16, {8}}})
     samples.push_back({{}, attributes_of(type, 7, 3), {}, false});
   return samples;
 }
@@ -99,8 +113,13 @@ std::vector<OpSample> samples() {
 
 const OpDef kRandomUniform{.name = "random_uniform",
                            .attributes = {Attr::seed, Attr::seed_site, Attr::shape, Attr::dtype},
-                           .optional_attributes = {Attr::strides}, .infer = infer, .eval = eval,
-                           .factors = factors, .localize = localize, .flops = flops, .samples = samples};
+                           .optional_attributes = {Attr::strides},
+                           .infer = infer,
+                           .eval = eval,
+                           .factors = factors,
+                           .localize = localize,
+                           .flops = flops,
+                           .samples = samples};
 
 Value random_uniform(Builder& b, TensorType type, int64_t seed, int64_t seed_site) {
   return b.emit(kRandomUniform, {}, attributes_of(type, seed, seed_site));

@@ -9,22 +9,23 @@ namespace {
 std::vector<TensorType> local_result(std::string_view op, const OpCall& call, Shape expected) {
   const Shape shape(call.attributes.ints(Attr::shape));
   require(shape == expected, op, ": operand ", call.operands[0], " over ",
-          size_of(call.attributes.get<AxisList>(Attr::axes)), " devices gives ", expected, ", not the shape ", shape,
-          " of the attribute");
+          size_of(call.attributes.get<AxisList>(Attr::axes)), " devices gives ", expected,
+          ", not the shape ", shape, " of the attribute");
   return {{call.operands[0].dtype, shape}};
 }
 
 int checked_dim(std::string_view op, const OpCall& call, Attr key) {
   const int64_t dim = call.attributes.integer(key);
-  require(dim >= 0 && dim < call.operands[0].rank(), op, ": ", name_of(key), " ", dim, " of ", call.operands[0]);
+  require(dim >= 0 && dim < call.operands[0].rank(), op, ": ", name_of(key), " ", dim, " of ",
+          call.operands[0]);
   return static_cast<int>(dim);
 }
 
 bool is_local(const OpCall& call) { return call.attributes.has(Attr::shape); }
 
 void divide_dim(std::string_view op, const OpCall& call, Shape& shape, int dim, int64_t parts) {
-  require(shape[dim] % parts == 0, op, ": dim ", dim, " of ", call.operands[0], " does not divide by ", parts,
-          " devices");
+  require(shape[dim] % parts == 0, op, ": dim ", dim, " of ", call.operands[0],
+          " does not divide by ", parts, " devices");
   shape[dim] /= parts;
 }
 
@@ -49,7 +50,8 @@ std::vector<TensorType> infer_all_to_all(const OpCall& call) {
   const int64_t devices = size_of(call.attributes.get<AxisList>(Attr::axes));
   const int split = checked_dim("all_to_all", call, Attr::split_dimension);
   const int concat = checked_dim("all_to_all", call, Attr::concat_dimension);
-  require(split != concat, "all_to_all: splits and concatenates dim ", split, " of ", call.operands[0]);
+  require(split != concat, "all_to_all: splits and concatenates dim ", split, " of ",
+          call.operands[0]);
   if (!is_local(call)) return {call.operands[0]};
   Shape shape = call.operands[0].shape;
   divide_dim("all_to_all", call, shape, split, devices);
@@ -58,17 +60,18 @@ std::vector<TensorType> infer_all_to_all(const OpCall& call) {
 }
 
 std::vector<TensorType> infer_permute(const OpCall& call) {
-  const auto &from = call.attributes.get<AxisList>(Attr::axes), &to = call.attributes.get<AxisList>(Attr::target_axes);
-  require(size_of(from) == size_of(to), "collective_permute: ", size_of(from), " sending and ", size_of(to),
-          " receiving coordinates for ", types_text(call.operands));
+  const auto &from = call.attributes.get<AxisList>(Attr::axes),
+             &to = call.attributes.get<AxisList>(Attr::target_axes);
+  require(size_of(from) == size_of(to), "collective_permute: ", size_of(from), " sending and ",
+          size_of(to), " receiving coordinates for ", types_text(call.operands));
   return infer<kCollectivePermute, Change::none>(call);
 }
 
 std::vector<TensorType> infer_reshard(const OpCall& call) {
   check_operand_count("reshard", call, 1);
   const Sharding& sharding = call.attributes.get<Sharding>(Attr::sharding);
-  require(sharding.rank() == call.operands[0].rank(), "reshard: sharding ", sharding, " of rank ", sharding.rank(),
-          " for ", call.operands[0]);
+  require(sharding.rank() == call.operands[0].rank(), "reshard: sharding ", sharding, " of rank ",
+          sharding.rank(), " for ", call.operands[0]);
   return {call.operands[0]};
 }
 
@@ -78,12 +81,15 @@ std::vector<TensorType> infer_axis_index(const OpCall& call) {
 }
 
 // The logical value does not change. With local shapes the result depends on other devices.
-void eval_identity(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
-  TESSERA_CHECK(!is_local(call), "a collective on local shapes ", x[0]->type(), " has no value on one device");
+void eval_identity(const OpCall& call, std::span<const HostTensor* const> x,
+                   std::span<HostTensor> y) {
+  TESSERA_CHECK(!is_local(call), "a collective on local shapes ", x[0]->type(),
+                " has no value on one device");
   y[0] = *x[0];
 }
 
-void eval_axis_index(const OpCall& call, std::span<const HostTensor* const>, std::span<HostTensor> y) {
+void eval_axis_index(const OpCall& call, std::span<const HostTensor* const>,
+                     std::span<HostTensor> y) {
   const int64_t devices = size_of(call.attributes.get<AxisList>(Attr::axes));
   TESSERA_CHECK(devices == 1, "axis_index over ", devices, " devices has no value of its own");
   y[0].set_int(0, 0);
@@ -103,7 +109,7 @@ FactorRule identity_factors(const OpCall& call, std::span<const TensorType>) {
 
 int overwrite_operand(const OpCall&, int) { return 0; }
 
-// ---- Test inputs: axes 0 and 1 of a mesh <a=2, b=2> --------------------------------------------
+// ---- Test inputs: axes 0 and 1 of a mesh <a=2, b=2> ---------------------------------------------
 
 const AxisList kFirst = {{0, 1, 2}}, kSecond = {{1, 1, 2}};
 
@@ -124,7 +130,9 @@ std::vector<OpSample> scatter_samples() {
   return samples;
 }
 std::vector<OpSample> all_to_all_samples() {
-  return {sample_with({{Attr::split_dimension, int64_t{0}}, {Attr::concat_dimension, int64_t{1}}, {Attr::axes, kFirst}})};
+  return {sample_with({{Attr::split_dimension, int64_t{0}},
+                       {Attr::concat_dimension, int64_t{1}},
+                       {Attr::axes, kFirst}})};
 }
 std::vector<OpSample> permute_samples() {
   return {sample_with({{Attr::axes, kFirst}, {Attr::target_axes, kSecond}})};
@@ -139,44 +147,94 @@ std::vector<OpSample> axis_index_samples() { return {{{}, {{Attr::axes, AxisList
 
 }  // namespace
 
-const OpDef kReshard{.name = "reshard", .attributes = {Attr::sharding}, .infer = infer_reshard,
-                     .eval = eval_identity, .grad = grad_reshard, .factors = identity_factors,
-                     .flops = no_flops, .samples = reshard_samples};
-const OpDef kAllGather{.name = "all_gather", .attributes = {Attr::dimension, Attr::axes},
-                       .optional_attributes = {Attr::shape}, .infer = infer<kAllGather, Change::grows>,
-                       .eval = eval_identity, .factors = identity_factors, .linear = linear_in_all,
-                       .localize = localize_shape, .flops = no_flops, .samples = dim_samples,
+const OpDef kReshard{.name = "reshard",
+                     .attributes = {Attr::sharding},
+                     .infer = infer_reshard,
+                     .eval = eval_identity,
+                     .grad = grad_reshard,
+                     .factors = identity_factors,
+                     .flops = no_flops,
+                     .samples = reshard_samples};
+const OpDef kAllGather{.name = "all_gather",
+                       .attributes = {Attr::dimension, Attr::axes},
+                       .optional_attributes = {Attr::shape},
+                       .infer = infer<kAllGather, Change::grows>,
+                       .eval = eval_identity,
+                       .factors = identity_factors,
+                       .linear = linear_in_all,
+                       .localize = localize_shape,
+                       .flops = no_flops,
+                       .samples = dim_samples,
                        .communicates = true};
-const OpDef kAllSlice{.name = "all_slice", .attributes = {Attr::dimension, Attr::axes},
-                      .optional_attributes = {Attr::shape}, .infer = infer<kAllSlice, Change::shrinks>,
-                      .eval = eval_identity, .factors = identity_factors, .linear = linear_in_all,
-                      .localize = localize_shape, .flops = no_flops, .samples = dim_samples,
+const OpDef kAllSlice{.name = "all_slice",
+                      .attributes = {Attr::dimension, Attr::axes},
+                      .optional_attributes = {Attr::shape},
+                      .infer = infer<kAllSlice, Change::shrinks>,
+                      .eval = eval_identity,
+                      .factors = identity_factors,
+                      .linear = linear_in_all,
+                      .localize = localize_shape,
+                      .flops = no_flops,
+                      .samples = dim_samples,
                       .device_dependent = true};
 const OpDef kAllToAll{.name = "all_to_all",
                       .attributes = {Attr::split_dimension, Attr::concat_dimension, Attr::axes},
-                      .optional_attributes = {Attr::shape}, .infer = infer_all_to_all, .eval = eval_identity,
-                      .factors = identity_factors, .linear = linear_in_all, .localize = localize_shape,
-                      .flops = no_flops, .samples = all_to_all_samples, .communicates = true};
-const OpDef kCollectivePermute{.name = "collective_permute", .attributes = {Attr::axes, Attr::target_axes},
-                               .optional_attributes = {Attr::shape}, .infer = infer_permute,
-                               .eval = eval_identity, .factors = identity_factors, .linear = linear_in_all,
-                               .localize = localize_shape, .flops = no_flops, .samples = permute_samples,
+                      .optional_attributes = {Attr::shape},
+                      .infer = infer_all_to_all,
+                      .eval = eval_identity,
+                      .factors = identity_factors,
+                      .linear = linear_in_all,
+                      .localize = localize_shape,
+                      .flops = no_flops,
+                      .samples = all_to_all_samples,
+                      .communicates = true};
+const OpDef kCollectivePermute{.name = "collective_permute",
+                               .attributes = {Attr::axes, Attr::target_axes},
+                               .optional_attributes = {Attr::shape},
+                               .infer = infer_permute,
+                               .eval = eval_identity,
+                               .factors = identity_factors,
+                               .linear = linear_in_all,
+                               .localize = localize_shape,
+                               .flops = no_flops,
+                               .samples = permute_samples,
                                .communicates = true};
-const OpDef kAllReduce{.name = "all_reduce", .attributes = {Attr::axes, Attr::reduce_kind},
-                       .optional_attributes = {Attr::shape}, .infer = infer<kAllReduce, Change::none>,
-                       .eval = eval_identity, .factors = identity_factors, .localize = localize_shape,
-                       .samples = reduce_samples, .communicates = true, .alias = overwrite_operand};
-const OpDef kReduceScatter{.name = "reduce_scatter", .attributes = {Attr::dimension, Attr::axes, Attr::reduce_kind},
-                           .optional_attributes = {Attr::shape}, .infer = infer<kReduceScatter, Change::shrinks>,
-                           .eval = eval_identity, .factors = identity_factors, .localize = localize_shape,
-                           .samples = scatter_samples, .communicates = true};
-const OpDef kReplicatedToPartial{.name = "replicated_to_partial", .attributes = {Attr::axes, Attr::reduce_kind},
+const OpDef kAllReduce{.name = "all_reduce",
+                       .attributes = {Attr::axes, Attr::reduce_kind},
+                       .optional_attributes = {Attr::shape},
+                       .infer = infer<kAllReduce, Change::none>,
+                       .eval = eval_identity,
+                       .factors = identity_factors,
+                       .localize = localize_shape,
+                       .samples = reduce_samples,
+                       .communicates = true,
+                       .alias = overwrite_operand};
+const OpDef kReduceScatter{.name = "reduce_scatter",
+                           .attributes = {Attr::dimension, Attr::axes, Attr::reduce_kind},
+                           .optional_attributes = {Attr::shape},
+                           .infer = infer<kReduceScatter, Change::shrinks>,
+                           .eval = eval_identity,
+                           .factors = identity_factors,
+                           .localize = localize_shape,
+                           .samples = scatter_samples,
+                           .communicates = true};
+const OpDef kReplicatedToPartial{.name = "replicated_to_partial",
+                                 .attributes = {Attr::axes, Attr::reduce_kind},
                                  .optional_attributes = {Attr::shape},
-                                 .infer = infer<kReplicatedToPartial, Change::none>, .eval = eval_identity,
-                                 .factors = identity_factors, .localize = localize_shape, .flops = no_flops,
-                                 .samples = reduce_samples, .device_dependent = true, .alias = overwrite_operand};
-const OpDef kAxisIndex{.name = "axis_index", .attributes = {Attr::axes}, .infer = infer_axis_index,
-                       .eval = eval_axis_index, .flops = no_flops, .samples = axis_index_samples,
+                                 .infer = infer<kReplicatedToPartial, Change::none>,
+                                 .eval = eval_identity,
+                                 .factors = identity_factors,
+                                 .localize = localize_shape,
+                                 .flops = no_flops,
+                                 .samples = reduce_samples,
+                                 .device_dependent = true,
+                                 .alias = overwrite_operand};
+const OpDef kAxisIndex{.name = "axis_index",
+                       .attributes = {Attr::axes},
+                       .infer = infer_axis_index,
+                       .eval = eval_axis_index,
+                       .flops = no_flops,
+                       .samples = axis_index_samples,
                        .device_dependent = true};
 
 Value reshard(Builder& b, Value x, Sharding sharding) {
@@ -188,9 +246,12 @@ Value all_gather(Builder& b, Value x, int64_t dimension, AxisList axes) {
 Value all_slice(Builder& b, Value x, int64_t dimension, AxisList axes) {
   return b.emit(kAllSlice, {x}, {{Attr::dimension, dimension}, {Attr::axes, std::move(axes)}});
 }
-Value all_to_all(Builder& b, Value x, int64_t split_dimension, int64_t concat_dimension, AxisList axes) {
-  return b.emit(kAllToAll, {x}, {{Attr::split_dimension, split_dimension},
-                                 {Attr::concat_dimension, concat_dimension}, {Attr::axes, std::move(axes)}});
+Value all_to_all(Builder& b, Value x, int64_t split_dimension, int64_t concat_dimension,
+                 AxisList axes) {
+  return b.emit(kAllToAll, {x},
+                {{Attr::split_dimension, split_dimension},
+                 {Attr::concat_dimension, concat_dimension},
+                 {Attr::axes, std::move(axes)}});
 }
 Value collective_permute(Builder& b, Value x, AxisList axes, AxisList target_axes) {
   return b.emit(kCollectivePermute, {x},
@@ -200,11 +261,13 @@ Value all_reduce(Builder& b, Value x, AxisList axes, ReduceKind kind) {
   return b.emit(kAllReduce, {x}, {{Attr::axes, std::move(axes)}, {Attr::reduce_kind, kind}});
 }
 Value reduce_scatter(Builder& b, Value x, int64_t dimension, AxisList axes, ReduceKind kind) {
-  return b.emit(kReduceScatter, {x}, {{Attr::dimension, dimension}, {Attr::axes, std::move(axes)},
-                                      {Attr::reduce_kind, kind}});
+  return b.emit(
+      kReduceScatter, {x},
+      {{Attr::dimension, dimension}, {Attr::axes, std::move(axes)}, {Attr::reduce_kind, kind}});
 }
 Value replicated_to_partial(Builder& b, Value x, AxisList axes, ReduceKind kind) {
-  return b.emit(kReplicatedToPartial, {x}, {{Attr::axes, std::move(axes)}, {Attr::reduce_kind, kind}});
+  return b.emit(kReplicatedToPartial, {x},
+                {{Attr::axes, std::move(axes)}, {Attr::reduce_kind, kind}});
 }
 Value axis_index(Builder& b, AxisList axes) {
   return b.emit(kAxisIndex, {}, {{Attr::axes, std::move(axes)}});

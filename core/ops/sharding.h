@@ -21,10 +21,11 @@ Value all_gather(Builder& b, Value x, int64_t dimension, AxisList axes);
 extern const OpDef kAllSlice;
 Value all_slice(Builder& b, Value x, int64_t dimension, AxisList axes);
 
-// all_to_all{split_dimension, concat_dimension, axes}: `axes` leave the minor end of concat_dimension
-// and join the minor end of split_dimension.
+// all_to_all{split_dimension, concat_dimension, axes}: `axes` leave the minor end of
+// concat_dimension and join the minor end of split_dimension.
 extern const OpDef kAllToAll;
-Value all_to_all(Builder& b, Value x, int64_t split_dimension, int64_t concat_dimension, AxisList axes);
+Value all_to_all(Builder& b, Value x, int64_t split_dimension, int64_t concat_dimension,
+                 AxisList axes);
 
 // collective_permute{axes, target_axes}: the device at coordinate c along `axes` sends its shard to
 // the device at coordinate c along `target_axes` (lists of equal total size).
@@ -40,8 +41,8 @@ extern const OpDef kReduceScatter;
 Value reduce_scatter(Builder& b, Value x, int64_t dimension, AxisList axes,
                      ReduceKind kind = ReduceKind::sum);
 
-// replicated_to_partial{axes, reduce_kind}: coordinate 0 keeps the value, the others the identity of
-// the combiner. No traffic.
+// replicated_to_partial{axes, reduce_kind}: coordinate 0 keeps the value, the others the identity
+// of the combiner. No traffic.
 extern const OpDef kReplicatedToPartial;
 Value replicated_to_partial(Builder& b, Value x, AxisList axes, ReduceKind kind = ReduceKind::sum);
 

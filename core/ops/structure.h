@@ -18,15 +18,16 @@ Value zeros_like(Builder& b, Value x);
 extern const OpDef kIota;
 Value iota(Builder& b, TensorType type, int64_t dimension);
 
-// broadcast_in_dim{shape, dimensions}(x): dim d of x becomes dim dimensions[d] of the result, and is
-// repeated if its size is 1. `dimensions` ascend.
+// broadcast_in_dim{shape, dimensions}(x): dim d of x becomes dim dimensions[d] of the result, and
+// is repeated if its size is 1. `dimensions` ascend.
 extern const OpDef kBroadcastInDim;
 Value broadcast_in_dim(Builder& b, Value x, const Shape& shape, Ints dimensions);
 // A scalar to `shape`; x to the shape of `like` along its last dims.
 Value broadcast_scalar(Builder& b, Value x, const Shape& shape);
 Value broadcast_last(Builder& b, Value x, const Shape& shape);
 
-// reshape{shape}(x): same elements, same row-major order. Returns x where the shape is already right.
+// reshape{shape}(x): same elements, same row-major order. Returns x where the shape is already
+// right.
 extern const OpDef kReshape;
 Value reshape(Builder& b, Value x, const Shape& shape);
 

@@ -9,7 +9,8 @@ namespace {
 // The factors of an op that shares each dim with its result where `is_shared` says so; the others
 // have factors of their own that need replication.
 template <typename IsShared>
-FactorRule shared_dims(const OpCall& call, const TensorType& result, int operand_count, IsShared is_shared) {
+FactorRule shared_dims(const OpCall& call, const TensorType& result, int operand_count,
+                       IsShared is_shared) {
   FactorRule rule;
   std::vector<int> shared;
   for (int d = 0; d < result.rank(); ++d)
@@ -26,13 +27,14 @@ FactorRule shared_dims(const OpCall& call, const TensorType& result, int operand
   return rule;
 }
 
-// ---- concatenate -------------------------------------------------------------------------------
+// ---- concatenate --------------------------------------------------------------------------------
 
 std::vector<TensorType> infer_concatenate(const OpCall& call) {
   require(!call.operands.empty(), "concatenate: takes at least one operand");
   TensorType type = call.operands[0];
   const auto dimension = static_cast<int>(call.attributes.integer(Attr::dimension));
-  require(dimension >= 0 && dimension < type.rank(), "concatenate: dimension ", dimension, " of ", type);
+  require(dimension >= 0 && dimension < type.rank(), "concatenate: dimension ", dimension, " of ",
+          type);
   for (size_t i = 1; i < call.operands.size(); ++i) {
     TensorType other = call.operands[i];
     bool fits = other.rank() == type.rank();
@@ -40,13 +42,14 @@ std::vector<TensorType> infer_concatenate(const OpCall& call) {
       type.shape[dimension] += other.shape[dimension];
       other.shape[dimension] = type.shape[dimension];
     }
-    require(fits && other == type, "concatenate: operands ", call.operands[0], " and ", call.operands[i],
-            " differ in more than dim ", dimension);
+    require(fits && other == type, "concatenate: operands ", call.operands[0], " and ",
+            call.operands[i], " differ in more than dim ", dimension);
   }
   return {type};
 }
 
-void eval_concatenate(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
+void eval_concatenate(const OpCall& call, std::span<const HostTensor* const> x,
+                      std::span<HostTensor> y) {
   std::vector<int64_t> start(static_cast<size_t>(y[0].shape().rank()), 0);
   const auto dimension = static_cast<int>(call.attributes.integer(Attr::dimension));
   for (const HostTensor* block : x) {
@@ -79,7 +82,7 @@ std::vector<OpSample> concatenate_samples() {
   return {{{a, b, a}, {{Attr::dimension, int64_t{1}}}}, {{b, b}, {{Attr::dimension, int64_t{0}}}}};
 }
 
-// ---- slice -------------------------------------------------------------------------------------
+// ---- slice --------------------------------------------------------------------------------------
 
 struct SliceBounds {
   const Ints &start, &limit, &strides;
@@ -99,7 +102,8 @@ std::vector<TensorType> infer_slice(const OpCall& call) {
   for (size_t d = 0; d < rank; ++d) {
     const int64_t size = x.shape[static_cast<int>(d)];
     require(0 <= start[d] && start[d] <= limit[d] && limit[d] <= size && strides[d] >= 1,
-            "slice: dim ", d, " from ", start[d], " to ", limit[d], " by ", strides[d], " does not lie in ", x);
+            "slice: dim ", d, " from ", start[d], " to ", limit[d], " by ", strides[d],
+            " does not lie in ", x);
     shape.push_back((limit[d] - start[d] + strides[d] - 1) / strides[d]);
   }
   return {{x.dtype, shape}};
@@ -137,7 +141,8 @@ bool is_whole(const SliceBounds& bounds, const Shape& shape, int d) {
 
 FactorRule slice_factors(const OpCall& call, std::span<const TensorType> results) {
   const SliceBounds bounds = bounds_of(call.attributes);
-  return shared_dims(call, results[0], 1, [&](int d) { return is_whole(bounds, call.operands[0].shape, d); });
+  return shared_dims(call, results[0], 1,
+                     [&](int d) { return is_whole(bounds, call.operands[0].shape, d); });
 }
 
 Attributes localize_slice(const OpCall& global, std::span<const TensorType> local_operands,
@@ -145,20 +150,23 @@ Attributes localize_slice(const OpCall& global, std::span<const TensorType> loca
   Attributes local = global.attributes;
   Ints limit = bounds_of(global.attributes).limit;
   for (int d = 0; d < global.operands[0].rank(); ++d)
-    if (is_whole(bounds_of(global.attributes), global.operands[0].shape, d)) limit[d] = local_operands[0].shape[d];
+    if (is_whole(bounds_of(global.attributes), global.operands[0].shape, d))
+      limit[d] = local_operands[0].shape[d];
   local.set(Attr::limit_indices, limit);
   return local;
 }
 
 std::vector<OpSample> slice_samples() {
   auto sample = [](Shape x, Ints start, Ints limit, Ints strides) {
-    return OpSample{{{DType::f64, x}}, {{Attr::start_indices, start}, {Attr::limit_indices, limit}, {Attr::strides, strides}}};
+    return OpSample{
+        {{DType::f64, x}},
+        {{Attr::start_indices, start}, {Attr::limit_indices, limit}, {Attr::strides, strides}}};
   };
   return {sample({4, 6}, {0, 2}, {4, 5}, {1, 1}), sample({4, 8}, {0, 1}, {4, 8}, {1, 3}),
           sample({2, 4, 6}, {0, 0, 0}, {2, 4, 6}, {1, 1, 1})};
 }
 
-// ---- pad ---------------------------------------------------------------------------------------
+// ---- pad ----------------------------------------------------------------------------------------
 
 struct PadAmounts {
   const Ints &low, &high, &interior;
@@ -170,16 +178,17 @@ PadAmounts amounts_of(const Attributes& a) {
 std::vector<TensorType> infer_pad(const OpCall& call) {
   check_operand_count("pad", call, 2);
   const TensorType& x = call.operands[0];
-  require(call.operands[1] == TensorType{x.dtype, {}}, "pad: the value for ", x, " must be ", x.dtype,
-          "[], not ", call.operands[1]);
+  require(call.operands[1] == TensorType{x.dtype, {}}, "pad: the value for ", x, " must be ",
+          x.dtype, "[], not ", call.operands[1]);
   const auto [low, high, interior] = amounts_of(call.attributes);
   const auto rank = static_cast<size_t>(x.rank());
   require(low.size() == rank && high.size() == rank && interior.size() == rank, "pad: low [",
-          join(low, ","), "] high [", join(high, ","), "] interior [", join(interior, ","), "] for ", x);
+          join(low, ","), "] high [", join(high, ","), "] interior [", join(interior, ","),
+          "] for ", x);
   Shape shape;
   for (size_t d = 0; d < rank; ++d) {
-    require(low[d] >= 0 && high[d] >= 0 && interior[d] >= 0, "pad: negative amount in dim ", d, " of ", x,
-            ": low ", low[d], " high ", high[d], " interior ", interior[d]);
+    require(low[d] >= 0 && high[d] >= 0 && interior[d] >= 0, "pad: negative amount in dim ", d,
+            " of ", x, ": low ", low[d], " high ", high[d], " interior ", interior[d]);
     const int64_t size = x.shape[static_cast<int>(d)];
     shape.push_back(low[d] + size + std::max<int64_t>(size - 1, 0) * interior[d] + high[d]);
   }
@@ -230,28 +239,45 @@ std::vector<OpSample> pad_samples() {
 
 }  // namespace
 
-const OpDef kConcatenate{.name = "concatenate", .attributes = {Attr::dimension},
-                         .infer = infer_concatenate, .eval = eval_concatenate, .grad = grad_concatenate,
-                         .factors = concatenate_factors, .linear = linear_in_all, .flops = no_flops,
+const OpDef kConcatenate{.name = "concatenate",
+                         .attributes = {Attr::dimension},
+                         .infer = infer_concatenate,
+                         .eval = eval_concatenate,
+                         .grad = grad_concatenate,
+                         .factors = concatenate_factors,
+                         .linear = linear_in_all,
+                         .flops = no_flops,
                          .samples = concatenate_samples};
 const OpDef kSlice{.name = "slice",
                    .attributes = {Attr::start_indices, Attr::limit_indices, Attr::strides},
-                   .infer = infer_slice, .eval = eval_slice, .grad = grad_slice, .factors = slice_factors,
-                   .linear = linear_in_all, .localize = localize_slice, .flops = no_flops,
+                   .infer = infer_slice,
+                   .eval = eval_slice,
+                   .grad = grad_slice,
+                   .factors = slice_factors,
+                   .linear = linear_in_all,
+                   .localize = localize_slice,
+                   .flops = no_flops,
                    .samples = slice_samples};
 // Linear jointly with its value: a partial x meets a replicated value as in an addition.
-const OpDef kPad{.name = "pad", .attributes = {Attr::edge_low, Attr::edge_high, Attr::interior},
-                 .infer = infer_pad, .eval = eval_pad, .grad = grad_pad, .factors = pad_factors,
-                 .linear = linear_in_all, .flops = no_flops, .samples = pad_samples};
+const OpDef kPad{.name = "pad",
+                 .attributes = {Attr::edge_low, Attr::edge_high, Attr::interior},
+                 .infer = infer_pad,
+                 .eval = eval_pad,
+                 .grad = grad_pad,
+                 .factors = pad_factors,
+                 .linear = linear_in_all,
+                 .flops = no_flops,
+                 .samples = pad_samples};
 
 Value concatenate(Builder& b, std::vector<Value> xs, int64_t dimension) {
   return b.emit(kConcatenate, std::move(xs), {{Attr::dimension, dimension}});
 }
 Value slice(Builder& b, Value x, Ints start, Ints limit, Ints strides) {
   if (strides.empty()) strides.assign(start.size(), 1);
-  return b.emit(kSlice, {x}, {{Attr::start_indices, std::move(start)},
-                              {Attr::limit_indices, std::move(limit)},
-                              {Attr::strides, std::move(strides)}});
+  return b.emit(kSlice, {x},
+                {{Attr::start_indices, std::move(start)},
+                 {Attr::limit_indices, std::move(limit)},
+                 {Attr::strides, std::move(strides)}});
 }
 Value slice_dim(Builder& b, Value x, int64_t dimension, int64_t start, int64_t limit) {
   Ints starts(static_cast<size_t>(b.shape(x).rank()), 0), limits = ints_of(b.shape(x));
@@ -261,8 +287,10 @@ Value slice_dim(Builder& b, Value x, int64_t dimension, int64_t start, int64_t l
 }
 Value pad(Builder& b, Value x, Value value, Ints low, Ints high, Ints interior) {
   if (interior.empty()) interior.assign(low.size(), 0);
-  return b.emit(kPad, {x, value}, {{Attr::edge_low, std::move(low)}, {Attr::edge_high, std::move(high)},
-                                   {Attr::interior, std::move(interior)}});
+  return b.emit(kPad, {x, value},
+                {{Attr::edge_low, std::move(low)},
+                 {Attr::edge_high, std::move(high)},
+                 {Attr::interior, std::move(interior)}});
 }
 
 }  // namespace tessera::ops

@@ -11,7 +11,7 @@ namespace {
 const Ints& dimensions_of(const OpCall& call) { return call.attributes.ints(Attr::dimensions); }
 Shape shape_of(const OpCall& call) { return Shape(call.attributes.ints(Attr::shape)); }
 
-// ---- broadcast_in_dim --------------------------------------------------------------------------
+// ---- broadcast_in_dim ---------------------------------------------------------------------------
 
 std::vector<TensorType> infer_broadcast(const OpCall& call) {
   check_operand_count("broadcast_in_dim", call, 1);
@@ -23,13 +23,14 @@ std::vector<TensorType> infer_broadcast(const OpCall& call) {
   for (int d = 0; d < x.rank(); ++d) {
     require(dims[d] >= 0 && dims[d] < shape.rank() && (d == 0 || dims[d] > dims[d - 1]),
             "broadcast_in_dim: dimensions [", join(dims, ","), "] must ascend within ", shape);
-    require(x.shape[d] == 1 || x.shape[d] == shape[static_cast<int>(dims[d])], "broadcast_in_dim: dim ",
-            d, " of ", x, " does not fit dim ", dims[d], " of ", shape);
+    require(x.shape[d] == 1 || x.shape[d] == shape[static_cast<int>(dims[d])],
+            "broadcast_in_dim: dim ", d, " of ", x, " does not fit dim ", dims[d], " of ", shape);
   }
   return {{x.dtype, shape}};
 }
 
-void eval_broadcast(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
+void eval_broadcast(const OpCall& call, std::span<const HostTensor* const> x,
+                    std::span<HostTensor> y) {
   const auto own = x[0]->shape().strides();
   std::vector<int64_t> strides(static_cast<size_t>(y[0].shape().rank()), 0);
   for (int d = 0; d < x[0]->shape().rank(); ++d)
@@ -44,7 +45,8 @@ std::vector<Value> grad_broadcast(GradContext& c) {
   const Shape& shape = c.result_type(0).shape;
   const Ints& dims = c.attributes().ints(Attr::dimensions);
   std::vector<bool> is_kept(static_cast<size_t>(shape.rank()), false);
-  for (int d = 0; d < x.rank(); ++d) is_kept[dims[d]] = x.shape[d] == shape[static_cast<int>(dims[d])];
+  for (int d = 0; d < x.rank(); ++d)
+    is_kept[dims[d]] = x.shape[d] == shape[static_cast<int>(dims[d])];
   Ints summed;
   for (int d = 0; d < shape.rank(); ++d)
     if (!is_kept[d]) summed.push_back(d);
@@ -71,19 +73,20 @@ std::vector<OpSample> broadcast_samples() {
           sample({4, 6}, {4, 2, 6}, {0, 2})};
 }
 
-// ---- reshape -----------------------------------------------------------------------------------
+// ---- reshape ------------------------------------------------------------------------------------
 
 std::vector<TensorType> infer_reshape(const OpCall& call) {
   check_operand_count("reshape", call, 1);
   const Shape shape = shape_of(call);
   require(std::all_of(shape.begin(), shape.end(), [](int64_t size) { return size >= 0; }) &&
               shape.elements() == call.operands[0].elements(),
-          "reshape: ", call.operands[0], " has ", call.operands[0].elements(), " elements, ", shape, " has ",
-          shape.elements());
+          "reshape: ", call.operands[0], " has ", call.operands[0].elements(), " elements, ", shape,
+          " has ", shape.elements());
   return {{call.operands[0].dtype, shape}};
 }
 
-void eval_reshape(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
+void eval_reshape(const OpCall& call, std::span<const HostTensor* const> x,
+                  std::span<HostTensor> y) {
   y[0] = x[0]->reshaped(shape_of(call));
 }
 
@@ -93,8 +96,8 @@ std::vector<Value> grad_reshape(GradContext& c) {
 }
 
 // Walks both shapes from the major end and takes the greatest common divisor of what is left of the
-// two current dims as a factor: [6,4] -> [2,12] gives i=2 (2 of 6), j=3 (3 of 12), k=4. Where it is 1
-// with something left on both sides ([4,3] -> [6,2] after i=2), what follows has no common blocks
+// two current dims as a factor: [6,4] -> [2,12] gives i=2 (2 of 6), j=3 (3 of 12), k=4. Where it is
+// 1 with something left on both sides ([4,3] -> [6,2] after i=2), what follows has no common blocks
 // until both dims end together, and needs replication.
 class ReshapeWalk {
  public:
@@ -157,7 +160,8 @@ class ReshapeWalk {
 FactorRule reshape_factors(const OpCall& call, std::span<const TensorType> results) {
   if (results[0].elements() == 0) {  // no block is in common with nothing
     FactorRule rule;
-    rule.operands = {dims_of(add_factors(rule, call.operands[0].shape, FactorKind::need_replication))};
+    rule.operands = {
+        dims_of(add_factors(rule, call.operands[0].shape, FactorKind::need_replication))};
     rule.results = {dims_of(add_factors(rule, results[0].shape, FactorKind::need_replication))};
     return rule;
   }
@@ -165,13 +169,16 @@ FactorRule reshape_factors(const OpCall& call, std::span<const TensorType> resul
 }
 
 std::vector<OpSample> reshape_samples() {
-  auto sample = [](Shape x, Ints shape) { return OpSample{{{DType::f64, x}}, {{Attr::shape, shape}}}; };
-  return {sample({6, 4}, {2, 12}),      sample({2, 4, 8}, {2, 4, 4, 2}), sample({2, 4, 4, 2}, {8, 8}),
-          sample({4, 6}, {6, 4}),       sample({1, 8, 1}, {8}),          sample({4, 3, 8}, {6, 2, 8}),
+  auto sample = [](Shape x, Ints shape) {
+    return OpSample{{{DType::f64, x}}, {{Attr::shape, shape}}};
+  };
+  return {sample({6, 4}, {2, 12}),      sample({2, 4, 8}, {2, 4, 4, 2}),
+          sample({2, 4, 4, 2}, {8, 8}), sample({4, 6}, {6, 4}),
+          sample({1, 8, 1}, {8}),       sample({4, 3, 8}, {6, 2, 8}),
           sample({2, 6, 4}, {2, 4, 6}), sample({8}, {2, 1, 4})};
 }
 
-// ---- transpose ---------------------------------------------------------------------------------
+// ---- transpose ----------------------------------------------------------------------------------
 
 std::vector<TensorType> infer_transpose(const OpCall& call) {
   check_operand_count("transpose", call, 1);
@@ -187,7 +194,8 @@ std::vector<TensorType> infer_transpose(const OpCall& call) {
   return {{x.dtype, shape}};
 }
 
-void eval_transpose(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
+void eval_transpose(const OpCall& call, std::span<const HostTensor* const> x,
+                    std::span<HostTensor> y) {
   const auto own = x[0]->shape().strides();
   std::vector<int64_t> strides;
   for (int64_t d : dimensions_of(call)) strides.push_back(own[d]);
@@ -219,17 +227,36 @@ std::vector<OpSample> transpose_samples() {
 
 }  // namespace
 
-const OpDef kBroadcastInDim{.name = "broadcast_in_dim", .attributes = {Attr::shape, Attr::dimensions},
-                            .infer = infer_broadcast, .eval = eval_broadcast, .grad = grad_broadcast,
-                            .factors = broadcast_factors, .linear = linear_in_all,
-                            .localize = localize_shape, .flops = no_flops, .samples = broadcast_samples};
-const OpDef kReshape{.name = "reshape", .attributes = {Attr::shape}, .infer = infer_reshape,
-                     .eval = eval_reshape, .grad = grad_reshape, .factors = reshape_factors,
-                     .linear = linear_in_all, .localize = localize_shape, .flops = no_flops,
-                     .samples = reshape_samples, .alias = [](const OpCall&, int) { return 0; }};
-const OpDef kTranspose{.name = "transpose", .attributes = {Attr::dimensions}, .infer = infer_transpose,
-                       .eval = eval_transpose, .grad = grad_transpose, .factors = transpose_factors,
-                       .linear = linear_in_all, .flops = no_flops, .samples = transpose_samples};
+const OpDef kBroadcastInDim{.name = "broadcast_in_dim",
+                            .attributes = {Attr::shape, Attr::dimensions},
+                            .infer = infer_broadcast,
+                            .eval = eval_broadcast,
+                            .grad = grad_broadcast,
+                            .factors = broadcast_factors,
+                            .linear = linear_in_all,
+                            .localize = localize_shape,
+                            .flops = no_flops,
+                            .samples = broadcast_samples};
+const OpDef kReshape{.name = "reshape",
+                     .attributes = {Attr::shape},
+                     .infer = infer_reshape,
+                     .eval = eval_reshape,
+                     .grad = grad_reshape,
+                     .factors = reshape_factors,
+                     .linear = linear_in_all,
+                     .localize = localize_shape,
+                     .flops = no_flops,
+                     .samples = reshape_samples,
+                     .alias = [](const OpCall&, int) { return 0; }};
+const OpDef kTranspose{.name = "transpose",
+                       .attributes = {Attr::dimensions},
+                       .infer = infer_transpose,
+                       .eval = eval_transpose,
+                       .grad = grad_transpose,
+                       .factors = transpose_factors,
+                       .linear = linear_in_all,
+                       .flops = no_flops,
+                       .samples = transpose_samples};
 
 Value broadcast_in_dim(Builder& b, Value x, const Shape& shape, Ints dimensions) {
   return b.emit(kBroadcastInDim, {x},

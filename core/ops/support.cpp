@@ -11,8 +11,10 @@ template <typename D, typename T>
 D read(T value) {
   constexpr bool kFromComplex = std::is_same_v<T, std::complex<float>>;
   if constexpr (std::is_same_v<D, std::complex<double>>) {
-    if constexpr (kFromComplex) return D(value);
-    else return D(read<double>(value), 0.0);
+    if constexpr (kFromComplex)
+      return D(value);
+    else
+      return D(read<double>(value), 0.0);
   } else if constexpr (kFromComplex) {
     return static_cast<D>(value.real());
   } else if constexpr (std::is_arithmetic_v<T>) {
@@ -25,8 +27,10 @@ D read(T value) {
 template <typename T, typename D>
 T write(D value) {
   if constexpr (std::is_same_v<T, std::complex<float>>) {
-    if constexpr (std::is_same_v<D, std::complex<double>>) return T(value);
-    else return T(static_cast<float>(value), 0.0f);
+    if constexpr (std::is_same_v<D, std::complex<double>>)
+      return T(value);
+    else
+      return T(static_cast<float>(value), 0.0f);
   } else if constexpr (std::is_same_v<D, std::complex<double>>) {
     return write<T>(value.real());
   } else if constexpr (std::is_same_v<T, bool>) {
@@ -74,7 +78,8 @@ template void set_elements<double>(HostTensor&, const Elements<double>&);
 template void set_elements<int64_t>(HostTensor&, const Elements<int64_t>&);
 template void set_elements<uint64_t>(HostTensor&, const Elements<uint64_t>&);
 template void set_elements<bool>(HostTensor&, const Elements<bool>&);
-template void set_elements<std::complex<double>>(HostTensor&, const Elements<std::complex<double>>&);
+template void set_elements<std::complex<double>>(HostTensor&,
+                                                 const Elements<std::complex<double>>&);
 
 std::string types_text(std::span<const TensorType> types) { return cat("(", join(types), ")"); }
 
@@ -110,7 +115,8 @@ int64_t last_dim(const Shape& shape) { return shape[shape.rank() - 1]; }
 
 Ints ints_of(const Shape& shape) { return Ints(shape.begin(), shape.end()); }
 
-int add_factor(FactorRule& rule, int64_t size, FactorKind kind, ReduceKind reduce, bool positional) {
+int add_factor(FactorRule& rule, int64_t size, FactorKind kind, ReduceKind reduce,
+               bool positional) {
   return size > 1 ? rule.add(size, kind, reduce, positional) : -1;
 }
 
@@ -122,7 +128,8 @@ std::vector<int> add_factors(FactorRule& rule, const Shape& shape, FactorKind ki
 
 TensorFactors dims_of(const std::vector<int>& factors) {
   TensorFactors dims;
-  for (int factor : factors) dims.push_back(factor < 0 ? std::vector<int>{} : std::vector<int>{factor});
+  for (int factor : factors)
+    dims.push_back(factor < 0 ? std::vector<int>{} : std::vector<int>{factor});
   return dims;
 }
 
@@ -136,19 +143,23 @@ void add_starts(FactorRule& rule, const OpCall& call) {
   while (rule.operands.size() < call.operands.size()) rule.operands.emplace_back();
 }
 
-void copy_elements(const HostTensor& from, int64_t from_offset, const std::vector<int64_t>& from_strides,
-                   HostTensor& to, int64_t to_offset, const std::vector<int64_t>& to_strides,
-                   const Shape& extent) {
+void copy_elements(const HostTensor& from, int64_t from_offset,
+                   const std::vector<int64_t>& from_strides, HostTensor& to, int64_t to_offset,
+                   const std::vector<int64_t>& to_strides, const Shape& extent) {
   const auto copy_as = [&]<typename Word>() {
     const Word* source = reinterpret_cast<const Word*>(from.bytes().data()) + from_offset;
     Word* target = reinterpret_cast<Word*>(to.bytes().data()) + to_offset;
     walk(extent, from_strides, to_strides, [&](int64_t a, int64_t b) { target[b] = source[a]; });
   };
   switch (size_of(from.dtype())) {
-    case 1: return copy_as.template operator()<uint8_t>();
-    case 2: return copy_as.template operator()<uint16_t>();
-    case 4: return copy_as.template operator()<uint32_t>();
-    default: return copy_as.template operator()<uint64_t>();
+    case 1:
+      return copy_as.template operator()<uint8_t>();
+    case 2:
+      return copy_as.template operator()<uint16_t>();
+    case 4:
+      return copy_as.template operator()<uint32_t>();
+    default:
+      return copy_as.template operator()<uint64_t>();
   }
 }
 

@@ -1,5 +1,5 @@
-// What the definitions of ops share: reading elements in a domain of computation, checking operands,
-// building factor rules. Private to core/ops.
+// What the definitions of ops share: reading elements in a domain of computation, checking
+// operands, building factor rules. Private to core/ops.
 #pragma once
 
 #include <complex>
@@ -12,18 +12,29 @@
 
 namespace tessera::ops {
 
-// ---- Elements --------------------------------------------------------------------------------
+// ---- Elements -----------------------------------------------------------------------------------
 
-// All elements, row-major, as D: double, int64_t, uint64_t, bool or complex<double>. One dispatch on
-// the dtype per tensor, so that op bodies are compiled once per domain rather than per dtype.
-template <typename D> struct StoredAs { using type = D; };
-template <> struct StoredAs<bool> { using type = uint8_t; };  // not vector<bool>
-template <typename D> using Elements = std::vector<typename StoredAs<D>::type>;
+// All elements, row-major, as D: double, int64_t, uint64_t, bool or complex<double>. One dispatch
+// on the dtype per tensor, so that op bodies are compiled once per domain rather than per dtype.
+template <typename D>
+struct StoredAs {
+  using type = D;
+};
+template <>
+struct StoredAs<bool> {
+  using type = uint8_t;
+};  // not vector<bool>
+template <typename D>
+using Elements = std::vector<typename StoredAs<D>::type>;
 
-template <typename D> Elements<D> elements_of(const HostTensor& tensor);
-template <typename D> void set_elements(HostTensor& tensor, const Elements<D>& values);
+template <typename D>
+Elements<D> elements_of(const HostTensor& tensor);
+template <typename D>
+void set_elements(HostTensor& tensor, const Elements<D>& values);
 
-inline std::vector<double> reals_of(const HostTensor& tensor) { return elements_of<double>(tensor); }
+inline std::vector<double> reals_of(const HostTensor& tensor) {
+  return elements_of<double>(tensor);
+}
 inline void set_reals(HostTensor& tensor, const std::vector<double>& values) {
   set_elements<double>(tensor, values);
 }
@@ -37,7 +48,8 @@ void walk(const Shape& extent, const std::vector<int64_t>& strides_a,
   if (extent.elements() == 0) return;
   if (rank == 0) return body(int64_t{0}, int64_t{0});
   std::vector<int64_t> position(static_cast<size_t>(rank), 0);
-  const int64_t inner = extent[rank - 1], step_a = strides_a[rank - 1], step_b = strides_b[rank - 1];
+  const int64_t inner = extent[rank - 1], step_a = strides_a[rank - 1],
+                step_b = strides_b[rank - 1];
   int64_t a = 0, b = 0;
   while (true) {
     for (int64_t i = 0; i < inner; ++i) body(a + i * step_a, b + i * step_b);
@@ -55,11 +67,11 @@ void walk(const Shape& extent, const std::vector<int64_t>& strides_a,
 }
 
 // Copies elements of any dtype; offsets and strides in elements.
-void copy_elements(const HostTensor& from, int64_t from_offset, const std::vector<int64_t>& from_strides,
-                   HostTensor& to, int64_t to_offset, const std::vector<int64_t>& to_strides,
-                   const Shape& extent);
+void copy_elements(const HostTensor& from, int64_t from_offset,
+                   const std::vector<int64_t>& from_strides, HostTensor& to, int64_t to_offset,
+                   const std::vector<int64_t>& to_strides, const Shape& extent);
 
-// ---- Checks ----------------------------------------------------------------------------------
+// ---- Checks -------------------------------------------------------------------------------------
 
 template <typename... Parts>
 void require(bool condition, const Parts&... parts) {
@@ -83,7 +95,7 @@ Shape without_last(const Shape& shape);
 int64_t last_dim(const Shape& shape);
 Ints ints_of(const Shape& shape);
 
-// ---- Factors ---------------------------------------------------------------------------------
+// ---- Factors ------------------------------------------------------------------------------------
 
 // A dim of size 1 has no factor: -1 stands for that, and dims_of drops it.
 int add_factor(FactorRule& rule, int64_t size, FactorKind kind = FactorKind::pass_through,
@@ -97,7 +109,7 @@ TensorFactors dims_of(const std::vector<std::vector<int>>& factors);
 // Start operands have no factors; appends as many entries as the call has operands.
 void add_starts(FactorRule& rule, const OpCall& call);
 
-// ---- Small slots that many ops share ---------------------------------------------------------
+// ---- Small slots that many ops share ------------------------------------------------------------
 
 double no_flops(const OpCall&, std::span<const TensorType>);
 // The attribute `shape` becomes result 0's.

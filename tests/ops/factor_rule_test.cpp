@@ -1,5 +1,5 @@
-// Factor rules and linear sets are proven by execution: an op that is run on halves along a factor
-// must give the halves (or addends) of its result, and an op on addends the addends.
+// Factor rules are proven by execution: an op that is run on halves along a factor must give the
+// halves, or the addends, of its result.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -17,16 +17,17 @@ namespace {
 using testing::combine;
 using testing::difference;
 using testing::evaluate;
-using testing::random_operand;
 using testing::random_operands;
 using testing::types_of;
 
 // Parameters have no value of their own.
 bool is_computed(const OpDef& op) { return &op != &ops::kParameter; }
 // Ops that are the identity on the logical value; their local form needs a mesh of devices.
-bool is_relayout(const OpDef& op) { return op.communicates || op.device_dependent || op.name == "reshard"; }
+bool is_relayout(const OpDef& op) {
+  return op.communicates || op.device_dependent || op.name == "reshard";
+}
 
-// ---- Splitting a tensor along factors ------------------------------------------------------------
+// ---- Splitting a tensor along factors -----------------------------------------------------------
 
 // Which half of each split factor a device has; factors that are not split are absent.
 using Place = std::map<int, int>;
@@ -50,7 +51,8 @@ Expanded expand(const Shape& shape, const TensorFactors& dims, const FactorRule&
       expanded.factors.push_back(-1);
       expanded.shape.push_back(product = shape[d]);
     }
-    TESSERA_CHECK(product == shape[d], "factors of dim ", d, " of ", shape, " multiply to ", product);
+    TESSERA_CHECK(product == shape[d], "factors of dim ", d, " of ", shape, " multiply to ",
+                  product);
   }
   return expanded;
 }
@@ -76,7 +78,8 @@ std::pair<Shape, std::vector<int64_t>> block_of(const Expanded& whole, const Pla
   return {block, start};
 }
 
-HostTensor take_block(const HostTensor& x, const TensorFactors& dims, const FactorRule& rule, const Place& place) {
+HostTensor take_block(const HostTensor& x, const TensorFactors& dims, const FactorRule& rule,
+                      const Place& place) {
   const Expanded whole = expand(x.shape(), dims, rule);
   const auto [block, start] = block_of(whole, place);
   return x.reshaped(whole.shape).slice(start, block).reshaped(local_shape(x.shape(), dims, place));
@@ -97,12 +100,14 @@ std::vector<Place> places_of(const std::vector<int>& split) {
   return places;
 }
 
-// ---- The proof of a set of factors -----------------------------------------------------------------
+// ---- The proof of a set of factors --------------------------------------------------------------
 
 class Proof {
  public:
   Proof(const OpDef& op, const OpSample& sample, std::vector<int> split)
-      : op_(op), sample_(sample), split_(std::move(split)),
+      : op_(op),
+        sample_(sample),
+        split_(std::move(split)),
         results_(infer_types(op, {sample.operands, sample.attributes})),
         rule_(factor_rule(op, {sample.operands, sample.attributes}, results_)) {}
 
@@ -114,7 +119,8 @@ class Proof {
     std::vector<std::vector<HostTensor>> made;
     for (const Place& place : places) made.push_back(run_at(place, operands));
     for (size_t r = 0; r < results_.size(); ++r)
-      if (const auto text = check_result(r, places, made, expected[r]); !text.empty()) return cat("result ", r, ": ", text);
+      if (const auto text = check_result(r, places, made, expected[r]); !text.empty())
+        return cat("result ", r, ": ", text);
     return "";
   } catch (const std::exception& error) {
     return error.what();
@@ -123,10 +129,13 @@ class Proof {
  private:
   const Factor& factor(int f) const { return rule_.factors[static_cast<size_t>(f)]; }
 
-  std::vector<HostTensor> run_at(const Place& place, const std::vector<HostTensor>& operands) const {
+  std::vector<HostTensor> run_at(const Place& place,
+                                 const std::vector<HostTensor>& operands) const {
     std::vector<HostTensor> local;
-    for (size_t i = 0; i < operands.size(); ++i) local.push_back(take_block(operands[i], rule_.operands[i], rule_, place));
-    const bool needs_starts = std::any_of(split_.begin(), split_.end(), [&](int f) { return factor(f).positional; });
+    for (size_t i = 0; i < operands.size(); ++i)
+      local.push_back(take_block(operands[i], rule_.operands[i], rule_, place));
+    const bool needs_starts =
+        std::any_of(split_.begin(), split_.end(), [&](int f) { return factor(f).positional; });
     for (int f = 0; needs_starts && f < static_cast<int>(rule_.factors.size()); ++f) {
       if (!factor(f).positional) continue;
       const int64_t start = place.count(f) ? place.at(f) * factor(f).size / 2 : 0;
@@ -134,17 +143,23 @@ class Proof {
     }
     std::vector<TensorType> local_results;
     for (size_t r = 0; r < results_.size(); ++r)
-      local_results.push_back({results_[r].dtype, local_shape(results_[r].shape, rule_.results[r], place)});
+      local_results.push_back(
+          {results_[r].dtype, local_shape(results_[r].shape, rule_.results[r], place)});
     Attributes attributes = sample_.attributes;
-    if (op_.localize && !is_relayout(op_)) attributes = op_.localize({sample_.operands, sample_.attributes}, types_of(local), local_results);
+    if (op_.localize && !is_relayout(op_))
+      attributes =
+          op_.localize({sample_.operands, sample_.attributes}, types_of(local), local_results);
     std::vector<HostTensor> made = evaluate(op_, attributes, local);
-    TESSERA_CHECK(types_of(made) == local_results, "infer on local operands says ", join(types_of(made)), ", not ", join(local_results));
+    TESSERA_CHECK(types_of(made) == local_results, "infer on local operands says ",
+                  join(types_of(made)), ", not ", join(local_results));
     return made;
   }
 
-  // Assembles the blocks of result `r`. Devices that differ only in reduction factors which the result
-  // lacks hold addends of one block; those that differ in other factors it lacks hold replicas.
-  std::string check_result(size_t r, const std::vector<Place>& places, const std::vector<std::vector<HostTensor>>& made,
+  // Assembles the blocks of result `r`. Devices that differ only in reduction factors which the
+  // result lacks hold addends of one block; those that differ in other factors it lacks hold
+  // replicas.
+  std::string check_result(size_t r, const std::vector<Place>& places,
+                           const std::vector<std::vector<HostTensor>>& made,
                            const HostTensor& expected) const {
     const Expanded whole = expand(results_[r].shape, rule_.results[r], rule_);
     std::map<std::vector<int64_t>, HostTensor> partial;  // by start and coordinate along replicas
@@ -153,8 +168,10 @@ class Proof {
       const Factor* reduction = nullptr;
       for (const auto& [f, half] : places[i]) {
         if (std::count(whole.factors.begin(), whole.factors.end(), f)) continue;
-        if (factor(f).kind == FactorKind::reduction) reduction = &factor(f);
-        else key.push_back(half);
+        if (factor(f).kind == FactorKind::reduction)
+          reduction = &factor(f);
+        else
+          key.push_back(half);
       }
       const auto [found, is_new] = partial.emplace(key, made[i][r]);
       if (is_new) continue;
@@ -165,7 +182,8 @@ class Proof {
     for (auto& [key, value] : partial) {
       const std::vector<int64_t> start(key.begin(), key.begin() + whole.shape.rank());
       const HostTensor wanted = expected.reshaped(whole.shape).slice(start, block);
-      if (const auto text = difference(value.reshaped(block), wanted); !text.empty()) return cat("block at [", join(start, ","), "]: ", text);
+      if (const auto text = difference(value.reshaped(block), wanted); !text.empty())
+        return cat("block at [", join(start, ","), "]: ", text);
     }
     return "";
   }
@@ -177,7 +195,8 @@ class Proof {
   FactorRule rule_;
 };
 
-std::string check_factor(const OpDef& op, const OpSample& sample, int factor, std::mt19937_64& rng) {
+std::string check_factor(const OpDef& op, const OpSample& sample, int factor,
+                         std::mt19937_64& rng) {
   return Proof(op, sample, {factor}).run(rng);
 }
 
@@ -186,11 +205,13 @@ std::string check_form(const OpDef& op, const OpSample& sample) {
   const OpCall call{sample.operands, sample.attributes};
   const std::vector<TensorType> results = infer_types(op, call);
   const FactorRule rule = factor_rule(op, call, results);
-  if (rule.operands.size() != sample.operands.size() || rule.results.size() != results.size()) return "wrong number of tensors";
+  if (rule.operands.size() != sample.operands.size() || rule.results.size() != results.size())
+    return "wrong number of tensors";
   auto check = [&](const TensorType& type, const TensorFactors& dims) -> std::string {
     if (static_cast<int>(dims.size()) != type.rank()) return cat(dims.size(), " dims for ", type);
     for (int d = 0; d < type.rank(); ++d)
-      if (type.shape[d] == 1 && !dims[static_cast<size_t>(d)].empty()) return cat("dim ", d, " of ", type, " has a factor");
+      if (type.shape[d] == 1 && !dims[static_cast<size_t>(d)].empty())
+        return cat("dim ", d, " of ", type, " has a factor");
     expand(type.shape, dims, rule);
     return "";
   };
@@ -203,13 +224,15 @@ std::string check_form(const OpDef& op, const OpSample& sample) {
 
 std::string describe(const OpDef& op, const OpSample& sample) {
   const OpCall call{sample.operands, sample.attributes};
-  return cat(op.name, "(", join(sample.operands), ") with rule ", factor_rule(op, call, infer_types(op, call)));
+  return cat(op.name, "(", join(sample.operands), ") with rule ",
+             factor_rule(op, call, infer_types(op, call)));
 }
 
 std::vector<int> splittable_factors(const FactorRule& rule) {
   std::vector<int> factors;
   for (size_t f = 0; f < rule.factors.size(); ++f)
-    if (rule.factors[f].kind != FactorKind::need_replication && rule.factors[f].size % 2 == 0) factors.push_back(static_cast<int>(f));
+    if (rule.factors[f].kind != FactorKind::need_replication && rule.factors[f].size % 2 == 0)
+      factors.push_back(static_cast<int>(f));
   return factors;
 }
 
@@ -231,7 +254,8 @@ TEST(FactorRules, HoldWhenExecutedOnHalves) {
   int proven = 0;
   for_each_sample([&](const OpDef& op, const OpSample& sample, const FactorRule& rule) {
     for (int f : splittable_factors(rule)) {
-      EXPECT_EQ(check_factor(op, sample, f, rng), "") << "factor " << f << " of " << describe(op, sample);
+      EXPECT_EQ(check_factor(op, sample, f, rng), "")
+          << "factor " << f << " of " << describe(op, sample);
       ++proven;
     }
   });
@@ -246,7 +270,8 @@ TEST(FactorRules, HoldWhenExecutedOnSeveralFactorsAtOnce) {
       std::vector<int> split;
       for (int f : factors)
         if (round == 0 || rng() % 2) split.push_back(f);
-      EXPECT_EQ(Proof(op, sample, split).run(rng), "") << "factors " << join(split) << " of " << describe(op, sample);
+      EXPECT_EQ(Proof(op, sample, split).run(rng), "")
+          << "factors " << join(split) << " of " << describe(op, sample);
     }
   });
 }
@@ -258,17 +283,22 @@ TEST(FactorRules, OfTheDocumentation) {
     return factor_rule(op, call, infer_types(op, call));
   };
   const FactorRule dot = rule_of(ops::kDotGeneral, {{DType::f32, {8, 16}}, {DType::f32, {16, 32}}},
-                                 {{Attr::lhs_contracting, Ints{1}}, {Attr::rhs_contracting, Ints{0}}, {Attr::lhs_batch, Ints{}}, {Attr::rhs_batch, Ints{}}});
+                                 {{Attr::lhs_contracting, Ints{1}},
+                                  {Attr::rhs_contracting, Ints{0}},
+                                  {Attr::lhs_batch, Ints{}},
+                                  {Attr::rhs_batch, Ints{}}});
   EXPECT_EQ(dot.operands, (std::vector<TensorFactors>{{{0}, {2}}, {{2}, {1}}}));
   EXPECT_EQ(dot.results, (std::vector<TensorFactors>{{{0}, {1}}}));
   EXPECT_EQ(dot.factors[2].kind, FactorKind::reduction);
   EXPECT_EQ(dot.factors[2].size, 16);
 
-  const FactorRule reshape = rule_of(ops::kReshape, {{DType::f32, {6, 4}}}, {{Attr::shape, Ints{2, 12}}});
+  const FactorRule reshape =
+      rule_of(ops::kReshape, {{DType::f32, {6, 4}}}, {{Attr::shape, Ints{2, 12}}});
   EXPECT_EQ(reshape.operands, (std::vector<TensorFactors>{{{0, 1}, {2}}}));
   EXPECT_EQ(reshape.results, (std::vector<TensorFactors>{{{0}, {1, 2}}}));
 
-  const FactorRule heads = rule_of(ops::kReshape, {{DType::f32, {2, 8, 12}}}, {{Attr::shape, Ints{2, 8, 3, 4}}});
+  const FactorRule heads =
+      rule_of(ops::kReshape, {{DType::f32, {2, 8, 12}}}, {{Attr::shape, Ints{2, 8, 3, 4}}});
   EXPECT_EQ(heads.operands, (std::vector<TensorFactors>{{{0}, {1}, {2, 3}}}));
   EXPECT_EQ(heads.results, (std::vector<TensorFactors>{{{0}, {1}, {2}, {3}}}));
 }
@@ -296,96 +326,16 @@ TEST(FactorRules, ALieIsFound) {
     rule.results = {{}};
     return rule;
   };
-  const OpSample sum{{{DType::f64, {4}}}, {{Attr::dimensions, Ints{0}}, {Attr::reduce_kind, ReduceKind::sum}}};
+  const OpSample sum{{{DType::f64, {4}}},
+                     {{Attr::dimensions, Ints{0}}, {Attr::reduce_kind, ReduceKind::sum}}};
   EXPECT_NE(check_factor(liar, sum, 0, rng), "");
 
   liar = ops::kIota;  // forgets that it is positional
   liar.factors = nullptr;
   liar.elementwise = true;
-  const OpSample iota{{}, {{Attr::dimension, int64_t{0}}, {Attr::shape, Ints{4}}, {Attr::dtype, DType::f64}}};
+  const OpSample iota{
+      {}, {{Attr::dimension, int64_t{0}}, {Attr::shape, Ints{4}}, {Attr::dtype, DType::f64}}};
   EXPECT_NE(check_factor(liar, iota, 0, rng), "");
-}
-
-// ---- Linear sets -----------------------------------------------------------------------------------
-
-bool is_in(const std::vector<int>& list, int value) { return std::find(list.begin(), list.end(), value) != list.end(); }
-
-// A sum of rounded numbers is not the rounded sum, so sums are tested where they are exact enough.
-bool is_testable(const OpSample& sample, const LinearSet& set) {
-  if (set.kind != ReduceKind::sum && set.kind != ReduceKind::product) return true;
-  for (int operand : set.operands) {
-    const DType dtype = sample.operands[static_cast<size_t>(operand)].dtype;
-    if (is_float(dtype) && dtype != DType::f64 && dtype != DType::f32) return false;
-  }
-  return true;
-}
-
-// Empty where op(a combined with b) = op(a) combined with op(b), the operands outside the set fixed.
-// With `is_kept`, b holds the identity throughout: a replicated value kept on coordinate 0 alone.
-std::string check_linear(const OpDef& op, const OpSample& sample, const LinearSet& set, bool is_kept, std::mt19937_64& rng) {
-  std::vector<HostTensor> a, b, whole;
-  for (size_t i = 0; i < sample.operands.size(); ++i) {
-    a.push_back(random_operand(sample, i, rng));
-    if (!is_in(set.operands, static_cast<int>(i))) {
-      b.push_back(a[i]);
-      whole.push_back(a[i]);
-      continue;
-    }
-    b.push_back(is_kept ? HostTensor::filled(sample.operands[i], ops::identity_of(set.kind, sample.operands[i].dtype))
-                        : random_operand(sample, i, rng));
-    whole.push_back(combine(set.kind, a[i], b[i]));
-  }
-  const auto of_a = evaluate(op, sample.attributes, a), of_b = evaluate(op, sample.attributes, b);
-  const auto expected = evaluate(op, sample.attributes, whole);
-  for (size_t r = 0; r < expected.size(); ++r) {
-    const bool is_partial = set.results.empty() || is_in(set.results, static_cast<int>(r));
-    const HostTensor made = is_partial ? combine(set.kind, of_a[r], of_b[r]) : of_a[r];
-    if (const auto text = difference(made, expected[r]); !text.empty()) return cat("result ", r, ": ", text);
-  }
-  return "";
-}
-
-TEST(LinearSets, HoldWhenExecutedOnAddends) {
-  std::mt19937_64 rng(20240608);
-  int proven = 0;
-  for (const OpDef* op : all_ops()) {
-    if (!op->linear) continue;
-    for (const OpSample& sample : op->samples()) {
-      for (const LinearSet& set : linear_sets(*op, {sample.operands, sample.attributes})) {
-        if (!is_testable(sample, set)) continue;
-        for (bool is_kept : {false, true}) {
-          EXPECT_EQ(check_linear(*op, sample, set, is_kept, rng), "")
-              << op->name << "(" << join(sample.operands) << ") in {" << join(set.operands) << "} " << set.kind << " kept " << is_kept;
-          ++proven;
-        }
-      }
-    }
-  }
-  EXPECT_GT(proven, 100);
-}
-
-TEST(LinearSets, ALieIsFound) {
-  std::mt19937_64 rng(2);
-  const OpSample sample{{{DType::f64, {4, 6}}}, {}};
-  EXPECT_NE(check_linear(ops::kTanh, sample, {{0}, ReduceKind::sum}, false, rng), "");
-  EXPECT_NE(check_linear(ops::kNegate, sample, {{0}, ReduceKind::max}, false, rng), "");
-  const OpSample two{{{DType::f64, {4, 6}}, {DType::f64, {4, 6}}}, {}};
-  EXPECT_NE(check_linear(ops::kMultiply, two, {{0, 1}, ReduceKind::sum}, false, rng), "");
-  EXPECT_NE(check_linear(ops::kAdd, two, {{0}, ReduceKind::sum}, false, rng), "");
-}
-
-// Narrowing before a reduction loses digits, so it is not claimed.
-TEST(LinearSets, ConvertIsLinearOnlyWhereItWidens) {
-  auto kinds = [](DType from, DType to) {
-    const std::vector<TensorType> operands{{from, {4}}};
-    const Attributes attributes{{Attr::dtype, to}};
-    std::vector<ReduceKind> kinds;
-    for (const LinearSet& set : linear_sets(ops::kConvert, {operands, attributes})) kinds.push_back(set.kind);
-    return kinds;
-  };
-  EXPECT_EQ(kinds(DType::bf16, DType::f32), (std::vector<ReduceKind>{ReduceKind::sum, ReduceKind::max, ReduceKind::min}));
-  EXPECT_EQ(kinds(DType::f32, DType::bf16), (std::vector<ReduceKind>{ReduceKind::max, ReduceKind::min}));
-  EXPECT_TRUE(kinds(DType::f32, DType::s32).empty());
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// What must hold for every op of the table: it has all its slots, its samples run in every dtype that
-// it accepts, its gradient agrees with finite differences, and its errors name it.
+// What must hold for every op of the table: it has all its slots, its samples run in every dtype
+// that it accepts, its gradient agrees with finite differences, and its errors name it.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -65,14 +65,16 @@ TEST(OpTable, EveryOpHasItsSlots) {
     EXPECT_TRUE(names.insert(op->name).second) << op->name << " stands twice";
     EXPECT_EQ(find_op(op->name), op);
     EXPECT_TRUE(op->infer && op->eval && op->samples) << op->name;
-    EXPECT_EQ(op->grad == nullptr, kNoGradient.count(op->name) == 1) << op->name << ": a gradient or a reason, not both";
+    EXPECT_EQ(op->grad == nullptr, kNoGradient.count(op->name) == 1)
+        << op->name << ": a gradient or a reason, not both";
     if (!op->samples) continue;
     EXPECT_FALSE(op->samples().empty()) << op->name;
     for (const OpSample& sample : op->samples()) {
       const auto results = infer_types(*op, {sample.operands, sample.attributes});
       EXPECT_FALSE(results.empty()) << op->name;
       EXPECT_GE(flop_count(*op, {sample.operands, sample.attributes}, results), 0) << op->name;
-      for (Attr key : op->attributes) EXPECT_TRUE(sample.attributes.has(key)) << op->name << " " << name_of(key);
+      for (Attr key : op->attributes)
+        EXPECT_TRUE(sample.attributes.has(key)) << op->name << " " << name_of(key);
     }
   }
   for (const auto& [name, reason] : kNoGradient) EXPECT_TRUE(find_op(name)) << name;
@@ -90,21 +92,23 @@ TEST(OpTable, SamplesEvaluateToNumbers) {
       for (size_t r = 0; r < results.size(); ++r) {
         EXPECT_EQ(results[r], again[r]) << op->name << " is not a function of its operands";
         for (int64_t i = 0; i < results[r].elements(); ++i)
-          EXPECT_TRUE(std::isfinite(std::abs(results[r].get_complex(i)))) << op->name << " " << results[r].type();
+          EXPECT_TRUE(std::isfinite(std::abs(results[r].get_complex(i))))
+              << op->name << " " << results[r].type();
       }
     }
   }
 }
 
-// Floats are computed in double and rounded once: a result in a narrow type is the rounded result of
-// the same numbers in f64.
+// Floats are computed in double and rounded once: a result in a narrow type is the rounded result
+// of the same numbers in f64.
 TEST(OpTable, NarrowFloatsRoundOnce) {
   std::mt19937_64 rng(2);
   int compared = 0;
   for (const OpDef* op : all_ops()) {
     if (op == &ops::kParameter || op == &ops::kFusion) continue;
     for (const OpSample& sample : op->samples()) {
-      const bool has_f64 = std::any_of(sample.operands.begin(), sample.operands.end(), [](const TensorType& t) { return t.dtype == DType::f64; });
+      const bool has_f64 = std::any_of(sample.operands.begin(), sample.operands.end(),
+                                       [](const TensorType& t) { return t.dtype == DType::f64; });
       for (DType dtype : {DType::f32, DType::f16, DType::bf16, DType::f8e5m2}) {
         if (!has_f64) continue;
         std::vector<HostTensor> narrow, wide;
@@ -120,7 +124,8 @@ TEST(OpTable, NarrowFloatsRoundOnce) {
         }
         const auto expected = evaluate(*op, sample.attributes, wide);
         for (size_t r = 0; r < results.size(); ++r)
-          EXPECT_EQ(max_relative_error(results[r], expected[r].cast(results[r].dtype())), 0) << op->name << " in " << dtype << ", result " << r;
+          EXPECT_EQ(max_relative_error(results[r], expected[r].cast(results[r].dtype())), 0)
+              << op->name << " in " << dtype << ", result " << r;
         ++compared;
       }
     }
@@ -128,7 +133,7 @@ TEST(OpTable, NarrowFloatsRoundOnce) {
   EXPECT_GT(compared, 150);
 }
 
-// ---- Gradients -------------------------------------------------------------------------------------
+// ---- Gradients ----------------------------------------------------------------------------------
 
 // A graph whose output is the sum over all results of weights times the result.
 struct WeightedOp {
@@ -146,15 +151,21 @@ struct WeightedOp {
     for (size_t r = 0; r < graph.at(first).results.size(); ++r) {
       const Value result{first.instruction, static_cast<int>(r)};
       if (is_residual(op, r) || !is_float(b.dtype(result))) continue;
-      const Value weights = ops::constant(b, testing::random_tensor({DType::f64, b.shape(result)}, -1, 1, rng));
-      loss = ops::add(b, loss, ops::reduce_all(b, ops::multiply(b, ops::convert(b, result, DType::f64), weights)));
+      const Value weights =
+          ops::constant(b, testing::random_tensor({DType::f64, b.shape(result)}, -1, 1, rng));
+      loss = ops::add(
+          b, loss,
+          ops::reduce_all(b, ops::multiply(b, ops::convert(b, result, DType::f64), weights)));
     }
   }
 };
 
-double loss_of(const Graph& graph, const std::vector<HostTensor>& operands) { return interpret(graph, operands)[0].get_real(0); }
+double loss_of(const Graph& graph, const std::vector<HostTensor>& operands) {
+  return interpret(graph, operands)[0].get_real(0);
+}
 
-HostTensor finite_differences(const Graph& graph, std::vector<HostTensor> operands, size_t operand) {
+HostTensor finite_differences(const Graph& graph, std::vector<HostTensor> operands,
+                              size_t operand) {
   constexpr double kStep = 1e-5;
   HostTensor gradient(operands[operand].type());
   for (int64_t i = 0; i < gradient.elements(); ++i) {
@@ -182,11 +193,14 @@ void check_gradients(const OpDef& op, const OpSample& sample, std::mt19937_64& r
   }
   const std::vector<Value> gradient_values = gradients(b, backward.loss, wrt);
   for (size_t k = 0; k < wrt.size(); ++k)
-    b.output(gradient_values[k].valid() ? gradient_values[k] : ops::zeros_like(b, wrt[k]), cat("d", floats[k]));
+    b.output(gradient_values[k].valid() ? gradient_values[k] : ops::zeros_like(b, wrt[k]),
+             cat("d", floats[k]));
   const std::vector<HostTensor> operands = random_operands(sample, rng);
   const std::vector<HostTensor> actual = interpret(backward.graph, operands);
   for (size_t k = 0; k < wrt.size(); ++k)
-    EXPECT_LT(max_relative_error(actual[k], finite_differences(forward.graph, operands, floats[k]), 1.0), 1e-7)
+    EXPECT_LT(
+        max_relative_error(actual[k], finite_differences(forward.graph, operands, floats[k]), 1.0),
+        1e-7)
         << op.name << "(" << join(sample.operands) << ") with respect to operand " << floats[k];
 }
 
@@ -209,7 +223,8 @@ TEST(OpTable, CrossEntropyGradientAgreesWithFiniteDifferences) {
   auto build = [&](Graph& graph, Value& x) {
     Builder b(graph);
     x = b.input(InputKind::data, "logits", logits);
-    const auto entropy = ops::softmax_cross_entropy(b, x, b.input(InputKind::data, "targets", targets), 6);
+    const auto entropy =
+        ops::softmax_cross_entropy(b, x, b.input(InputKind::data, "targets", targets), 6);
     const Value z_loss = ops::scale(b, ops::multiply(b, entropy.lse, entropy.lse), 0.1);
     return ops::reduce_all(b, ops::add(b, entropy.loss, z_loss));
   };
@@ -221,18 +236,23 @@ TEST(OpTable, CrossEntropyGradientAgreesWithFiniteDifferences) {
   Builder b(backward);
   b.output(gradients(b, loss, std::vector<Value>{x})[0], "d");
   std::mt19937_64 rng(4);
-  const std::vector<HostTensor> inputs{testing::random_tensor(logits, -3, 3, rng), testing::random_tensor(targets, 0, 5, rng)};
-  EXPECT_LT(max_relative_error(interpret(backward, inputs)[0], finite_differences(forward, inputs, 0), 1.0), 1e-7);
+  const std::vector<HostTensor> inputs{testing::random_tensor(logits, -3, 3, rng),
+                                       testing::random_tensor(targets, 0, 5, rng)};
+  EXPECT_LT(max_relative_error(interpret(backward, inputs)[0],
+                               finite_differences(forward, inputs, 0), 1.0),
+            1e-7);
 }
 
-// ---- Errors ----------------------------------------------------------------------------------------
+// ---- Errors -------------------------------------------------------------------------------------
 
 // Wrong types give a UserError that names the op, or are right after all; nothing else happens.
-void expect_named_error(const OpDef& op, const std::vector<TensorType>& operands, const Attributes& attributes) {
+void expect_named_error(const OpDef& op, const std::vector<TensorType>& operands,
+                        const Attributes& attributes) {
   try {
     infer_types(op, {operands, attributes});
   } catch (const UserError& error) {
-    EXPECT_NE(std::string(error.what()).find(op.name), std::string::npos) << op.name << " is not named in: " << error.what();
+    EXPECT_NE(std::string(error.what()).find(op.name), std::string::npos)
+        << op.name << " is not named in: " << error.what();
   } catch (const std::exception& error) {
     ADD_FAILURE() << op.name << "(" << join(operands) << "): " << error.what();
   }
@@ -250,7 +270,8 @@ TEST(OpTable, WrongOperandsAreUserErrorsThatNameTheOp) {
           operands[i].dtype = dtype;
           expect_named_error(*op, operands, sample.attributes);
         }
-        for (const Shape& shape : {Shape{}, Shape{3}, Shape{4, 7}, Shape{4, 6, 1}, Shape{0, 6}, Shape{2, 3, 5, 7}}) {
+        for (const Shape& shape :
+             {Shape{}, Shape{3}, Shape{4, 7}, Shape{4, 6, 1}, Shape{0, 6}, Shape{2, 3, 5, 7}}) {
           operands = sample.operands;
           operands[i].shape = shape;
           expect_named_error(*op, operands, sample.attributes);
@@ -265,7 +286,8 @@ TEST(OpTable, WrongOperandsAreUserErrorsThatNameTheOp) {
 }
 
 TEST(OpTable, ErrorsShowBothShapes) {
-  auto message_of = [](const OpDef& op, std::vector<TensorType> operands, Attributes attributes) -> std::string {
+  auto message_of = [](const OpDef& op, std::vector<TensorType> operands,
+                       Attributes attributes) -> std::string {
     try {
       infer_types(op, {operands, attributes});
     } catch (const UserError& error) {
@@ -273,14 +295,21 @@ TEST(OpTable, ErrorsShowBothShapes) {
     }
     return "no error";
   };
-  EXPECT_EQ(message_of(ops::kAdd, {{DType::f32, {2, 3}}, {DType::f32, {2, 4}}}, {}), "add: operands must have one type, got f32[2,3] and f32[2,4]");
+  EXPECT_EQ(message_of(ops::kAdd, {{DType::f32, {2, 3}}, {DType::f32, {2, 4}}}, {}),
+            "add: operands must have one type, got f32[2,3] and f32[2,4]");
   EXPECT_EQ(message_of(*find_op("dot_general"), {{DType::f32, {2, 3}}, {DType::f32, {4, 5}}},
-                       {{Attr::lhs_contracting, Ints{1}}, {Attr::rhs_contracting, Ints{0}}, {Attr::lhs_batch, Ints{}}, {Attr::rhs_batch, Ints{}}}),
+                       {{Attr::lhs_contracting, Ints{1}},
+                        {Attr::rhs_contracting, Ints{0}},
+                        {Attr::lhs_batch, Ints{}},
+                        {Attr::rhs_batch, Ints{}}}),
             "dot_general: contracting dim 1 of f32[2,3] and dim 0 of f32[4,5] differ in size");
-  EXPECT_EQ(message_of(ops::kReshape, {{DType::f32, {2, 3}}}, {{Attr::shape, Ints{4}}}), "reshape: f32[2,3] has 6 elements, [4] has 4");
+  EXPECT_EQ(message_of(ops::kReshape, {{DType::f32, {2, 3}}}, {{Attr::shape, Ints{4}}}),
+            "reshape: f32[2,3] has 6 elements, [4] has 4");
   const TensorType q{DType::f32, {1, 4, 6, 2}}, k{DType::f32, {1, 4, 4, 2}};
-  EXPECT_EQ(message_of(*find_op("attention"), {q, k, k}, {{Attr::causal, true}, {Attr::scale, 1.0}}),
-            "attention: 6 query heads of f32[1,4,6,2] are not a multiple of the 4 key heads of f32[1,4,4,2]");
+  EXPECT_EQ(
+      message_of(*find_op("attention"), {q, k, k}, {{Attr::causal, true}, {Attr::scale, 1.0}}),
+      "attention: 6 query heads of f32[1,4,6,2] are not a multiple of the 4 key heads of "
+      "f32[1,4,4,2]");
 }
 
 }  // namespace

@@ -25,7 +25,9 @@ using testing::evaluate;
 using testing::random_tensor;
 
 template <typename T>
-HostTensor tensor(Shape shape, std::vector<T> values) { return HostTensor::of<T>(std::move(shape), values); }
+HostTensor tensor(Shape shape, std::vector<T> values) {
+  return HostTensor::of<T>(std::move(shape), values);
+}
 
 std::vector<double> reals(const HostTensor& x) {
   std::vector<double> values;
@@ -34,14 +36,17 @@ std::vector<double> reals(const HostTensor& x) {
 }
 using Reals = std::vector<double>;
 
-// ---- Philox ----------------------------------------------------------------------------------------
+// ---- Philox -------------------------------------------------------------------------------------
 
 // The known-answer vectors of the authors' Random123 distribution (tests/kat_vectors).
 TEST(Philox, KnownAnswers) {
-  EXPECT_EQ(philox4x32_10({0, 0, 0, 0}, {0, 0}), (PhiloxCounter{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
-  EXPECT_EQ(philox4x32_10({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}), (PhiloxCounter{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
-  EXPECT_EQ(philox4x32_10({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
-            (PhiloxCounter{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+  EXPECT_EQ(philox4x32_10({0, 0, 0, 0}, {0, 0}),
+            (PhiloxCounter{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox4x32_10({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}),
+            (PhiloxCounter{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(
+      philox4x32_10({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
+      (PhiloxCounter{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
 TEST(Philox, MomentsAreThoseOfTheDistributions) {
@@ -66,8 +71,9 @@ TEST(Philox, MomentsAreThoseOfTheDistributions) {
 TEST(Philox, SeedSiteAndIndexAllCount) {
   const uint64_t high = uint64_t{1} << 40;
   const auto bits = random_bits(1, 2, 3);
-  for (const auto& other : {random_bits(2, 2, 3), random_bits(1, 3, 3), random_bits(1, 2, 4), random_bits(1 + high, 2, 3),
-                            random_bits(1, 2 + high, 3), random_bits(1, 2, 3 + high)})
+  for (const auto& other :
+       {random_bits(2, 2, 3), random_bits(1, 3, 3), random_bits(1, 2, 4),
+        random_bits(1 + high, 2, 3), random_bits(1, 2 + high, 3), random_bits(1, 2, 3 + high)})
     EXPECT_NE(bits, other);
   EXPECT_LT(random_uniform(1, 2, 3, 8), 1.0);
   EXPECT_EQ(random_uniform(1, 2, 3, 8) * 256, std::floor(random_uniform(1, 2, 3) * 256));
@@ -78,22 +84,29 @@ TEST(RandomUniform, IsAFunctionOfTheGlobalIndex) {
   Builder b(graph);
   b.output(ops::random_uniform(b, {DType::f64, {3, 5}}, 11, 4), "r");
   const HostTensor made = interpret(graph, {})[0];
-  for (int64_t i = 0; i < made.elements(); ++i) EXPECT_EQ(made.get_real(i), random_uniform(11, 4, static_cast<uint64_t>(i)));
+  for (int64_t i = 0; i < made.elements(); ++i)
+    EXPECT_EQ(made.get_real(i), random_uniform(11, 4, static_cast<uint64_t>(i)));
 }
 
-// ---- Elementwise -------------------------------------------------------------------------------------
+// ---- Elementwise --------------------------------------------------------------------------------
 
 TEST(Elementwise, IntegersWrapAndDivideAsSpecified) {
   const auto lowest = std::numeric_limits<int32_t>::min();
-  const auto x = tensor<int32_t>({5}, {7, -7, 7, lowest, lowest}), y = tensor<int32_t>({5}, {2, 2, 0, -1, 1});
-  EXPECT_EQ(evaluate(ops::kDivide, {}, {x, y})[0], tensor<int32_t>({5}, {3, -3, -1, lowest, lowest}));
+  const auto x = tensor<int32_t>({5}, {7, -7, 7, lowest, lowest}),
+             y = tensor<int32_t>({5}, {2, 2, 0, -1, 1});
+  EXPECT_EQ(evaluate(ops::kDivide, {}, {x, y})[0],
+            tensor<int32_t>({5}, {3, -3, -1, lowest, lowest}));
   EXPECT_EQ(evaluate(ops::kAbs, {}, {x})[0], tensor<int32_t>({5}, {7, 7, 7, lowest, lowest}));
-  EXPECT_EQ(evaluate(ops::kSubtract, {}, {x, y})[0], tensor<int32_t>({5}, {5, -9, 7, lowest + 1, std::numeric_limits<int32_t>::max()}));
-  EXPECT_EQ(evaluate(ops::kPower, {}, {tensor<int32_t>({4}, {3, -2, -1, 2}), tensor<int32_t>({4}, {4, 3, -3, -1})})[0],
-            tensor<int32_t>({4}, {81, -8, -1, 0}));
+  EXPECT_EQ(evaluate(ops::kSubtract, {}, {x, y})[0],
+            tensor<int32_t>({5}, {5, -9, 7, lowest + 1, std::numeric_limits<int32_t>::max()}));
+  EXPECT_EQ(
+      evaluate(ops::kPower, {},
+               {tensor<int32_t>({4}, {3, -2, -1, 2}), tensor<int32_t>({4}, {4, 3, -3, -1})})[0],
+      tensor<int32_t>({4}, {81, -8, -1, 0}));
   const auto big = tensor<uint64_t>({2}, {~uint64_t{0}, 5}), small = tensor<uint64_t>({2}, {1, 6});
   EXPECT_EQ(evaluate(ops::kMaximum, {}, {big, small})[0], tensor<uint64_t>({2}, {~uint64_t{0}, 6}));
-  EXPECT_EQ(evaluate(ops::kLogicalNot, {}, {tensor<uint8_t>({2}, {0, 0xf0})})[0], tensor<uint8_t>({2}, {0xff, 0x0f}));
+  EXPECT_EQ(evaluate(ops::kLogicalNot, {}, {tensor<uint8_t>({2}, {0, 0xf0})})[0],
+            tensor<uint8_t>({2}, {0xff, 0x0f}));
 }
 
 TEST(Elementwise, NaNIsKept) {
@@ -103,9 +116,12 @@ TEST(Elementwise, NaNIsKept) {
     const Reals values = reals(evaluate(*op, {}, {x, y})[0]);
     EXPECT_TRUE(std::isnan(values[0]) && std::isnan(values[1])) << op->name;
   }
-  EXPECT_EQ(evaluate(ops::kIsFinite, {}, {tensor<double>({3}, {nan, 1, INFINITY})})[0].get_int(1), 1);
-  EXPECT_EQ(evaluate(ops::kIsFinite, {}, {tensor<double>({3}, {nan, 1, INFINITY})})[0].get_int(2), 0);
-  const auto largest = evaluate(ops::kReduce, {{Attr::dimensions, Ints{0}}, {Attr::reduce_kind, ReduceKind::max}}, {x});
+  EXPECT_EQ(evaluate(ops::kIsFinite, {}, {tensor<double>({3}, {nan, 1, INFINITY})})[0].get_int(1),
+            1);
+  EXPECT_EQ(evaluate(ops::kIsFinite, {}, {tensor<double>({3}, {nan, 1, INFINITY})})[0].get_int(2),
+            0);
+  const auto largest = evaluate(
+      ops::kReduce, {{Attr::dimensions, Ints{0}}, {Attr::reduce_kind, ReduceKind::max}}, {x});
   EXPECT_TRUE(std::isnan(largest[0].get_real(0)));
 }
 
@@ -117,36 +133,50 @@ TEST(Elementwise, ComplexArithmetic) {
 }
 
 TEST(Structure, ReduceStartsFromTheIdentity) {
-  for (DType dtype : {DType::f32, DType::bf16, DType::f8e4m3fn, DType::s8, DType::u16, DType::s32}) {
-    const HostTensor x = HostTensor::filled({dtype, {2, 2}}, is_signed_integer(dtype) || is_float(dtype) ? -3 : 3);
+  for (DType dtype :
+       {DType::f32, DType::bf16, DType::f8e4m3fn, DType::s8, DType::u16, DType::s32}) {
+    const HostTensor x =
+        HostTensor::filled({dtype, {2, 2}}, is_signed_integer(dtype) || is_float(dtype) ? -3 : 3);
     for (ReduceKind kind : {ReduceKind::max, ReduceKind::min})
-      EXPECT_EQ(evaluate(ops::kReduce, {{Attr::dimensions, Ints{1}}, {Attr::reduce_kind, kind}}, {x})[0].get_int(0), x.get_int(0))
+      EXPECT_EQ(
+          evaluate(ops::kReduce, {{Attr::dimensions, Ints{1}}, {Attr::reduce_kind, kind}}, {x})[0]
+              .get_int(0),
+          x.get_int(0))
           << dtype << " " << kind;
   }
 }
 
-// ---- Composites against their expansion --------------------------------------------------------------
+// ---- Composites against their expansion ---------------------------------------------------------
 
-// Attention written with dot_general, a mask and a softmax; every query head reads its own key head.
+// Attention written with dot_general, a mask and a softmax; every query head reads its own key
+// head.
 TEST(Attention, EqualsItsExpansion) {
   const int64_t batch = 2, length = 5, heads = 4, kv = 2, width = 3;
-  const TensorType q{DType::f64, {batch, length, heads, width}}, k{DType::f64, {batch, length, kv, width}};
+  const TensorType q{DType::f64, {batch, length, heads, width}},
+      k{DType::f64, {batch, length, kv, width}};
   Graph graph;
   Builder b(graph);
   std::vector<Value> in;
-  for (const TensorType& type : {q, k, k}) in.push_back(b.input(InputKind::data, cat("x", in.size()), type));
+  for (const TensorType& type : {q, k, k})
+    in.push_back(b.input(InputKind::data, cat("x", in.size()), type));
   const auto composite = ops::attention(b, in[0], in[1], in[2], {true, 0.6});
 
   const Shape repeated{batch, length, kv, heads / kv, width};
-  auto repeat = [&](Value x) { return ops::reshape(b, ops::broadcast_in_dim(b, x, repeated, {0, 1, 2, 4}), q.shape); };
-  const Value scores = ops::scale(b, ops::dot_general(b, in[0], repeat(in[1]), {{3}, {3}, {0, 2}, {0, 2}}), 0.6);  // [b,h,q,k]
+  auto repeat = [&](Value x) {
+    return ops::reshape(b, ops::broadcast_in_dim(b, x, repeated, {0, 1, 2, 4}), q.shape);
+  };
+  const Value scores = ops::scale(
+      b, ops::dot_general(b, in[0], repeat(in[1]), {{3}, {3}, {0, 2}, {0, 2}}), 0.6);  // [b,h,q,k]
   const TensorType pairs{DType::s32, b.shape(scores)};
-  const Value seen = ops::compare(b, ops::iota(b, pairs, 2), ops::iota(b, pairs, 3), CompareDirection::ge);
+  const Value seen =
+      ops::compare(b, ops::iota(b, pairs, 2), ops::iota(b, pairs, 3), CompareDirection::ge);
   const Value masked = ops::select(b, seen, scores, ops::constant_like(b, scores, -INFINITY));
   const Value weights = ops::exponential(b, masked);
   const Value sums = ops::reduce(b, weights, {3});
-  const Value probabilities = ops::divide(b, weights, ops::broadcast_in_dim(b, sums, b.shape(weights), {0, 1, 2}));
-  const Value out = ops::dot_general(b, probabilities, repeat(in[2]), {{3}, {1}, {0, 1}, {0, 2}});  // [b,h,q,d]
+  const Value probabilities =
+      ops::divide(b, weights, ops::broadcast_in_dim(b, sums, b.shape(weights), {0, 1, 2}));
+  const Value out =
+      ops::dot_general(b, probabilities, repeat(in[2]), {{3}, {1}, {0, 1}, {0, 2}});  // [b,h,q,d]
   const Value expanded = ops::transpose(b, out, {0, 2, 1, 3});
 
   b.output(composite.out, "out");
@@ -159,19 +189,24 @@ TEST(Attention, EqualsItsExpansion) {
     for (Value d : gradients(b, loss, in)) b.output(d, "d");
   }
   std::mt19937_64 rng(3);
-  const auto results = interpret(graph, std::vector<HostTensor>{random_tensor(q, -1, 1, rng), random_tensor(k, -1, 1, rng), random_tensor(k, -1, 1, rng)});
+  const auto results = interpret(
+      graph, std::vector<HostTensor>{random_tensor(q, -1, 1, rng), random_tensor(k, -1, 1, rng),
+                                     random_tensor(k, -1, 1, rng)});
   EXPECT_LT(max_relative_error(results[0], results[1], 1e-3), 1e-12);
   EXPECT_LT(max_relative_error(results[2], results[3], 1e-3), 1e-12);
-  for (size_t i = 0; i < 3; ++i) EXPECT_LT(max_relative_error(results[4 + i], results[7 + i], 1e-3), 1e-11) << "operand " << i;
+  for (size_t i = 0; i < 3; ++i)
+    EXPECT_LT(max_relative_error(results[4 + i], results[7 + i], 1e-3), 1e-11) << "operand " << i;
 }
 
 TEST(Attention, QueriesThatStartLaterSeeMoreKeys) {
   std::mt19937_64 rng(4);
-  const auto q = random_tensor({DType::f64, {1, 6, 2, 2}}, -1, 1, rng), k = random_tensor(q.type(), -1, 1, rng), v = random_tensor(q.type(), -1, 1, rng);
+  const auto q = random_tensor({DType::f64, {1, 6, 2, 2}}, -1, 1, rng),
+             k = random_tensor(q.type(), -1, 1, rng), v = random_tensor(q.type(), -1, 1, rng);
   const Attributes attributes{{Attr::causal, true}, {Attr::scale, 1.0}};
   const HostTensor whole = evaluate(ops::kAttention, attributes, {q, k, v})[0];
   const std::vector<int64_t> at{0, 5, 0, 0};
-  const HostTensor last = evaluate(ops::kAttention, attributes, {q.slice(at, {1, 1, 2, 2}), k, v, tensor<int64_t>({}, {5})})[0];
+  const HostTensor last = evaluate(ops::kAttention, attributes,
+                                   {q.slice(at, {1, 1, 2, 2}), k, v, tensor<int64_t>({}, {5})})[0];
   EXPECT_EQ(last, whole.slice(at, {1, 1, 2, 2}));
 }
 
@@ -183,7 +218,8 @@ TEST(Rotary, TurnsPairsByTheirAngle) {
   EXPECT_NEAR(y[6], 3 * std::cos(1.0) + 1 * std::sin(1.0), 1e-15);
   EXPECT_NEAR(y[5], 2 * std::cos(0.1) - 4 * std::sin(0.1), 1e-15);  // pair (1, 3) by 100^(-1/2)
   const HostTensor there = evaluate(ops::kRotary, {{Attr::theta, 100.0}}, {x})[0];
-  const HostTensor back = evaluate(ops::kRotary, {{Attr::theta, 100.0}, {Attr::inverse, true}}, {there})[0];
+  const HostTensor back =
+      evaluate(ops::kRotary, {{Attr::theta, 100.0}, {Attr::inverse, true}}, {there})[0];
   EXPECT_LT(max_relative_error(back, x), 1e-14);
 }
 
@@ -216,8 +252,9 @@ TEST(Loss, PaddingColumnsTakeNoPart) {
   EXPECT_NEAR(sums[0].get_real(0), std::exp(-1) + 1, 1e-15);
   EXPECT_EQ(sums[1].get_real(0), 1);
   const auto one = tensor<double>({1}, {1}), minus_one = tensor<double>({1}, {-1});
-  EXPECT_EQ(reals(evaluate(ops::kLogitsSumGrad, attributes, {logits, max, targets, one, minus_one})[0]),
-            (Reals{std::exp(-1) - 1, 1, 0, 0}));
+  EXPECT_EQ(
+      reals(evaluate(ops::kLogitsSumGrad, attributes, {logits, max, targets, one, minus_one})[0]),
+      (Reals{std::exp(-1) - 1, 1, 0, 0}));
   // A shard that lies wholly in the padding adds nothing.
   const auto start = tensor<int64_t>({}, {4});
   EXPECT_EQ(evaluate(ops::kLogitsMax, attributes, {logits, start})[0].get_real(0), -INFINITY);
@@ -229,14 +266,18 @@ TEST(Embedding, IdsOutsideTheTableGiveZeros) {
   const auto ids = tensor<int32_t>({4}, {-1, 0, 1, 2});
   EXPECT_EQ(reals(evaluate(ops::kEmbedding, {}, {table, ids})[0]), (Reals{0, 0, 1, 2, 3, 4, 0, 0}));
   const auto dy = tensor<double>({4, 2}, {9, 9, 1, 2, 3, 4, 9, 9});
-  EXPECT_EQ(reals(evaluate(ops::kEmbeddingGrad, {{Attr::vocab_dim, int64_t{2}}}, {ids, dy})[0]), (Reals{1, 2, 3, 4}));
+  EXPECT_EQ(reals(evaluate(ops::kEmbeddingGrad, {{Attr::vocab_dim, int64_t{2}}}, {ids, dy})[0]),
+            (Reals{1, 2, 3, 4}));
 }
 
 TEST(AdamW, FirstStepMovesByTheLearningRate) {
   auto scalar = [](double v) { return tensor<double>({}, {v}); };
   const auto zero = tensor<double>({2}, {0, 0});
-  const auto made = evaluate(ops::kAdamW, {{Attr::beta1, 0.9}, {Attr::beta2, 0.99}, {Attr::epsilon, 0.0}, {Attr::weight_decay, 0.5}},
-                             {tensor<double>({2}, {1, 2}), zero, zero, tensor<double>({2}, {4, -8}), scalar(0.1), scalar(0.5), scalar(0.1), scalar(0.01)});
+  const auto made = evaluate(
+      ops::kAdamW,
+      {{Attr::beta1, 0.9}, {Attr::beta2, 0.99}, {Attr::epsilon, 0.0}, {Attr::weight_decay, 0.5}},
+      {tensor<double>({2}, {1, 2}), zero, zero, tensor<double>({2}, {4, -8}), scalar(0.1),
+       scalar(0.5), scalar(0.1), scalar(0.01)});
   // The bias-corrected step is the gradient's sign: p - 0.1 (sign(g) + 0.5 p).
   EXPECT_NEAR(made[0].get_real(0), 1 - 0.1 * (1 + 0.5), 1e-14);
   EXPECT_NEAR(made[0].get_real(1), 2 - 0.1 * (-1 + 1), 1e-14);
@@ -245,20 +286,49 @@ TEST(AdamW, FirstStepMovesByTheLearningRate) {
 }
 
 TEST(DotGeneral, GradientsNeedNoTransposeForTheUsualLayouts) {
-  for (const ops::DotDims& dims : {ops::DotDims{{2}, {0}}, ops::DotDims{{2}, {1}}}) {  // x [b,l,k] with w [k,n] or [n,k]
+  for (const ops::DotDims& dims :
+       {ops::DotDims{{2}, {0}}, ops::DotDims{{2}, {1}}}) {  // x [b,l,k] with w [k,n] or [n,k]
     Graph graph;
     Builder b(graph);
-    const Value x = b.input(InputKind::data, "x", {DType::f64, {2, 4, 6}}), w = b.input(InputKind::parameter, "w", {DType::f64, {6, 6}});
+    const Value x = b.input(InputKind::data, "x", {DType::f64, {2, 4, 6}}),
+                w = b.input(InputKind::parameter, "w", {DType::f64, {6, 6}});
     const Value loss = ops::reduce_all(b, ops::dot_general(b, x, w, dims));
     gradients(b, loss, std::vector<Value>{x, w});
-    for (const Instruction& instruction : graph.instructions) EXPECT_FALSE(instruction.is(ops::kTranspose));
+    for (const Instruction& instruction : graph.instructions)
+      EXPECT_FALSE(instruction.is(ops::kTranspose));
   }
+}
+
+// f32 weights narrowed to bf16: their gradients come out of the products and sums in f32.
+TEST(DotGeneral, NarrowedWeightsGetTheirGradientFromTheAccumulator) {
+  Graph graph;
+  Builder b(graph);
+  const Value kept = b.input(InputKind::parameter, "w", {DType::f32, {4, 4}});
+  const Value ids = b.input(InputKind::data, "ids", {DType::s32, {3}});
+  const Value w = ops::convert(b, kept, DType::bf16);
+  const Value x = ops::embedding(b, w, ids);  // tied: both uses add up
+  const Value y =
+      ops::add(b, ops::matmul(b, x, w), ops::matmul(b, x, ops::transpose(b, w, {1, 0})));
+  const Value loss = ops::convert(b, ops::reduce_all(b, y), DType::f32);
+  const Value gradient = gradients(b, loss, std::vector<Value>{kept})[0];
+  EXPECT_EQ(b.dtype(gradient), DType::f32);
+  int wide_products = 0;
+  for (const Instruction& instruction : graph.instructions) {
+    wide_products +=
+        instruction.is(ops::kDotGeneral) && instruction.results[0].type.dtype == DType::f32;
+    if (instruction.is(ops::kEmbeddingGrad)) {
+      EXPECT_EQ(instruction.results[0].type.dtype, DType::f32);
+    }
+  }
+  EXPECT_EQ(wide_products,
+            1);  // dw of the direct product; the one through the transpose stays narrow
 }
 
 TEST(Fusion, BodyComputesAsItsInstructions) {
   const OpSample sample = ops::kFusion.samples()[0];
   std::mt19937_64 rng(6);
-  const auto x = random_tensor(sample.operands[0], -1, 1, rng), bias = random_tensor(sample.operands[1], -1, 1, rng);
+  const auto x = random_tensor(sample.operands[0], -1, 1, rng),
+             bias = random_tensor(sample.operands[1], -1, 1, rng);
   const auto results = evaluate(ops::kFusion, sample.attributes, {x, bias});
   for (int64_t i = 0; i < x.elements(); ++i) {
     const double expected = std::tanh(x.get_real(i) + bias.get_real(i % 6)) * 2;
