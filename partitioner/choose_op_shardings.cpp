@@ -22,7 +22,8 @@ struct Proposal {
 
 class Chooser {
  public:
-  Chooser(const Graph& source, ReshardPlanner& planner) : graph_(source), planner_(planner) {
+  Chooser(const Graph& source, ReshardPlanner& planner)
+      : graph_(source), planner_(planner), uses_(graph_.uses()) {
     lyings_.resize(graph_.instructions.size());
     for (size_t i = 0; i < graph_.instructions.size(); ++i)
       for (const ResultInfo& result : graph_.instructions[i].results)
@@ -45,11 +46,13 @@ class Chooser {
     OpRules rules;
     std::vector<Sharding> operands;  // as they lie
     std::vector<int64_t> operand_bytes;
-    std::vector<Sharding> wanted;    // results, with the partial axes that are welcome
+    std::vector<Sharding> wanted;    // results
+    std::vector<AxisList> welcome;   // partial axes of results that cost nothing
     double flops = 0;
   };
 
   void find_accepted_partials();
+  AxisList joined_partials(Value value) const;
   void choose(int index);
   Work work_of(int index) const;
   std::string memo_key(const Work& work) const;
@@ -60,6 +63,7 @@ class Chooser {
 
   Graph graph_;
   ReshardPlanner& planner_;
+  std::vector<std::vector<Graph::Use>> uses_;
   std::vector<std::vector<Sharding>> lyings_;     // as producers leave their results
   std::vector<std::vector<AxisList>> accepted_;   // partial axes that all users of a result pass on
   std::map<Value, Sharding> demanded_;            // of outputs
@@ -99,7 +103,7 @@ void Chooser::find_accepted_partials() {
 
 Chooser::Work Chooser::work_of(int index) const {
   const Instruction& instruction = graph_.instructions[static_cast<size_t>(index)];
-  Work work{index, op_rules(graph_, instruction), {}, {}, {}, 0};
+  Work work{index, op_rules(graph_, instruction), {}, {}, {}, {}, 0};
   for (Value operand : instruction.operands) {
     work.operands.push_back(lyings_[static_cast<size_t>(operand.instruction)][static_cast<size_t>(operand.result)]);
     work.operand_bytes.push_back(graph_.type(operand).bytes());
@@ -109,6 +113,11 @@ Chooser::Work Chooser::work_of(int index) const {
   for (size_t r = 0; r < work.wanted.size(); ++r)
     if (const auto demand = demanded_.find({index, static_cast<int>(r)}); demand != demanded_.end())
       work.wanted[r] = demand->second;
+  for (size_t r = 0; r < instruction.results.size(); ++r) {
+    const AxisList& accepted = accepted_[static_cast<size_t>(index)][r];
+    const AxisList joined = joined_partials({index, static_cast<int>(r)});
+    work.welcome.push_back(concat(accepted, without(joined, accepted)));
+  }
   work.flops = with_call(graph_, instruction, [&](const OpCall& call) {
     return flop_count(*instruction.op, call, Graph::result_types(instruction));
   });
@@ -119,9 +128,10 @@ std::string Chooser::memo_key(const Work& work) const {
   const Instruction& instruction = graph_.instructions[static_cast<size_t>(work.index)];
   std::string key = cat(instruction.op->name, " ", instruction.attributes.hash());
   for (size_t o = 0; o < work.operands.size(); ++o)
-    key += cat(" ", graph_.type(instruction.operands[o]), work.operands[o]);
+    key += cat(" ", graph_.type(instruction.operands[o]), work.operands[o],
+               work.operands[o].is_partial() ? cat(*graph_.info(instruction.operands[o]).sharding) : "");
   for (size_t r = 0; r < work.wanted.size(); ++r)
-    key += cat(" ", work.wanted[r], print_axes(*graph_.mesh, accepted_[static_cast<size_t>(work.index)][r]));
+    key += cat(" ", work.wanted[r], " ", print_axes(*graph_.mesh, work.welcome[r]));
   return key;
 }
 
@@ -136,9 +146,14 @@ std::vector<Proposal> Chooser::proposals_of(const Work& work) const {
     }
   };
   int tensor = 0;
-  for (size_t o = 0; o < work.operands.size(); ++o)
-    add(work.rules.factors.operands[o], work.operands[o], work.operand_bytes[o], tensor++);
   const Instruction& instruction = graph_.instructions[static_cast<size_t>(work.index)];
+  for (size_t o = 0; o < work.operands.size(); ++o) {
+    add(work.rules.factors.operands[o], work.operands[o], work.operand_bytes[o], tensor);
+    // A partial operand that is wanted in shards can be had so by reduce_scatter.
+    if (work.operands[o].is_partial())
+      add(work.rules.factors.operands[o], *graph_.info(instruction.operands[o]).sharding, work.operand_bytes[o], tensor);
+    ++tensor;
+  }
   for (size_t r = 0; r < work.wanted.size(); ++r)
     add(work.rules.factors.results[r], work.wanted[r], instruction.results[r].type.bytes(), tensor++);
   for (Proposal& one : proposals) {
@@ -219,14 +234,32 @@ double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
     const TensorType& type = instruction.results[r].type;
     bytes += static_cast<double>(type.bytes()) / static_cast<double>(size_of(layout.results[r].without_partial().used_axes()));
     Sharding wanted = work.wanted[r];
-    const AxisList& welcome = accepted_[static_cast<size_t>(work.index)][r];
-    wanted.partial = without(layout.results[r].partial, without(layout.results[r].partial, welcome));
+    wanted.partial = without(layout.results[r].partial, without(layout.results[r].partial, work.welcome[r]));
     wanted.partial = without(wanted.partial, wanted.without_partial().used_axes());
     wanted.partial_kind = layout.results[r].partial_kind;
     if (!wanted.same_layout(layout.results[r])) seconds += planner_.seconds(layout.results[r], wanted, type);
   }
-  seconds += work.flops / static_cast<double>(size_of(all_axes(axes))) / machine.flops_per_second;
+  const DType dtype = work.operands.empty() ? instruction.results[0].type.dtype : graph_.type(instruction.operands[0]).dtype;
+  seconds += work.flops / static_cast<double>(size_of(all_axes(axes))) / machine.flops(dtype);
   return seconds + bytes / machine.memory_bandwidth;
+}
+
+// Partial axes that cost a value nothing, because its one user is linear in it together with another
+// operand that is partial over them already: their sum is reduced once.
+AxisList Chooser::joined_partials(Value value) const {
+  const auto& uses = uses_[static_cast<size_t>(value.instruction)];
+  if (uses.size() != 1) return {};
+  const Instruction& user = graph_.instructions[static_cast<size_t>(uses[0].user)];
+  for (const LinearSet& set : with_call(graph_, user, [&](const OpCall& call) { return linear_sets(*user.op, call); })) {
+    if (set.kind != ReduceKind::sum || !std::count(set.operands.begin(), set.operands.end(), uses[0].operand)) continue;
+    for (int operand : set.operands) {
+      const Value other = user.operands[static_cast<size_t>(operand)];
+      if (other == value || other.instruction >= value.instruction) continue;
+      const Sharding& lying = lyings_[static_cast<size_t>(other.instruction)][static_cast<size_t>(other.result)];
+      if (lying.is_partial() && lying.partial_kind == ReduceKind::sum) return lying.partial;
+    }
+  }
+  return {};
 }
 
 void Chooser::choose(int index) {

@@ -31,10 +31,10 @@ namespace {
 // Figures are round numbers from vendors' data sheets, derated to what collectives reach.
 const std::vector<MachineModel>& profiles() {
   static const std::vector<MachineModel> kProfiles = {
-      {"cpu-shm", 5e10, 1e10, 2e-6, 64, {5e-6, 5e9}, {5e-5, 1e9}},
-      {"cpu-cluster", 2e12, 2e11, 2e-6, 8, {5e-6, 2e10}, {3e-5, 1e10}},
-      {"a100-nvlink-ib", 2.5e14, 1.5e12, 4e-6, 8, {1e-5, 2.4e11}, {2.5e-5, 2.2e10}},
-      {"h100-nvlink-ib", 7e14, 3e12, 4e-6, 8, {1e-5, 3.6e11}, {2.5e-5, 4.5e10}},
+      {"cpu-shm", 6e10, 6e10, 1e10, 2e-6, 64, {5e-6, 5e9}, {5e-5, 1e9}},
+      {"cpu-cluster", 4e12, 2e12, 2e11, 2e-6, 8, {5e-6, 2e10}, {3e-5, 1e10}},
+      {"a100-nvlink-ib", 2e14, 1.5e13, 1.5e12, 4e-6, 8, {1e-5, 2.4e11}, {2.5e-5, 2.2e10}},
+      {"h100-nvlink-ib", 4.5e14, 5e13, 3e12, 4e-6, 8, {1e-5, 3.6e11}, {2.5e-5, 4.5e10}},
   };
   return kProfiles;
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/mesh/mesh.h"
+#include "core/types/dtype.h"
 
 namespace tessera {
 
@@ -21,13 +22,17 @@ struct Link {
 
 struct MachineModel {
   std::string name;
-  double flops_per_second = 1;    // one device, matrix products at compute precision
+  double flops_narrow = 1;        // per second of one device, matrix products in 16 bits ...
+  double flops_f32 = 1;           // ... and in 32; f64 counts as half of that
   double memory_bandwidth = 1;    // bytes per second of one device
   double kernel_latency = 0;      // seconds per kernel
   int64_t devices_per_host = 1;
   Link inside_host;
   Link between_hosts;
 
+  double flops(DType dtype) const {
+    return size_of(dtype) < 4 ? flops_narrow : size_of(dtype) == 4 ? flops_f32 : flops_f32 / 2;
+  }
   bool crosses_hosts(const Mesh& mesh, AxisRef axis) const;
   // The slowest of the axes: least bandwidth, most latency. An empty list costs nothing.
   Link link(const Mesh& mesh, const AxisList& axes) const;

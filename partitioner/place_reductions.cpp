@@ -100,7 +100,7 @@ class Placer {
       }
     }
     uses_ = graph_.uses();
-    for (Node& node : nodes_) node.is_source = makes_partial(graph_.at(node.value));
+    for (Node& node : nodes_) node.is_source = makes_partial(graph_.at(node.value), graph_.sharding(node.value));
   }
 
   // A reshard of a whole value to a partial one: nothing to reduce there.
@@ -109,17 +109,18 @@ class Placer {
   }
 
   // Whether partial axes begin here rather than coming from an operand.
-  bool makes_partial(const Instruction& instruction) const {
+  bool makes_partial(const Instruction& instruction, const Sharding& result) const {
     if (instruction.operands.empty()) return true;
+    // A reshard that resolved part of the axes begins a new region with the rest.
+    if (instruction.is(ops::kReshard))
+      return !without(graph_.sharding(instruction.operands[0]).partial, result.partial).empty();
     AxisList incoming;
     for (Value operand : instruction.operands) {
       const AxisList& partial = graph_.sharding(operand).partial;
       const Value base = graph_.at(operand).is(ops::kReshard) ? graph_.at(operand).operands[0] : operand;
       if (graph_.sharding(base).is_partial()) incoming = concat(incoming, without(partial, incoming));
     }
-    for (const ResultInfo& result : instruction.results)
-      if (!without(result.sharding->partial, incoming).empty()) return true;
-    return false;
+    return !without(result.partial, incoming).empty();
   }
 
   void find_uses(Node& node) {
