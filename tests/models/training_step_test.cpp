@@ -89,8 +89,10 @@ TEST_P(Families, AccumulationEqualsOneLargeBatch) {
   const Tensors three = run_graph(last, b);
   EXPECT_LT(max_relative_error(one.at(names::kLoss), three.at(names::kLoss)), 1e-12);
   EXPECT_LT(max_relative_error(one.at(names::kGradNorm), three.at(names::kGradNorm)), 1e-12);
+  // A key bias shifts all scores of a query alike, so its gradient is zero but for rounding, which
+  // AdamW divides by epsilon: hence the floor.
   for (const ParameterSpec& spec : parameter_specs(small.model, small.compute))
-    EXPECT_LT(max_relative_error(a.at(spec.name), b.at(spec.name), 1e-3), 1e-9) << spec.name;
+    EXPECT_LT(max_relative_error(a.at(spec.name), b.at(spec.name), 1e-2), 1e-9) << spec.name;
 }
 
 // The step's gradient norm against finite differences of the evaluated loss along one direction.
