@@ -52,6 +52,7 @@ class Session {
   std::string find_bad_tensor(const ReadRows& read);
 
  private:
+  static std::vector<const Executable*> executables(const CompiledJob& job);
   void feed(Executor& executor, const ReadRows& read, int64_t micro);
 
   std::shared_ptr<const CompiledJob> job_;
@@ -59,7 +60,8 @@ class Session {
   World& world_;
   StateStore state_;
   std::unique_ptr<Executor> step_, accumulate_, evaluate_;
-  TokenBatch batch_;
+  TokenBatch batch_;          // the rows read last ...
+  int64_t batch_start_ = -1;  // ... and the first of them
 };
 
 }  // namespace tessera

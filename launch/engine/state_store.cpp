@@ -1,6 +1,6 @@
 #include "launch/engine/state_store.h"
 
-#include <cstring>
+#include <algorithm>
 
 #include "core/base/error.h"
 #include "models/training_step.h"
@@ -25,9 +25,12 @@ StateName parse_state_name(const std::string& name) {
 
 }  // namespace
 
-StateStore::StateStore(Backend& backend, int64_t device, std::vector<models::ParameterSpec> parameters)
-    : backend_(backend), device_(device), parameters_(std::move(parameters)), buffers_(backend) {
+StateStore::StateStore(Backend& backend, World& world, std::vector<models::ParameterSpec> parameters,
+                       std::span<const Executable* const> executables)
+    : backend_(backend), device_(world.rank()), parameters_(std::move(parameters)), buffers_(backend, &world) {
   for (size_t i = 0; i < parameters_.size(); ++i) by_name_[parameters_[i].name] = i;
+  buffers_.add_inputs(executables);
+  for (const Executable* executable : executables) add_state(executable->graph);
 }
 
 const models::ParameterSpec& StateStore::parameter_of(const std::string& name) const {
@@ -36,18 +39,19 @@ const models::ParameterSpec& StateStore::parameter_of(const std::string& name) c
   return parameters_[found->second];
 }
 
-void StateStore::add(const Executable& executable) {
-  const Graph& graph = executable.graph;
+void StateStore::add_state(const Graph& graph) {
   for (const GraphInput& input : graph.inputs) {
     if (input.kind == InputKind::data || input.kind == InputKind::scalar) continue;
     const ResultInfo& info = graph.info(input.value);
     const Sharding& sharding = graph.sharding(input.value);
-    if (const TensorView* have = buffers_.find(info.name)) {
-      TESSERA_CHECK(have->type == info.type, "\"", info.name, "\" is ", have->type, " in one graph and ",
-                    info.type, " in another");
+    const auto have = std::find_if(tensors_.begin(), tensors_.end(),
+                                   [&](const Tensor& tensor) { return tensor.name == info.name; });
+    if (have != tensors_.end()) {
+      TESSERA_CHECK(have->sharding.same_layout(sharding), "\"", info.name, "\" lies as ", have->sharding,
+                    " in one graph and as ", sharding, " in graph ", graph.name);
       continue;
     }
-    Tensor tensor{input.kind, {}, info.type, sharding, buffers_.add(info.name, info.type)};
+    Tensor tensor{info.name, input.kind, {}, info.type, sharding, buffers_.get(info.name)};
     const StateName name = parse_state_name(info.name);
     // Accumulators of loss and weight belong to no parameter; they are never saved.
     if (input.kind != InputKind::accumulator) {

@@ -3,13 +3,14 @@
 #pragma once
 
 #include <map>
-#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "core/compile/executable.h"
 #include "core/runtime/backend.h"
-#include "core/runtime/executor.h"
+#include "core/runtime/buffer_store.h"
+#include "core/runtime/communicator.h"
 #include "launch/checkpoint/tensor_slice.h"
 #include "models/parameters.h"
 
@@ -17,12 +18,10 @@ namespace tessera {
 
 class StateStore {
  public:
-  // `device` is this rank's place in the mesh.
-  StateStore(Backend& backend, int64_t device, std::vector<models::ParameterSpec> parameters);
-
-  // Makes room for the state among the inputs of `executable` that is not there yet. A tensor must
-  // lie alike in all executables (TESSERA_CHECK).
-  void add(const Executable& executable);
+  // Makes room for all inputs of `executables`, shared by name. `world`'s rank is the place in the
+  // mesh. Collective over the world.
+  StateStore(Backend& backend, World& world, std::vector<models::ParameterSpec> parameters,
+             std::span<const Executable* const> executables);
 
   // The buffers to hand to executors.
   BufferStore& buffers() { return buffers_; }
@@ -39,6 +38,7 @@ class StateStore {
 
  private:
   struct Tensor {
+    std::string name;
     InputKind kind;
     TensorSpec logical;       // what a checkpoint sees
     TensorType global;        // with padding
@@ -46,6 +46,7 @@ class StateStore {
     TensorView view;          // this rank's shard
   };
 
+  void add_state(const Graph& graph);
   void zero(InputKind kind);
   const models::ParameterSpec& parameter_of(const std::string& name) const;
   bool owns(const Tensor& tensor) const;

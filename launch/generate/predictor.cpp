@@ -18,9 +18,9 @@ Predictor::Predictor(CheckpointReader& checkpoint, Backend& backend) : world_(cr
                        {.mesh = "1", .sets = {"train.global_batch=1", "train.microbatch=1", "train.accumulate=1"},
                         .device_count = 1, .purpose = LoadPurpose::use});
   graph_ = compile_graph(job_, "predict", backend.kernels());
+  const Executable* executables[] = {graph_.executable.get()};
   state_ = std::make_unique<StateStore>(
-      backend, /*device=*/0, models::parameter_specs(model_config(job_), job_.train.compute_dtype));
-  state_->add(*graph_.executable);
+      backend, *world_, models::parameter_specs(model_config(job_), job_.train.compute_dtype), executables);
   executor_ = std::make_unique<Executor>(*graph_.executable, backend, world_.get(), 0, state_->buffers());
   const std::vector<TensorSpec> specs = state_->specs();
   check_same_model(checkpoint, specs);
@@ -34,7 +34,7 @@ std::span<const float> Predictor::next_logits(std::span<const int32_t> tokens) {
   const int64_t length = context();
   const int64_t used = std::min<int64_t>(length, static_cast<int64_t>(tokens.size()));
   // What follows the last token is masked by causality.
-  const TensorView input = executor_->input(models::names::kTokens);
+  const TensorView input = executor_->input(graph_.executable->graph.find_input(models::names::kTokens));
   std::fill_n(input.as<int32_t>(), length, 0);
   std::copy(tokens.end() - used, tokens.end(), input.as<int32_t>());
   executor_->run();

@@ -1,0 +1,137 @@
+#include "launch/engine/session.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "core/base/error.h"
+#include "core/types/dispatch.h"
+
+namespace tessera {
+namespace {
+
+namespace names = models::names;
+
+TensorView input_named(Executor& executor, const char* name) {
+  const int index = executor.executable().graph.find_input(name);
+  TESSERA_CHECK(index >= 0, "graph ", executor.executable().graph.name, " has no input \"", name, "\"");
+  return executor.input(index);
+}
+
+void write_scalar(Backend& backend, Executor& executor, const char* name, double value) {
+  const TensorView view = input_named(executor, name);
+  const HostTensor tensor = HostTensor::filled(view.type, value);
+  backend.copy_to_device(view.data, tensor.bytes().data(), view.type.bytes());
+}
+
+double read_scalar(Backend& backend, Executor& executor, const char* name) {
+  const TensorView view = executor.output(name);
+  HostTensor tensor(view.type);
+  backend.copy_to_host(tensor.bytes().data(), view.data, view.type.bytes());
+  return tensor.get_real(0);
+}
+
+// The columns of this rank of some rows, converted to the input's type.
+template <typename T>
+HostTensor cut_columns(const TensorType& type, const std::vector<T>& rows, int64_t length, int64_t first) {
+  HostTensor tensor(type);
+  for (int64_t r = 0; r < type.shape[0]; ++r)
+    for (int64_t c = 0; c < type.shape[1]; ++c)
+      tensor.set_real(r * type.shape[1] + c, static_cast<double>(rows[r * length + first + c]));
+  return tensor;
+}
+
+}  // namespace
+
+std::vector<const Executable*> Session::executables(const CompiledJob& job) {
+  std::vector<const Executable*> all = {job.step.executable.get()};
+  if (job.accumulate) all.push_back(job.accumulate->executable.get());
+  all.push_back(job.evaluate.executable.get());
+  return all;
+}
+
+Session::Session(std::shared_ptr<const CompiledJob> job, Backend& backend, World& world)
+    : job_(std::move(job)), backend_(backend), world_(world),
+      state_(backend, world, job_->parameters, executables(*job_)) {
+  auto make = [&](const CompiledGraph& graph) {
+    return std::make_unique<Executor>(*graph.executable, backend_, &world_, world_.rank(), state_.buffers());
+  };
+  step_ = make(job_->step);
+  if (job_->accumulate) accumulate_ = make(*job_->accumulate);
+  evaluate_ = make(job_->evaluate);
+}
+
+void Session::initialise() {
+  state_.initialise_parameters(job_->config.train.seed);
+  state_.zero_moments();
+}
+
+void Session::feed(Executor& executor, const ReadRows& read, int64_t micro) {
+  const Graph& graph = executor.executable().graph;
+  const Shape global{job_->step_config.batch, job_->step_config.length};
+  for (const char* name : {names::kTokens, names::kTargets, names::kWeights}) {
+    const TensorView view = input_named(executor, name);
+    const Sharding& sharding = graph.sharding(graph.inputs[graph.find_input(name)].value);
+    const std::vector<int64_t> start = sharding.shard_start(global, world_.rank());
+    // All three lie alike nearly always; then the rows are read once.
+    if (name == names::kTokens || start[0] != batch_start_ || view.type.shape[0] != batch_.rows) {
+      read(micro, start[0], view.type.shape[0], batch_);
+      batch_start_ = start[0];
+    }
+    const int64_t length = job_->step_config.length;
+    const HostTensor tensor =
+        name == names::kTokens    ? cut_columns(view.type, batch_.tokens, length, start[1])
+        : name == names::kTargets ? cut_columns(view.type, batch_.targets, length, start[1])
+                                  : cut_columns(view.type, batch_.weights, length, start[1]);
+    backend_.copy_to_device(view.data, tensor.bytes().data(), view.type.bytes());
+  }
+}
+
+StepResult Session::train_step(int64_t step, double rate, const ReadRows& read) {
+  const auto& adam = job_->config.optimizer;
+  const double time = static_cast<double>(step + 1);
+  const int64_t last = job_->config.train.accumulate - 1;
+  if (accumulate_) state_.zero_accumulators();
+  for (int64_t micro = 0; micro < last; ++micro) {
+    feed(*accumulate_, read, micro);
+    accumulate_->run();
+  }
+  feed(*step_, read, last);
+  write_scalar(backend_, *step_, names::kLearningRate, rate);
+  write_scalar(backend_, *step_, names::kBiasCorrection1, 1 - std::pow(adam.beta1, time));
+  write_scalar(backend_, *step_, names::kBiasCorrection2, 1 - std::pow(adam.beta2, time));
+  step_->run();
+  return {.loss = read_scalar(backend_, *step_, names::kLoss),
+          .grad_norm = read_scalar(backend_, *step_, names::kGradNorm)};
+}
+
+EvaluationSums Session::evaluate(const ReadRows& read) {
+  feed(*evaluate_, read, 0);
+  evaluate_->run();
+  return {.loss = read_scalar(backend_, *evaluate_, names::kLossSum),
+          .weight = read_scalar(backend_, *evaluate_, names::kWeightSum)};
+}
+
+std::string Session::find_bad_tensor(const ReadRows& read) {
+  std::string found;
+  auto watch = [&](Executor& executor) {
+    const Graph& graph = executor.executable().graph;
+    executor.set_observer([&](Value value, const TensorView& view) {
+      if (!found.empty() || !is_float(view.type.dtype)) return;
+      HostTensor tensor(view.type);
+      backend_.copy_to_host(tensor.bytes().data(), view.data, view.type.bytes());
+      for (int64_t i = 0; i < tensor.elements(); ++i)
+        if (!std::isfinite(tensor.get_real(i))) {
+          found = cat(describe(graph, value), " ", view.type, " of graph ", graph.name, " is ", tensor.get_real(i));
+          return;
+        }
+    });
+  };
+  if (accumulate_) watch(*accumulate_);
+  watch(*step_);
+  train_step(/*step=*/0, /*rate=*/0, read);
+  if (accumulate_) accumulate_->set_observer({});
+  step_->set_observer({});
+  return found;
+}
+
+}  // namespace tessera
