@@ -1,7 +1,9 @@
 #include "core/compile/scheduler.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
+#include <map>
 #include <set>
 
 #include "core/compile/live_bytes.h"
@@ -9,6 +11,31 @@
 
 namespace tessera {
 namespace {
+
+// Maxima over ranges of a fixed list, in constant time (a sparse table).
+class RangeMax {
+ public:
+  RangeMax() = default;
+  explicit RangeMax(std::vector<int64_t> values) {
+    levels_.push_back(std::move(values));
+    for (size_t width = 1; 2 * width <= levels_[0].size(); width *= 2) {
+      const std::vector<int64_t>& below = levels_.back();
+      std::vector<int64_t> level(below.size() - width);
+      for (size_t i = 0; i < level.size(); ++i) level[i] = std::max(below[i], below[i + width]);
+      levels_.push_back(std::move(level));
+    }
+  }
+  // Of elements [first, last]; 0 where there is none.
+  int64_t over(int first, int last) const {
+    if (first > last || levels_.empty() || levels_[0].empty()) return 0;
+    const auto level = static_cast<size_t>(std::bit_width(static_cast<size_t>(last - first + 1)) - 1);
+    return std::max(levels_[level][static_cast<size_t>(first)],
+                    levels_[level][static_cast<size_t>(last) + 1 - (size_t{1} << level)]);
+  }
+
+ private:
+  std::vector<std::vector<int64_t>> levels_;  // level l: maxima of 2^l elements
+};
 
 class Scheduler {
  public:
@@ -24,6 +51,8 @@ class Scheduler {
     state_.resize(count, State::waiting);
     finish_.resize(count, 0);
     exposed_.resize(count, 0);
+    is_issued_.resize(count, false);
+    live_at_.resize(count, 0);
     for (size_t n = 0; n < count; ++n) {
       measure(static_cast<int>(n));
       missing_[n] = static_cast<int>(steps.nodes[n].before.size());
@@ -33,10 +62,14 @@ class Scheduler {
       if (missing_[n] == 0) make_ready(static_cast<int>(n));
   }
 
-  Schedule run(int64_t cap, int64_t window, std::vector<WeightGather> gathers) {
+  // `live_in_order`: per node, the bytes that are live while it runs in program order; empty where
+  // nothing is moved.
+  Schedule run(int64_t cap, int64_t window, std::vector<WeightGather> gathers,
+               const std::vector<int64_t>& live_in_order) {
     cap_ = cap;
     window_ = window;
     gathers_ = std::move(gathers);
+    in_order_ = RangeMax(live_in_order);
     first_use_of_.assign(steps_.nodes.size(), -1);
     preparing_.assign(steps_.nodes.size(), false);
     for (size_t g = 0; g < gathers_.size(); ++g) {
@@ -95,7 +128,23 @@ class Scheduler {
       if (state_[at(before)] == State::started && finish_[at(before)] > now_) return false;
     return true;
   }
-  bool fits(int n) const { return live_.now() + live_.would_add(n) <= cap_; }
+  // Node `n`, issued before its place, adds to all that program order has live until there.
+  bool fits(int n) const {
+    const int64_t peak = std::max(in_order_.over(place_, n), live_.now() - early_bytes_);
+    return peak + early_bytes_ + live_.would_add(n) <= cap_;
+  }
+  void note_issue(int n) {
+    is_issued_[at(n)] = true;
+    if (n > place_) {
+      early_.emplace(n, live_.would_add(n));
+      early_bytes_ += live_.would_add(n);
+    }
+    while (at(place_) < is_issued_.size() && is_issued_[at(place_)]) ++place_;
+    while (!early_.empty() && early_.begin()->first < place_) {
+      early_bytes_ -= early_.begin()->second;
+      early_.erase(early_.begin());
+    }
+  }
 
   void wait(int n) {
     if (finish_[at(n)] > now_) {
@@ -119,7 +168,9 @@ class Scheduler {
     double& link = link_free_[at(link_[at(n)])];
     finish_[at(n)] = std::max(now_, link) + seconds_[at(n)];
     link = finish_[at(n)];
+    note_issue(n);
     live_.begin(n);
+    live_at_[at(n)] = live_.now();
     in_flight_.push_back(n);
     actions_.push_back({Action::Kind::start, n});
     if (first_use_of_[at(n)] >= 0) gathered_unused_ += gathers_[at(first_use_of_[at(n)])].bytes;
@@ -132,7 +183,9 @@ class Scheduler {
     note_weight_use(n);
     ready_kernels_.erase(n);
     state_[at(n)] = State::done;
+    note_issue(n);
     live_.begin(n);
+    live_at_[at(n)] = live_.now();
     live_.end(n);
     now_ += seconds_[at(n)];
     compute_ += seconds_[at(n)];
@@ -223,6 +276,7 @@ class Scheduler {
     Schedule schedule;
     schedule.actions = std::move(actions_);
     schedule.peak_live_bytes = live_.peak();
+    schedule.live_bytes = std::move(live_at_);
     schedule.report.step_seconds = now_;
     schedule.report.compute_seconds = compute_;
     for (size_t n = 0; n < steps_.nodes.size(); ++n) {
@@ -258,6 +312,13 @@ class Scheduler {
   double now_ = 0, compute_ = 0;
   size_t issued_ = 0;
   std::vector<Action> actions_;
+
+  RangeMax in_order_;
+  std::vector<int64_t> live_at_;    // node -> bytes live while it runs
+  std::vector<bool> is_issued_;
+  int place_ = 0;                   // the first node in the program that is not issued
+  std::map<int, int64_t> early_;    // nodes issued before their place, and the bytes they added
+  int64_t early_bytes_ = 0;
 };
 
 }  // namespace
@@ -267,7 +328,7 @@ Schedule schedule_steps(const StepGraph& steps, const Graph& graph, const CostMo
   constexpr int64_t kNoCap = std::numeric_limits<int64_t>::max() / 4;
   ScheduleOptions in_order = options;
   in_order.overlap = false;
-  Schedule program = Scheduler(steps, graph, cost, in_order).run(kNoCap, 0, {});
+  Schedule program = Scheduler(steps, graph, cost, in_order).run(kNoCap, 0, {}, {});
   if (!options.overlap || steps.communicators.empty()) return program;
   std::vector<WeightGather> gathers = find_weight_gathers(steps, graph);
   int64_t window = options.window_bytes;
@@ -276,7 +337,8 @@ Schedule schedule_steps(const StepGraph& steps, const Graph& graph, const CostMo
   if (window == 0) window = std::max(int64_t{1} << 20, program.peak_live_bytes / 16);
   const int64_t cap =
       options.memory_cap_bytes > 0 ? options.memory_cap_bytes : program.peak_live_bytes + window;
-  Schedule overlapped = Scheduler(steps, graph, cost, options).run(cap, window, std::move(gathers));
+  Schedule overlapped = Scheduler(steps, graph, cost, options).run(
+      cap, window, std::move(gathers), program.live_bytes);
   // A heuristic may lose on a small graph; program order is then the better plan.
   return overlapped.report.step_seconds <= program.report.step_seconds ? overlapped : program;
 }

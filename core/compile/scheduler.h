@@ -48,6 +48,7 @@ struct Schedule {
   std::vector<Action> actions;
   ScheduleReport report;
   int64_t peak_live_bytes = 0;
+  std::vector<int64_t> live_bytes;  // per node, while it runs (a collective: as it starts)
 };
 
 Schedule schedule_steps(const StepGraph& steps, const Graph& graph, const CostModel& cost,
