@@ -11,8 +11,8 @@ using simd::broadcast;
 using simd::for_each_vector;
 using simd::sum_lanes;
 
-template <typename T>
-void forward_row(int64_t columns, const T* x, const T* gamma, const T* beta, double epsilon, T* y,
+template <typename T, typename W>
+void forward_row(int64_t columns, const T* x, const W* gamma, const W* beta, double epsilon, T* y,
                  simd::Accumulator<T>* mean_out, simd::Accumulator<T>* rstd_out) {
   using A = simd::Accumulator<T>;
   using V = simd::Vec<A>;
@@ -42,8 +42,8 @@ void forward_row(int64_t columns, const T* x, const T* gamma, const T* beta, dou
 
 }  // namespace
 
-template <typename T>
-void layer_norm_forward(int64_t rows, int64_t columns, const T* x, const T* gamma, const T* beta,
+template <typename T, typename W>
+void layer_norm_forward(int64_t rows, int64_t columns, const T* x, const W* gamma, const W* beta,
                         double epsilon, T* y, simd::Accumulator<T>* mean,
                         simd::Accumulator<T>* rstd) {
   parallel_ranges(rows, 16, [&](int64_t begin, int64_t end) {
@@ -58,8 +58,8 @@ int64_t layer_norm_backward_workspace(int64_t rows, int64_t columns, int64_t acc
   return row_chunks(rows).count() * 2 * columns * accumulator_bytes;
 }
 
-template <typename T, typename G>
-void layer_norm_backward(int64_t rows, int64_t columns, const T* dy, const T* x, const T* gamma,
+template <typename T, typename W, typename G>
+void layer_norm_backward(int64_t rows, int64_t columns, const T* dy, const T* x, const W* gamma,
                          const simd::Accumulator<T>* mean, const simd::Accumulator<T>* rstd, T* dx,
                          G* dgamma, G* dbeta, void* workspace) {
   using A = simd::Accumulator<T>;
@@ -98,20 +98,22 @@ void layer_norm_backward(int64_t rows, int64_t columns, const T* dy, const T* x,
   }
 }
 
-#define TESSERA_FORWARD(T)                                                                    \
-  template void layer_norm_forward<T>(int64_t, int64_t, const T*, const T*, const T*, double, \
-                                      T*, simd::Accumulator<T>*, simd::Accumulator<T>*);
-TESSERA_FORWARD(float)
-TESSERA_FORWARD(bfloat16)
-TESSERA_FORWARD(double)
+#define TESSERA_FORWARD(T, W)                                                              \
+  template void layer_norm_forward<T, W>(int64_t, int64_t, const T*, const W*, const W*,   \
+                                         double, T*, simd::Accumulator<T>*,                \
+                                         simd::Accumulator<T>*);
+TESSERA_FORWARD(float, float)
+TESSERA_FORWARD(bfloat16, bfloat16)
+TESSERA_FORWARD(bfloat16, float)
+TESSERA_FORWARD(double, double)
 
-#define TESSERA_BACKWARD(T, G)                                                             \
-  template void layer_norm_backward<T, G>(int64_t, int64_t, const T*, const T*, const T*,  \
-                                          const simd::Accumulator<T>*,                     \
-                                          const simd::Accumulator<T>*, T*, G*, G*, void*);
-TESSERA_BACKWARD(float, float)
-TESSERA_BACKWARD(bfloat16, bfloat16)
-TESSERA_BACKWARD(bfloat16, float)
-TESSERA_BACKWARD(double, double)
+#define TESSERA_BACKWARD(T, W, G)                                                            \
+  template void layer_norm_backward<T, W, G>(int64_t, int64_t, const T*, const T*, const W*, \
+                                             const simd::Accumulator<T>*,                    \
+                                             const simd::Accumulator<T>*, T*, G*, G*, void*);
+TESSERA_BACKWARD(float, float, float)
+TESSERA_BACKWARD(bfloat16, bfloat16, float)
+TESSERA_BACKWARD(bfloat16, float, float)
+TESSERA_BACKWARD(double, double, double)
 
 }  // namespace tessera::cpu

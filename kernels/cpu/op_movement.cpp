@@ -140,6 +140,32 @@ void run_constant(const KernelArgs& args) {
   fill(size_of(y.type.dtype), y.type.elements(), one.bytes().data(), y.data);
 }
 
+Refusal accept_iota(const OpCall&, Results results) {
+  const DType dtype = results[0].dtype;
+  if (is_kernel_float(dtype) || dtype == DType::s32 || dtype == DType::s64) return std::nullopt;
+  return cat("compiled for s32, s64, f32, f64 and bf16, not ", dtype);
+}
+
+template <typename T>
+void iota_elements(const Shape& shape, int dimension, int64_t start, T* to) {
+  const int64_t inner = shape.strides()[static_cast<size_t>(dimension)], size = shape[dimension];
+  if (inner == 0 || size == 0) return;
+  parallel_ranges(shape.elements() / inner, std::max<int64_t>(1, 16384 / inner), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      std::fill_n(to + row * inner, inner, static_cast<T>(start + row % size));
+    }
+  });
+}
+
+void run_iota(const KernelArgs& args) {
+  const auto dimension = static_cast<int>(args.instruction.attributes.integer(Attr::dimension));
+  const TensorView& y = args.results[0];
+  const int64_t start = start_operand(args, 0);
+  const auto run_as = [&]<typename T>() { iota_elements(y.type.shape, dimension, start, y.as<T>()); };
+  if (is_kernel_float(y.type.dtype)) dispatch_kernel_float(y.type.dtype, run_as);
+  else dispatch_id(y.type.dtype, run_as);
+}
+
 }  // namespace
 
 void register_movement(KernelTable& table) {
@@ -151,6 +177,7 @@ void register_movement(KernelTable& table) {
   table.add(ops::kReshape, reshape);
   table.add(ops::kConcatenate, make_kernel("cpu.concatenate", nullptr, run_concatenate));
   table.add(ops::kPad, make_kernel("cpu.pad", accept_pad, run_pad));
+  table.add(ops::kIota, make_kernel("cpu.iota", accept_iota, run_iota));
   table.add(ops::kConstant, make_kernel("cpu.constant", accept_width, run_constant));
 }
 

@@ -8,12 +8,25 @@
 namespace tessera::cpu {
 namespace {
 
+// Weights are like x, or f32 beside bf16.
 Refusal accept_norm(const OpCall& call, Results) {
-  return first_of({refuse_float(call.operands[0]), refuse_mixed(call.operands[0], call.operands[1])});
+  const TensorType &x = call.operands[0], &gamma = call.operands[1];
+  Refusal mixed = refuse_mixed(x, gamma);
+  if (x.dtype == DType::bf16 && gamma.dtype == DType::f32) mixed.reset();
+  return first_of({refuse_float(x), mixed});
 }
 Refusal accept_layer_norm(const OpCall& call, Results results) {
-  return first_of({accept_norm(call, results), refuse_mixed(call.operands[0], call.operands[2])});
+  return first_of({accept_norm(call, results), refuse_mixed(call.operands[1], call.operands[2])});
 }
+
+// Calls body<T, W>() with the types of x and of the weights.
+template <typename Body>
+void dispatch_norm(const KernelArgs& args, Body&& body) {
+  const DType x = args.operands[0].type.dtype, weight = args.operands[1].type.dtype;
+  if (x != weight) return body.template operator()<bfloat16, float>();
+  dispatch_kernel_float(x, [&]<typename T>() { body.template operator()<T, T>(); });
+}
+
 // dy is the last operand.
 Refusal accept_grad(const OpCall& call, Results results) {
   return first_of({accept_norm(call, results),
@@ -23,10 +36,10 @@ Refusal accept_grad(const OpCall& call, Results results) {
 void run_layer_norm(const KernelArgs& args) {
   const auto& x = args.operands[0];
   const RowsOf shape(x.type.shape);
-  dispatch_kernel_float(x.type.dtype, [&]<typename T>() {
+  dispatch_norm(args, [&]<typename T, typename W>() {
     using A = simd::Accumulator<T>;
-    layer_norm_forward(shape.rows, shape.columns, x.as<T>(), args.operands[1].as<T>(),
-                       args.operands[2].as<T>(), args.instruction.attributes.number(Attr::epsilon),
+    layer_norm_forward(shape.rows, shape.columns, x.as<T>(), args.operands[1].as<W>(),
+                       args.operands[2].as<W>(), args.instruction.attributes.number(Attr::epsilon),
                        args.results[0].as<T>(), args.results[1].as<A>(), args.results[2].as<A>());
   });
 }
@@ -35,10 +48,10 @@ void run_layer_norm(const KernelArgs& args) {
 void run_layer_norm_grad(const KernelArgs& args) {
   const auto& x = args.operands[0];
   const RowsOf shape(x.type.shape);
-  dispatch_kernel_float(x.type.dtype, [&]<typename T>() {
+  dispatch_norm(args, [&]<typename T, typename W>() {
     using A = simd::Accumulator<T>;
     layer_norm_backward(shape.rows, shape.columns, args.operands[4].as<T>(), x.as<T>(),
-                        args.operands[1].as<T>(), args.operands[2].as<A>(), args.operands[3].as<A>(),
+                        args.operands[1].as<W>(), args.operands[2].as<A>(), args.operands[3].as<A>(),
                         args.results[0].as<T>(), args.results[1].as<A>(), args.results[2].as<A>(),
                         args.workspace);
   });
@@ -47,8 +60,8 @@ void run_layer_norm_grad(const KernelArgs& args) {
 void run_rms_norm(const KernelArgs& args) {
   const auto& x = args.operands[0];
   const RowsOf shape(x.type.shape);
-  dispatch_kernel_float(x.type.dtype, [&]<typename T>() {
-    rms_norm_forward(shape.rows, shape.columns, x.as<T>(), args.operands[1].as<T>(),
+  dispatch_norm(args, [&]<typename T, typename W>() {
+    rms_norm_forward(shape.rows, shape.columns, x.as<T>(), args.operands[1].as<W>(),
                      args.instruction.attributes.number(Attr::epsilon), args.results[0].as<T>(),
                      args.results[1].as<simd::Accumulator<T>>());
   });
@@ -58,10 +71,10 @@ void run_rms_norm(const KernelArgs& args) {
 void run_rms_norm_grad(const KernelArgs& args) {
   const auto& x = args.operands[0];
   const RowsOf shape(x.type.shape);
-  dispatch_kernel_float(x.type.dtype, [&]<typename T>() {
+  dispatch_norm(args, [&]<typename T, typename W>() {
     using A = simd::Accumulator<T>;
     rms_norm_backward(shape.rows, shape.columns, args.operands[3].as<T>(), x.as<T>(),
-                      args.operands[1].as<T>(), args.operands[2].as<A>(), args.results[0].as<T>(),
+                      args.operands[1].as<W>(), args.operands[2].as<A>(), args.results[0].as<T>(),
                       args.results[1].as<A>(), args.workspace);
   });
 }

@@ -76,12 +76,34 @@ void run(const KernelArgs& args) {
   });
 }
 
+// ---- Integers and pred: one step only ------------------------------------------------------------
+
+Refusal accept_exact(const OpCall& call, Results) {
+  const DType dtype = call.operands[0].dtype;
+  if (dtype != DType::pred && dtype != DType::s32 && dtype != DType::s64) return cat("compiled for pred, s32 and s64, not ", dtype);
+  if (call.attributes.get<ReduceKind>(Attr::reduce_kind) == ReduceKind::product) return "no product of integers";
+  if (chain_of(call.operands[0], call.attributes.ints(Attr::dimensions)).size() > 1) return "the reduced dims are not neighbours";
+  return std::nullopt;
+}
+
+void run_exact(const KernelArgs& args) {
+  const TensorView& x = args.operands[0];
+  const Attributes& attributes = args.instruction.attributes;
+  const ReduceKind kind = attributes.get<ReduceKind>(Attr::reduce_kind);
+  const ReduceShape shape = chain_of(x.type, attributes.ints(Attr::dimensions))[0];
+  const auto run_as = [&]<typename T>() { reduce_exact(kind, shape, x.as<T>(), args.results[0].as<T>()); };
+  if (x.type.dtype == DType::pred) run_as.operator()<bool>();
+  else if (x.type.dtype == DType::s32) run_as.operator()<int32_t>();
+  else run_as.operator()<int64_t>();
+}
+
 }  // namespace
 
 void register_reductions(KernelTable& table) {
   Kernel kernel = make_kernel("cpu.reduce", accept, run);
   kernel.workspace_bytes = workspace_of;
   table.add(ops::kReduce, kernel);
+  table.add(ops::kReduce, make_kernel("cpu.reduce_exact", accept_exact, run_exact));
 }
 
 }  // namespace tessera::cpu

@@ -159,4 +159,57 @@ template void reduce(ReduceKind, const ReduceShape&, const bfloat16*, bfloat16*,
 template void reduce(ReduceKind, const ReduceShape&, const bfloat16*, float*, void*);
 template void reduce(ReduceKind, const ReduceShape&, const float*, bfloat16*, void*);
 
+namespace {
+
+// Order does not matter to these, so rows are simply combined into the result.
+template <typename T, typename Combine>
+void reduce_rows(const ReduceShape& shape, T identity, const T* in, T* out, Combine combine) {
+  const Chunks columns{shape.inner, 4096};
+  parallel_for(shape.outer * columns.count(), [&](int64_t task) {
+    const int64_t outer = task / columns.count(), column = task % columns.count();
+    const int64_t begin = columns.begin(column), width = columns.end(column) - begin;
+    T* to = out + outer * shape.inner + begin;
+    std::fill_n(to, width, identity);
+    const T* from = in + outer * shape.count * shape.inner + begin;
+    if (shape.inner == 1) {
+      T value = identity;
+      for (int64_t i = 0; i < shape.count; ++i) value = combine(value, from[i]);
+      *to = value;
+      return;
+    }
+    for (int64_t i = 0; i < shape.count; ++i, from += shape.inner) {
+      for (int64_t j = 0; j < width; ++j) to[j] = combine(to[j], from[j]);
+    }
+  });
+}
+
+}  // namespace
+
+template <typename T>
+void reduce_exact(ReduceKind kind, const ReduceShape& shape, const T* in, T* out) {
+  if constexpr (std::is_same_v<T, bool>) {
+    if (kind == ReduceKind::logical_and) {
+      return reduce_rows(shape, true, in, out, [](bool a, bool b) { return bool(a & b); });
+    }
+    TESSERA_CHECK(kind == ReduceKind::logical_or, "pred cannot be reduced by ", kind);
+    return reduce_rows(shape, false, in, out, [](bool a, bool b) { return bool(a | b); });
+  } else {
+    using Wrapping = std::make_unsigned_t<T>;
+    using Limits = std::numeric_limits<T>;
+    switch (kind) {
+      case ReduceKind::sum:
+        return reduce_rows(shape, T(0), in, out, [](T a, T b) { return T(Wrapping(a) + Wrapping(b)); });
+      case ReduceKind::max:
+        return reduce_rows(shape, Limits::min(), in, out, [](T a, T b) { return a > b ? a : b; });
+      case ReduceKind::min:
+        return reduce_rows(shape, Limits::max(), in, out, [](T a, T b) { return a < b ? a : b; });
+      default: TESSERA_CHECK(false, "no kernel to reduce integers by ", kind);
+    }
+  }
+}
+
+template void reduce_exact(ReduceKind, const ReduceShape&, const int32_t*, int32_t*);
+template void reduce_exact(ReduceKind, const ReduceShape&, const int64_t*, int64_t*);
+template void reduce_exact(ReduceKind, const ReduceShape&, const bool*, bool*);
+
 }  // namespace tessera::cpu

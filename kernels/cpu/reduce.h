@@ -23,4 +23,9 @@ int64_t reduce_workspace(const ReduceShape& shape, int64_t accumulator_bytes);
 template <typename In, typename Out>
 void reduce(ReduceKind kind, const ReduceShape& shape, const In* in, Out* out, void* workspace);
 
+// Integers and pred, without chunks: T is int32_t, int64_t (sum, which wraps, max, min) or bool
+// (logical_and, logical_or).
+template <typename T>
+void reduce_exact(ReduceKind kind, const ReduceShape& shape, const T* in, T* out);
+
 }  // namespace tessera::cpu

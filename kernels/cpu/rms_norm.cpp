@@ -9,8 +9,8 @@ namespace tessera::cpu {
 using simd::for_each_vector;
 using simd::sum_lanes;
 
-template <typename T>
-void rms_norm_forward(int64_t rows, int64_t columns, const T* x, const T* gamma, double epsilon,
+template <typename T, typename W>
+void rms_norm_forward(int64_t rows, int64_t columns, const T* x, const W* gamma, double epsilon,
                       T* y, simd::Accumulator<T>* rstd) {
   using A = simd::Accumulator<T>;
   using V = simd::Vec<A>;
@@ -35,8 +35,8 @@ int64_t rms_norm_backward_workspace(int64_t rows, int64_t columns, int64_t accum
   return row_chunks(rows).count() * columns * accumulator_bytes;
 }
 
-template <typename T, typename G>
-void rms_norm_backward(int64_t rows, int64_t columns, const T* dy, const T* x, const T* gamma,
+template <typename T, typename W, typename G>
+void rms_norm_backward(int64_t rows, int64_t columns, const T* dy, const T* x, const W* gamma,
                        const simd::Accumulator<T>* rstd, T* dx, G* dgamma, void* workspace) {
   using A = simd::Accumulator<T>;
   using V = simd::Vec<A>;
@@ -66,19 +66,20 @@ void rms_norm_backward(int64_t rows, int64_t columns, const T* dy, const T* x, c
   add_partials(partials, chunks.count(), columns, columns, dgamma);
 }
 
-#define TESSERA_FORWARD(T)                                                                    \
-  template void rms_norm_forward<T>(int64_t, int64_t, const T*, const T*, double, T*,         \
-                                    simd::Accumulator<T>*);
-TESSERA_FORWARD(float)
-TESSERA_FORWARD(bfloat16)
-TESSERA_FORWARD(double)
+#define TESSERA_FORWARD(T, W)                                                                    \
+  template void rms_norm_forward<T, W>(int64_t, int64_t, const T*, const W*, double, T*,         \
+                                       simd::Accumulator<T>*);
+TESSERA_FORWARD(float, float)
+TESSERA_FORWARD(bfloat16, bfloat16)
+TESSERA_FORWARD(bfloat16, float)
+TESSERA_FORWARD(double, double)
 
-#define TESSERA_BACKWARD(T, G)                                                            \
-  template void rms_norm_backward<T, G>(int64_t, int64_t, const T*, const T*, const T*,   \
-                                        const simd::Accumulator<T>*, T*, G*, void*);
-TESSERA_BACKWARD(float, float)
-TESSERA_BACKWARD(bfloat16, bfloat16)
-TESSERA_BACKWARD(bfloat16, float)
-TESSERA_BACKWARD(double, double)
+#define TESSERA_BACKWARD(T, W, G)                                                          \
+  template void rms_norm_backward<T, W, G>(int64_t, int64_t, const T*, const T*, const W*, \
+                                           const simd::Accumulator<T>*, T*, G*, void*);
+TESSERA_BACKWARD(float, float, float)
+TESSERA_BACKWARD(bfloat16, bfloat16, float)
+TESSERA_BACKWARD(bfloat16, float, float)
+TESSERA_BACKWARD(double, double, double)
 
 }  // namespace tessera::cpu

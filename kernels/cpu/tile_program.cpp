@@ -69,7 +69,10 @@ int TileProgram::apply(TileOp op, DType result, std::span<const int> operands) {
   return index;
 }
 
-void TileProgram::output(int value) { outputs_.push_back(value); }
+void TileProgram::output(int value) {
+  steps_[static_cast<size_t>(value)].output = static_cast<int>(outputs_.size());
+  outputs_.push_back(value);
+}
 
 void TileProgram::finish() {
   const int end = static_cast<int>(steps_.size());
@@ -99,23 +102,28 @@ struct TileProgram::Frame {
   std::span<void* const> outputs;
   std::byte* registers;
   std::vector<const void*>& values;  // where each step's tile lies
+  bool apart;                        // no output shares memory with an input
 
   std::byte* reg(int index) const { return registers + index * kRegisterBytes; }
 };
 
 void TileProgram::run(std::span<const void* const> inputs, std::span<void* const> outputs) const {
   TESSERA_CHECK(outputs.size() == outputs_.size());
+  bool apart = true;
+  for (const void* input : inputs) {
+    apart = apart && std::find(outputs.begin(), outputs.end(), input) == outputs.end();
+  }
   parallel_ranges(elements_, kTaskElements, [&](int64_t begin, int64_t end) {
-    run_range(begin, end, inputs, outputs);
+    run_range(begin, end, inputs, outputs, apart);
   });
 }
 
 void TileProgram::run_range(int64_t begin, int64_t end, std::span<const void* const> inputs,
-                            std::span<void* const> outputs) const {
+                            std::span<void* const> outputs, bool apart) const {
   thread_local std::vector<const void*> values;
   values.assign(steps_.size(), nullptr);
   Frame frame{inputs, outputs,
-              thread_scratch(3, static_cast<size_t>(registers_ * kRegisterBytes)), values};
+              thread_scratch(3, static_cast<size_t>(registers_ * kRegisterBytes)), values, apart};
   for (size_t i = 0; i < steps_.size(); ++i) {
     const Step& step = steps_[i];
     if (step.kind != Kind::constant) continue;
@@ -134,6 +142,12 @@ void TileProgram::run_tile(Frame& frame, int64_t start, int64_t n) const {
     if (step.kind == Kind::constant) continue;
     std::byte* tile = frame.reg(step.reg);
     if (step.kind == Kind::operation) {
+      // Straight to its output, unless that would change what a later step still reads.
+      const bool safe = frame.apart || i + 1 == steps_.size();
+      if (step.output >= 0 && safe && n == padded && step.dtype != DType::bf16) {
+        tile = static_cast<std::byte*>(frame.outputs[static_cast<size_t>(step.output)]) +
+               start * size_of(step.dtype);
+      }
       const auto value = [&](int index) { return index < 0 ? nullptr : frame.values[static_cast<size_t>(index)]; };
       step.function(padded, tile, value(step.operands[0]), value(step.operands[1]),
                     value(step.operands[2]));

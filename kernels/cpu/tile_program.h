@@ -59,11 +59,12 @@ class TileProgram {
     uint64_t element = 0;          // Kind::constant
     int reg = -1;
     int last_use = -1;             // step that reads it last; outputs are read by the end
+    int output = -1;               // which output it is
   };
   struct Frame;
 
   void run_range(int64_t begin, int64_t end, std::span<const void* const> inputs,
-                 std::span<void* const> outputs) const;
+                 std::span<void* const> outputs, bool apart) const;
   void run_tile(Frame& frame, int64_t start, int64_t n) const;
   void gather(const Step& step, const void* source, int64_t start, int64_t n, void* tile) const;
 

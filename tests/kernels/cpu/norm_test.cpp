@@ -13,9 +13,9 @@ struct NormWant {
 };
 
 // Layer norm and its gradient by their definitions; with `rms` without the mean.
-template <typename T>
+template <typename T, typename W>
 NormWant norm_by_loops(int64_t rows, int64_t cols, const std::vector<T>& x,
-                       const std::vector<T>& gamma, const std::vector<T>& beta,
+                       const std::vector<W>& gamma, const std::vector<W>& beta,
                        const std::vector<T>& dy, bool rms) {
   NormWant want{{}, {}, {}, {}, std::vector<double>(cols, 0.0), std::vector<double>(cols, 0.0)};
   for (int64_t r = 0; r < rows; ++r) {
@@ -43,12 +43,12 @@ NormWant norm_by_loops(int64_t rows, int64_t cols, const std::vector<T>& x,
   return want;
 }
 
-template <typename T, typename G>
+template <typename T, typename W, typename G>
 void check_norms(int64_t rows, int64_t cols) {
   using A = simd::Accumulator<T>;
   SCOPED_TRACE(testing::Message() << rows << " x " << cols);
   const auto x = random_values<T>(rows * cols, 1, -2, 3), dy = random_values<T>(rows * cols, 2);
-  const auto gamma = random_values<T>(cols, 3, 0.5, 1.5), beta = random_values<T>(cols, 4);
+  const auto gamma = random_values<W>(cols, 3, 0.5, 1.5), beta = random_values<W>(cols, 4);
   const double sums = kTolerance<G> * std::sqrt(static_cast<double>(rows));
   {
     const NormWant want = norm_by_loops(rows, cols, x, gamma, beta, dy, false);
@@ -92,17 +92,18 @@ void check_norms(int64_t rows, int64_t cols) {
   expect_close(dgamma, want.dgamma, sums);
 }
 
-template <typename T, typename G>
+template <typename T, typename W, typename G>
 void check_norm_shapes() {
   for (const auto& [rows, cols] : {std::pair{1, 1}, {3, 7}, {5, 16}, {70, 33}, {130, 100}}) {
     if (cols == 1) continue;  // its variance is 0 and the gradient all rounding
-    check_norms<T, G>(rows, cols);
+    check_norms<T, W, G>(rows, cols);
   }
 }
 
-TEST(Norms, AgreeWithLoopsF32) { check_norm_shapes<float, float>(); }
-TEST(Norms, AgreeWithLoopsF64) { check_norm_shapes<double, double>(); }
-TEST(Norms, AgreeWithLoopsBf16) { check_norm_shapes<bfloat16, float>(); }
+TEST(Norms, AgreeWithLoopsF32) { check_norm_shapes<float, float, float>(); }
+TEST(Norms, AgreeWithLoopsF64) { check_norm_shapes<double, double, double>(); }
+TEST(Norms, AgreeWithLoopsBf16) { check_norm_shapes<bfloat16, bfloat16, float>(); }
+TEST(Norms, AgreeWithLoopsBf16AndWideWeights) { check_norm_shapes<bfloat16, float, float>(); }
 
 template <typename T>
 void check_squares(int64_t n) {

@@ -158,7 +158,7 @@ TEST(Register, EveryKernelAgreesWithItsReference) {
                            "layer_norm_grad", "rms_norm", "rms_norm_grad", "sum_of_squares", "attention",
                            "attention_grad", "rotary", "embedding", "embedding_grad", "logits_max",
                            "logits_sum", "logits_sum_grad", "adamw", "fusion", "reduce", "transpose",
-                           "broadcast_in_dim", "slice", "concatenate", "pad", "reshape", "constant"}) {
+                           "broadcast_in_dim", "iota", "slice", "concatenate", "pad", "reshape", "constant"}) {
     EXPECT_TRUE(covered.count(name)) << name << " has no kernel that takes its samples";
   }
 }
