@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/ir/verifier.h"
 #include "partitioner/annotate.h"
+#include "partitioner/bucket_collectives.h"
 #include "partitioner/check_shardings.h"
 #include "partitioner/choose_op_shardings.h"
 #include "partitioner/insert_reshards.h"
@@ -54,7 +55,7 @@ std::vector<std::string> partition_passes() {
   return {"split_constants",       "annotate",       "propagate",
           "choose_op_shardings",   "insert_reshards", "place_reductions",
           "move_reshards_past_converts", "merge_reshards", "reshards_to_collectives",
-          "make_reduce_scatters",  "localize"};
+          "make_reduce_scatters",  "localize",       "bucket_collectives"};
 }
 
 Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& config,
@@ -94,6 +95,8 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   graph = passes.run("make_reduce_scatters", Stage::explicit_reshards, [&] { return make_reduce_scatters(graph); });
   // Shapes become those of one device's shards; the device's place enters as axis_index.
   graph = passes.run("localize", Stage::local, [&] { return localize(graph); });
+  // Gradient reductions that are ready one after the other are joined into buckets.
+  graph = passes.run("bucket_collectives", Stage::local, [&] { return bucket_collectives(graph, options.bucket_bytes); });
 
   report_program(graph, options.machine, notes);
   notes.warnings.insert(notes.warnings.end(), annotate_notes.warnings.begin(), annotate_notes.warnings.end());

@@ -1,0 +1,153 @@
+#include "partitioner/bucket_collectives.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+#include "core/base/error.h"
+#include "core/ir/rewriter.h"
+#include "core/ops/sharding.h"
+#include "core/ops/structure.h"
+
+namespace tessera {
+namespace {
+
+struct Bucket {
+  std::vector<int> members;  // all_reduce instructions, in order
+  int64_t bytes = 0;
+};
+
+// What members of one bucket have in common: axes, combiner, dtype, partial axes that stay, recompute.
+using Key = std::tuple<AxisList, ReduceKind, DType, AxisList, bool>;
+
+class Bucketer {
+ public:
+  Bucketer(const Graph& source, int64_t limit) : source_(source), limit_(limit), rewriter_(source) {}
+
+  Graph run() {
+    plan();
+    for (size_t i = 0; i < source_.instructions.size(); ++i) {
+      const auto found = bucket_of_.find(static_cast<int>(i));
+      if (found == bucket_of_.end() || buckets_[found->second].members.size() == 1)
+        rewriter_.copy(static_cast<int>(i));
+      else if (const Bucket& bucket = buckets_[found->second]; bucket.members.back() == static_cast<int>(i))
+        emit(bucket);
+    }
+    return rewriter_.finish();
+  }
+
+ private:
+  static bool is_candidate(const Instruction& instruction) {
+    return instruction.is(ops::kAllReduce) && instruction.operands.size() == 1;
+  }
+
+  Key key_of(const Instruction& reduce) const {
+    return {reduce.attributes.get<AxisList>(Attr::axes), reduce.attributes.get<ReduceKind>(Attr::reduce_kind),
+            reduce.results[0].type.dtype, reduce.results[0].sharding->partial, reduce.recompute};
+  }
+
+  // A bucket is closed when it is full or when an instruction uses one of its results.
+  void plan() {
+    std::map<Key, size_t> open;
+    auto close_bucket_of = [&](int member) {
+      if (const auto found = bucket_of_.find(member); found != bucket_of_.end())
+        std::erase_if(open, [&](const auto& entry) { return entry.second == found->second; });
+    };
+    for (size_t i = 0; i < source_.instructions.size(); ++i) {
+      const Instruction& instruction = source_.instructions[i];
+      for (Value operand : instruction.operands) close_bucket_of(operand.instruction);
+      if (!is_candidate(instruction)) continue;
+      const int64_t bytes = instruction.results[0].type.bytes();
+      if (bytes > limit_) continue;
+      const Key key = key_of(instruction);
+      auto found = open.find(key);
+      if (found != open.end() && buckets_[found->second].bytes + bytes > limit_) {
+        open.erase(found);
+        found = open.end();
+      }
+      if (found == open.end()) {
+        found = open.emplace(key, buckets_.size()).first;
+        buckets_.emplace_back();
+      }
+      buckets_[found->second].members.push_back(static_cast<int>(i));
+      buckets_[found->second].bytes += bytes;
+      bucket_of_[static_cast<int>(i)] = found->second;
+    }
+  }
+
+  // All axes that tell the members' blocks apart: the flat buffer lies along them, block by block.
+  Sharding flat_sharding(const Bucket& bucket, const AxisList& partial, ReduceKind kind) const {
+    AxisList axes;
+    for (int member : bucket.members) {
+      const AxisList used = source_.instructions[static_cast<size_t>(member)].results[0].sharding->without_partial().used_axes();
+      axes = concat(axes, without(used, axes));
+    }
+    std::sort(axes.begin(), axes.end());
+    Sharding sharding(source_.mesh, 1);
+    sharding.dims[0].axes = canonical(axes);
+    sharding.partial = partial;
+    sharding.partial_kind = kind;
+    return sharding;
+  }
+
+  Value emit_in(const OpDef& op, std::vector<Value> operands, Attributes attributes, const Sharding& sharding) {
+    const Value value = rewriter_.builder().emit(op, std::move(operands), std::move(attributes));
+    rewriter_.result().info(value).sharding = sharding;
+    return value;
+  }
+
+  void emit(const Bucket& bucket) {
+    const Instruction& last = source_.instructions[static_cast<size_t>(bucket.members.back())];
+    Builder& builder = rewriter_.builder();
+    builder.set_scope(last.scope);
+    builder.set_recompute(last.recompute);
+    const ReduceKind kind = last.attributes.get<ReduceKind>(Attr::reduce_kind);
+    const Sharding after = flat_sharding(bucket, last.results[0].sharding->partial, kind);
+    const Sharding before = flat_sharding(bucket, source_.sharding(last.operands[0]).partial, kind);
+    std::vector<Value> parts;
+    int64_t total = 0;
+    for (int member : bucket.members) {
+      const Value operand = rewriter_.mapped(source_.instructions[static_cast<size_t>(member)].operands[0]);
+      const int64_t elements = builder.type(operand).elements();
+      total += elements;
+      parts.push_back(builder.shape(operand).rank() == 1
+                          ? operand
+                          : emit_in(ops::kReshape, {operand}, {{Attr::shape, Ints{elements}}}, before));
+    }
+    const Value flat = emit_in(ops::kConcatenate, parts, {{Attr::dimension, int64_t{0}}}, before);
+    Attributes attributes = last.attributes;
+    attributes.set(Attr::shape, Ints{total});
+    const Value sum = emit_in(ops::kAllReduce, {flat}, std::move(attributes), after);
+    int64_t start = 0;
+    for (int member : bucket.members) {
+      const ResultInfo& info = source_.instructions[static_cast<size_t>(member)].results[0];
+      const int64_t end = start + info.type.elements();
+      Value part = emit_in(ops::kSlice, {sum},
+                           {{Attr::start_indices, Ints{start}}, {Attr::limit_indices, Ints{end}}, {Attr::strides, Ints{1}}}, after);
+      if (info.type.rank() != 1)
+        part = emit_in(ops::kReshape, {part}, {{Attr::shape, Ints(info.type.shape.begin(), info.type.shape.end())}}, *info.sharding);
+      ResultInfo& made = rewriter_.result().info(part);
+      made.sharding = info.sharding;
+      made.name = info.name;
+      made.logical_axes = info.logical_axes;
+      rewriter_.replace({member, 0}, part);
+      start = end;
+    }
+    builder.set_scope("");
+    builder.set_recompute(false);
+  }
+
+  const Graph& source_;
+  int64_t limit_;
+  GraphRewriter rewriter_;
+  std::vector<Bucket> buckets_;
+  std::map<int, size_t> bucket_of_;
+};
+
+}  // namespace
+
+Graph bucket_collectives(const Graph& graph, int64_t bucket_bytes) {
+  return bucket_bytes > 0 ? Bucketer(graph, bucket_bytes).run() : graph;
+}
+
+}  // namespace tessera
