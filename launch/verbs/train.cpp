@@ -26,17 +26,16 @@ JobConfig load(const TrainArguments& arguments, int64_t devices) {
   return load_job(arguments.job.job, options);
 }
 
-std::shared_ptr<const CompiledJob> compile(const TrainArguments& arguments, const JobConfig& job) {
+KernelTable cpu_kernels() {
   KernelTable kernels;
   register_cpu_kernels(kernels);
-  return compile_job(job, kernels, {.strict = arguments.strict});
+  return kernels;
 }
 
-TrainSummary train_rank(const std::shared_ptr<const CompiledJob>& job, World& world) {
+// `kernels` outlives the job, whose steps point into it.
+TrainSummary train_rank(const std::shared_ptr<const CompiledJob>& job, const KernelTable& kernels, World& world) {
   cpu::set_threads(rank_threads(job->config, world));
-  KernelTable kernels;
-  register_cpu_kernels(kernels);
-  const std::unique_ptr<Backend> backend = create_cpu_backend(std::move(kernels));
+  const std::unique_ptr<Backend> backend = create_cpu_backend(kernels);
   return train(job, *backend, world);
 }
 
@@ -63,11 +62,12 @@ int train_virtual(const TrainArguments& arguments) {
     std::cout << print_effective(job) << std::flush;
     return kExitDone;
   }
-  const auto compiled = compile(arguments, job);
+  const KernelTable kernels = cpu_kernels();
+  const auto compiled = compile_job(job, kernels, {.strict = arguments.strict});
   TrainSummary summary;
   run_thread_ranks(static_cast<int>(arguments.virtual_devices),
                    [&](World& world) {
-                     TrainSummary mine = train_rank(compiled, world);
+                     TrainSummary mine = train_rank(compiled, kernels, world);
                      if (world.rank() == 0) summary = std::move(mine);
                    },
                    {.timeout_seconds = job.train.timeout_seconds});
@@ -85,7 +85,9 @@ int train_processes(const TrainArguments& arguments) {
       return kExitDone;
     }
     world->set_timeout(job.train.timeout_seconds);
-    const TrainSummary summary = train_rank(compile(arguments, job), *world);
+    const KernelTable kernels = cpu_kernels();
+    const TrainSummary summary =
+        train_rank(compile_job(job, kernels, {.strict = arguments.strict}), kernels, *world);
     if (world->rank() == 0) return report(arguments, summary);
     return summary.stopped_on_request ? kExitRequeue : kExitDone;
   } catch (const ConfigError& error) {
