@@ -3,11 +3,13 @@
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <spdlog/version.h>
 
 #include <memory>
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/base/version.h"
 
 namespace tessera {
 namespace {
@@ -63,5 +65,9 @@ void log_line(LogLevel level, std::string_view text) {
 }
 
 void flush_log() { logger()->flush(); }
+
+std::string log_library_version() {
+  return cat(SPDLOG_VER_MAJOR, ".", SPDLOG_VER_MINOR, ".", SPDLOG_VER_PATCH);
+}
 
 }  // namespace tessera

@@ -1,7 +1,6 @@
 #include "launch/trainer/provenance.h"
 
 #include <google/protobuf/stubs/common.h>
-#include <spdlog/version.h>
 
 #include "core/base/version.h"
 #include "kernels/comm/mpi_world.h"
@@ -15,7 +14,7 @@ std::map<std::string, std::string> library_versions() {
       {"mpi", mpi_library_version()},
       {"onednn", cpu::onednn_version()},
       {"protobuf", google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION)},
-      {"spdlog", cat(SPDLOG_VER_MAJOR, ".", SPDLOG_VER_MINOR, ".", SPDLOG_VER_PATCH)},
+      {"spdlog", log_library_version()},
   };
 }
 

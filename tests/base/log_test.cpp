@@ -47,6 +47,7 @@ TEST(Log, a_file_that_cannot_be_opened_is_a_user_error_that_names_it) {
 TEST(Version, names_release_commit_and_compiler) {
   EXPECT_EQ(split(version(), '.').size(), 3u);
   EXPECT_FALSE(source_commit().empty());
+  EXPECT_EQ(split(log_library_version(), '.').size(), 3u);
   EXPECT_TRUE(compiler().substr(0, 3) == "gcc" || compiler().substr(0, 5) == "clang");
 }
 
