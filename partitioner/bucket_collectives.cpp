@@ -104,9 +104,14 @@ class Bucketer {
     const ReduceKind kind = last.attributes.get<ReduceKind>(Attr::reduce_kind);
     const Sharding after = flat_sharding(bucket, last.results[0].sharding->partial, kind);
     const Sharding before = flat_sharding(bucket, source_.sharding(last.operands[0]).partial, kind);
+    // Members of odd sizes go last, so that all others begin at an aligned address.
+    std::vector<int> members = bucket.members;
+    std::stable_partition(members.begin(), members.end(), [&](int member) {
+      return source_.instructions[static_cast<size_t>(member)].results[0].type.bytes() % 64 == 0;
+    });
     std::vector<Value> parts;
     int64_t total = 0;
-    for (int member : bucket.members) {
+    for (int member : members) {
       const Value operand = rewriter_.mapped(source_.instructions[static_cast<size_t>(member)].operands[0]);
       const int64_t elements = builder.type(operand).elements();
       total += elements;
@@ -119,7 +124,7 @@ class Bucketer {
     attributes.set(Attr::shape, Ints{total});
     const Value sum = emit_in(ops::kAllReduce, {flat}, std::move(attributes), after);
     int64_t start = 0;
-    for (int member : bucket.members) {
+    for (int member : members) {
       const ResultInfo& info = source_.instructions[static_cast<size_t>(member)].results[0];
       const int64_t end = start + info.type.elements();
       Value part = emit_in(ops::kSlice, {sum},

@@ -113,6 +113,8 @@ class MemoryPlanner {
     for (int user : users_[static_cast<size_t>(root)])
       if (user != number && end_of(user) > begin_of(number)) return false;
     const bool any = step.kind == StepNode::Kind::kernel && step.kernel->in_place_any;
+    // Element for element means elements of one width.
+    if (any && buffer(read).type.elements() != buffer(written).type.elements()) return false;
     for (size_t i = 0; i < step.reads.size(); ++i) {
       if (static_cast<int>(i) == operand || steps_.root(step.reads[i]) != root) continue;
       const bool same = steps_.offset_in_root(step.reads[i]) == steps_.offset_in_root(read) &&

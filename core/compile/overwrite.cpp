@@ -53,6 +53,7 @@ void StepGraphBuilder::separate_output(size_t output) {
   const int from = made_.output_buffers[output];
   const int to = add_buffer(buffer(from), graph_.outputs[output].name);
   add_copy(from, to);
+  ++made_.copies;
   made_.output_buffers[output] = to;
 }
 
@@ -82,6 +83,7 @@ void StepGraphBuilder::overwrite_by_copy(size_t output, int input) {
   const int to = add_buffer(buffer(input), graph_.outputs[output].name);
   const std::vector<int> readers = readers_of(input);
   const int copy = add_copy(value, to);
+  ++made_.copies;
   for (int reader : readers) {
     node(copy).before.push_back(reader);
     after_[static_cast<size_t>(reader)].push_back(copy);
@@ -99,9 +101,9 @@ bool StepGraphBuilder::may_write_over(const StepNode& writer, int value, int inp
     if (made_.root(writer.reads[i]) == input) reading.push_back(static_cast<int>(i));
   if (reading.empty()) return true;
   for (int operand : reading) {
-    const int read = writer.reads[static_cast<size_t>(operand)];
-    if (made_.buffers[static_cast<size_t>(read)].bytes != made_.buffers[static_cast<size_t>(input)].bytes)
-      return false;
+    const TensorType& read = made_.buffers[static_cast<size_t>(writer.reads[static_cast<size_t>(operand)])].type;
+    const TensorType& written = made_.buffers[static_cast<size_t>(value)].type;
+    if (read.bytes() != written.bytes() || read.elements() != written.elements()) return false;
   }
   if (writer.kind == StepNode::Kind::collective)
     return writer.collective == CollectiveKind::all_reduce ||
@@ -143,8 +145,8 @@ int StepGraphBuilder::add_copy(int from, int to) {
   copy.writes = {to};
   const auto number = static_cast<int>(made_.nodes.size());
   made_.nodes.push_back(std::move(copy));
-  ++made_.copies;
   removed_.push_back(false);
+  position_.push_back(number);
   after_.emplace_back();
   writer_[static_cast<size_t>(to)] = number;
   std::vector<int> sources;

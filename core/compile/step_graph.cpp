@@ -1,6 +1,7 @@
 #include "core/compile/step_graph.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/compile/step_graph_builder.h"
 #include "core/compile/views.h"
@@ -131,6 +132,8 @@ void StepGraphBuilder::make_nodes() {
   }
   writer_ = made_.writers();
   removed_.assign(made_.nodes.size(), false);
+  position_.resize(made_.nodes.size());
+  std::iota(position_.begin(), position_.end(), 0);
   members_.resize(made_.buffers.size());
 }
 
@@ -171,31 +174,49 @@ void StepGraphBuilder::choose_communicator(StepNode& node, const Instruction& in
 }
 
 void StepGraphBuilder::place_members() {
-  for (size_t n = 0; n < made_.nodes.size(); ++n)
+  const size_t count = made_.nodes.size();  // copies are added behind
+  for (size_t n = 0; n < count; ++n)
     if (made_.nodes[n].instruction >= 0 && place_members_of(static_cast<int>(n))) removed_[n] = true;
 }
 
+// The operand is the whole of a buffer that a step writes and that has no other place to be.
+bool StepGraphBuilder::may_be_member(int operand, int64_t offset, const std::set<int>& taken) const {
+  const int root = made_.root(operand);
+  const BufferPlan& plan = made_.buffers[static_cast<size_t>(root)];
+  return offset % 64 == 0 && made_.offset_in_root(operand) == 0 &&
+         plan.bytes == made_.buffers[static_cast<size_t>(operand)].bytes &&
+         writer_[static_cast<size_t>(root)] >= 0 && plan.arena == Arena::scratch &&
+         !taken.contains(root);
+}
+
 bool StepGraphBuilder::place_members_of(int number) {
-  const StepNode& concatenate = made_.nodes[static_cast<size_t>(number)];
-  const Instruction& instruction =
-      graph_.instructions[static_cast<size_t>(concatenate.instruction)];
-  const std::vector<int64_t> offsets = member_offsets(graph_, instruction);
-  const int result = concatenate.writes[0];
+  const std::vector<int> operands = node(number).reads;
+  const int result = node(number).writes[0];
+  const std::vector<int64_t> offsets = member_offsets(
+      graph_, graph_.instructions[static_cast<size_t>(node(number).instruction)]);
   if (offsets.empty() || buffer(result).alias_of >= 0) return false;
   std::set<int> roots;
-  for (int operand : concatenate.reads) {
-    const int root = made_.root(operand);
-    if (made_.offset_in_root(operand) != 0 || buffer(root).bytes != buffer(operand).bytes ||
-        writer_[static_cast<size_t>(root)] < 0 || buffer(root).arena != Arena::scratch ||
-        !roots.insert(root).second)
-      return false;
+  std::vector<bool> is_placed(operands.size(), false);
+  int64_t placed = 0;
+  for (size_t i = 0; i < operands.size(); ++i) {
+    if (!may_be_member(operands[i], offsets[i], roots)) continue;
+    is_placed[i] = true;
+    roots.insert(made_.root(operands[i]));
+    placed += buffer(operands[i]).bytes;
   }
-  for (size_t i = 0; i < concatenate.reads.size(); ++i) {
-    BufferPlan& member = buffer(made_.root(concatenate.reads[i]));
-    member.alias_of = result;
-    member.alias_offset = offsets[i];
-    member.alias = AliasKind::member;
-    members_[static_cast<size_t>(result)].push_back(concatenate.reads[i]);
+  // One kernel for all is better than many copies.
+  if (2 * placed < buffer(result).bytes) return false;
+  for (size_t i = 0; i < operands.size(); ++i) {
+    int member = operands[i];
+    if (!is_placed[i]) {
+      member = add_buffer(buffer(operands[i]), buffer(operands[i]).tensor);
+      position_[static_cast<size_t>(add_copy(operands[i], member))] = number;
+    }
+    BufferPlan& plan = buffer(made_.root(member));
+    plan.alias_of = result;
+    plan.alias_offset = offsets[i];
+    plan.alias = AliasKind::member;
+    members_[static_cast<size_t>(result)].push_back(member);
   }
   return true;
 }
@@ -212,11 +233,15 @@ void StepGraphBuilder::add_sources(int number, std::vector<int>& sources) const 
   for (int member : members_[static_cast<size_t>(number)]) add_sources(member, sources);
 }
 
-// Adds the data edges to the overwrite edges, and drops the removed nodes.
+// Adds the data edges to the overwrite edges, drops the removed nodes and puts copies in their place.
 void StepGraphBuilder::make_edges() {
+  std::vector<size_t> order(made_.nodes.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return position_[a] < position_[b]; });
   std::vector<int> renumbered(made_.nodes.size(), -1);
   std::vector<StepNode> kept;
-  for (size_t n = 0; n < made_.nodes.size(); ++n) {
+  for (size_t n : order) {
     if (removed_[n]) continue;
     for (int read : made_.nodes[n].reads) add_sources(read, made_.nodes[n].before);
     renumbered[n] = static_cast<int>(kept.size());

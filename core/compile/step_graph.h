@@ -4,8 +4,8 @@
 // Every value has a buffer. Three kinds of values need no step:
 //   * views (reshape, a contiguous slice, a collective over one device) lie in their operand;
 //   * constants (no operands, same on every device) are computed once, when the executor is made;
-//   * operands of a contiguous concatenate are written where they will stand in its result, so the
-//     concatenate itself costs nothing (buckets of gradients).
+//   * operands of a contiguous concatenate are written where they will stand in its result (buckets
+//     of gradients); the few that cannot be are copied there.
 //
 // An output that must overwrite an input is written straight into it. All other readers of the input
 // then run first (read-before-overwrite edges); where an edge would close a cycle, or the kernel

@@ -30,6 +30,7 @@ class StepGraphBuilder {
   void choose_communicator(StepNode& node, const Instruction& instruction);
   void place_members();
   bool place_members_of(int node);
+  bool may_be_member(int operand, int64_t offset, const std::set<int>& taken) const;
   void make_edges();
   // Nodes whose completion makes the content of `buffer` ready.
   void add_sources(int buffer, std::vector<int>& sources) const;
@@ -51,6 +52,7 @@ class StepGraphBuilder {
   std::vector<int> first_buffer_;           // instruction -> its result 0's buffer
   std::vector<bool> kept_slice_;            // instruction -> a slice that is no view
   std::vector<int> writer_;                 // buffer -> node, or -1
+  std::vector<int> position_;               // node -> place in the program, by which ties go
   std::vector<bool> removed_;               // node -> a concatenate that costs nothing
   std::vector<std::vector<int>> members_;   // buffer -> members, of a removed concatenate
   std::vector<std::vector<int>> after_;     // node -> nodes that come later; for reaches()

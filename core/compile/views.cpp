@@ -69,7 +69,6 @@ std::vector<int64_t> member_offsets(const Graph& graph, const Instruction& instr
   std::vector<int64_t> offsets;
   int64_t at = 0;
   for (Value operand : instruction.operands) {
-    if (at % kAlignment != 0) return {};
     offsets.push_back(at);
     at += graph.type(operand).bytes();
   }

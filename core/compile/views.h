@@ -16,7 +16,7 @@ bool is_trivial_collective(const Instruction& instruction);
 std::optional<int64_t> view_offset(const Graph& graph, const Instruction& instruction);
 
 // Byte offsets of the operands in the result of a concatenate whose operands are whole blocks of it;
-// empty where they are not, or where one would not lie at a multiple of 64 bytes.
+// empty where they are not.
 std::vector<int64_t> member_offsets(const Graph& graph, const Instruction& instruction);
 
 }  // namespace tessera

@@ -42,8 +42,8 @@ struct Kernel {
   // Result index -> operand whose memory this kernel can write the result over, or -1. Unset: the
   // op's own `alias` for updates in place, else none.
   int (*in_place)(const OpCall&, int result) = nullptr;
-  // Every result may lie over any one operand of its size (each element is read before it is
-  // written, as in loops over elements).
+  // Every result may lie over any one operand with as many elements of the same width (each is read
+  // before it is written, as in loops over elements).
   bool in_place_any = false;
   bool is_reference = false;
 };

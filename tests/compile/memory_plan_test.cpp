@@ -137,6 +137,30 @@ TEST(MemoryPlan, ViewsAndMembersOfABucketAreNotCopied) {
   EXPECT_EQ(two.offset - one.offset, kVector.bytes());
 }
 
+// A member that has its own place already, or would not be aligned, is copied; the others are not.
+TEST(MemoryPlan, OddMembersOfABucketAreCopiedAlone) {
+  Graph graph;
+  Builder b(graph);
+  const Value x = b.input(InputKind::data, "x", kVector);
+  const Value small = b.input(InputKind::data, "small", {DType::f64, {3}});
+  const Value first = ops::tanh(b, x), odd = ops::negate(b, small), last = ops::negate(b, first);
+  b.output(ops::tanh(b, ops::concatenate(b, {first, small, odd, last}, 0)), "y");
+  b.output(ops::tanh(b, ops::concatenate(b, {first, last}, 0)), "z");
+  const Executable executable = compile(graph, KernelTable());
+  int copies = 0;
+  for (const Step& step : executable.steps) copies += std::holds_alternative<CopyStep>(step);
+  EXPECT_EQ(copies, 0) << "less than half could be placed";
+  Graph better;
+  Builder c(better);
+  const Value y = c.input(InputKind::data, "x", kVector);
+  const Value little = c.input(InputKind::data, "small", {DType::f64, {3}});
+  c.output(ops::tanh(c, ops::concatenate(c, {ops::tanh(c, y), ops::negate(c, y), little, ops::negate(c, little)}, 0)), "y");
+  const Executable placed = compile(better, KernelTable());
+  for (const Step& step : placed.steps) copies += std::holds_alternative<CopyStep>(step);
+  EXPECT_EQ(copies, 2);
+  EXPECT_EQ(placed.copies, 0) << "only lost aliases are counted";
+}
+
 TEST(MemoryPlan, WhatCollectivesTouchIsSymmetric) {
   const Graph local = partitioned(mlp_step(2, 8, 8, 16), kLayouts[2]);
   const Executable executable = compile(local, KernelTable());
