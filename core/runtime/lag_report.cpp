@@ -72,7 +72,7 @@ LagReport report_lag(int self, const GroupInfo& group, const WaitSite& site, dou
   const auto found = std::find_if(members.begin(), members.end(), [&](const RankView& view) {
     return view.world_rank == report.culprit;
   });
-  report.text += cat(". Rank ", report.culprit, late.size() > 1 ? cat(" (of ", print_ranks(late), ")") : "", " lags: ");
+  report.text += cat("; rank ", report.culprit, late.size() > 1 ? cat(" (of ", print_ranks(late), ")") : "", " lags: ");
   if (!found->known) report.text += "nothing was heard of it";
   else if (found->started < site.sequence) report.text += cat("it has not reached it, and ", found->doing);
   else report.text += cat("it started it but has not done its share, and ", found->doing);

@@ -30,7 +30,7 @@ std::vector<RankView> view_members(const ProgressBoard& board, const GroupInfo& 
 // not done their share; never `self`.
 std::vector<int> laggards(int self, const std::vector<RankView>& members, uint64_t sequence);
 
-// "rank 0 has waited 5 s in all_reduce #12 of 'w' in group 'data' (ranks 0, 1). Rank 1 lags: ..."
+// "rank 0 has waited 5 s in all_reduce #12 of 'w' in group 'data' (ranks 0, 1); rank 1 lags: ..."
 LagReport report_lag(int self, const GroupInfo& group, const WaitSite& site, double seconds,
                      const std::vector<RankView>& members);
 

@@ -101,8 +101,8 @@ void ProgressEngine::check_abort(const WaitSite& site) {
       cat("rank ", world_rank_, " was in ",
           describe_collective(site.kind, site.sequence, site.tensor), " in group '",
           group(site.group).name, "'");
-  throw PeerFailure(culprit == world_rank_ ? cat(reason, " (", where, ")")
-                                           : cat("rank ", culprit, " failed: ", reason, " (", where, ")"));
+  const bool named = culprit == world_rank_ || reason.rfind(cat("rank ", culprit, " "), 0) == 0;
+  throw PeerFailure(cat(named ? "" : cat("rank ", culprit, " failed: "), reason, " (", where, ")"));
 }
 
 void ProgressEngine::fail_timeout(const WaitSite& site, double seconds) {

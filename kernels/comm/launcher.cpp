@@ -37,14 +37,9 @@ bool is_set(const char* variable) { return std::getenv(variable) != nullptr; }
                      "others' output. ", advice, ".");
 }
 
-// srun's own count where there is one, else the allocation's. The steps of a batch script and of an
-// interactive shell are not tasks of srun.
+// srun's own count where there is one, else the allocation's. A plain start inside a batch script or
+// an allocation's shell counts too: whoever asked for several tasks did not mean one trainer.
 int64_t slurm_tasks() {
-  constexpr int64_t kInteractiveStep = 4294967290, kBatchStep = 4294967291;
-  const int64_t step = number_in("SLURM_STEP_ID");
-  const bool in_step = (is_set("SLURM_STEP_ID") && step != kInteractiveStep && step != kBatchStep) ||
-                       (!is_set("SLURM_STEP_ID") && (is_set("SLURM_PROCID") || is_set("SLURM_STEPID")));
-  if (!in_step) return -1;
   const int64_t of_step = number_in("SLURM_STEP_NUM_TASKS");
   return of_step > 0 ? of_step : number_in("SLURM_NTASKS");
 }

@@ -29,6 +29,14 @@ constexpr int64_t kExitGrace = 15 * kSecond;
 
 int open_pid(int pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
 
+// Whatever happens in between, the process ends within some seconds.
+void end_without_log(int code) {
+  std::thread([code] {
+    std::this_thread::sleep_for(std::chrono::seconds(10));
+    _exit(code);
+  }).detach();
+}
+
 double seconds_of(int64_t nanoseconds) { return static_cast<double>(nanoseconds) * 1e-9; }
 
 }  // namespace
@@ -279,9 +287,13 @@ void Watchdog::check_verdict(int64_t now) {
   const int culprit = board_->abort_rank();
   if (verdict_seen_ == 0) {
     verdict_seen_ = now;
+    // The log may be what is stuck, with its lock held by the main thread.
+    if (state == AbortState::timed_out) end_without_log(124);
     const bool own = culprit == engine_->world_rank() && state == AbortState::failed;
-    if (!own) log_error("watchdog of rank ", engine_->world_rank(), ": rank ", culprit, ": ",
-                        board_->abort_reason());
+    const std::string reason = board_->abort_reason();
+    const bool named = state == AbortState::timed_out || reason.rfind("rank ", 0) == 0;
+    if (!own) log_error("watchdog of rank ", engine_->world_rank(), ": ",
+                        named ? "" : cat("rank ", culprit, " failed: "), reason);
     flush_log();
   }
   if (state == AbortState::timed_out) {
