@@ -106,7 +106,6 @@ CompiledGraph lower(const Graph& source, const JobConfig& job, const MeshPtr& me
   // Kernels, order of steps, memory.
   result.executable = std::make_shared<const Executable>(compile(std::move(graph), kernels, compile_options(*mesh, options)));
   check_fallbacks(*result.executable, options.strict);
-  for (const std::string& warning : result.partition.warnings) log_warning("warning: ", source.name, ": ", warning);
   return result;
 }
 
@@ -123,6 +122,9 @@ std::shared_ptr<const CompiledJob> compile_job(const JobConfig& job, const Kerne
   compiled->step_config = step_config(job);
   compiled->parameters = models::parameter_specs(compiled->step_config.model, job.train.compute_dtype);
   compiled->step = compile_graph(job, "step", kernels, options);
+  // The step holds every tensor of the job, so what is missed there is missed everywhere.
+  compiled->warnings = compiled->step.partition.warnings;
+  compiled->warnings.insert(compiled->warnings.begin(), job.warnings.begin(), job.warnings.end());
   if (job.train.accumulate > 1) compiled->accumulate = compile_graph(job, "accumulate", kernels, options);
   compiled->evaluate = compile_graph(job, "evaluate", kernels, options);
   return compiled;

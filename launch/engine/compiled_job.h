@@ -31,11 +31,13 @@ struct CompiledJob {
   CompiledGraph step;
   std::optional<CompiledGraph> accumulate;  // where train.accumulate > 1
   CompiledGraph evaluate;
+  std::vector<std::string> warnings;  // for rank 0 to print
 };
 
 struct CompileJobOptions {
   std::string machine_profile = "cpu-shm";
   bool strict = false;  // an op of weight that falls to a reference kernel is a ConfigError
+  bool log_warnings = true;  // false: the caller shows the partition's and the fallbacks itself
   // Sees the graph named `graph` after each pass.
   std::function<void(const std::string& graph, const std::string& pass, const Graph&)> observe;
 };

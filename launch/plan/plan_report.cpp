@@ -1,0 +1,178 @@
+#include "launch/plan/plan_report.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <set>
+
+#include "core/base/error.h"
+#include "core/ir/text.h"
+#include "kernels/cpu/register.h"
+#include "launch/engine/step_config.h"
+#include "launch/plan/collective_plan.h"
+#include "launch/plan/memory_by_kind.h"
+
+namespace tessera {
+namespace {
+
+// Thrown from the observer to leave the pipeline once its pass was seen.
+struct PassReached {};
+
+const KernelTable& kernels() {
+  static const KernelTable kTable = [] {
+    KernelTable table;
+    register_cpu_kernels(table);
+    return table;
+  }();
+  return kTable;
+}
+
+CompileJobOptions compile_options(const PlanOptions& options) {
+  return {.machine_profile = options.profile, .log_warnings = false};
+}
+
+// The mesh axes that cut activations along anything else than the batch.
+std::set<std::string> tensor_parallel_axes(const ShardingConfig& sharding) {
+  std::set<std::string> axes;
+  for (const AxisRule& rule : sharding.activation_rules)
+    if (rule.logical != "batch") axes.insert(rule.mesh_axes.begin(), rule.mesh_axes.end());
+  return axes;
+}
+
+void describe_mesh(const JobConfig& job, const MachineModel& machine, const Mesh& mesh, PlanReport& report) {
+  report.mesh = cat(mesh);
+  report.devices = mesh.devices();
+  report.devices_per_host = machine.devices_per_host;
+  const std::set<std::string> tensor = tensor_parallel_axes(job.sharding);
+  for (int a = 0; a < mesh.rank(); ++a) {
+    const MeshAxis& axis = mesh.axes()[static_cast<size_t>(a)];
+    report.axes.push_back({axis.name, axis.size, axis.size > 1 && machine.crosses_hosts(mesh, mesh.axis(a)),
+                           tensor.count(axis.name) > 0});
+    if (report.axes.back().crosses_hosts && report.axes.back().is_tensor_parallel)
+      report.warnings.push_back(cat("tensor-parallel axis \"", axis.name, "\" of size ", axis.size,
+                                    " crosses hosts of ", machine.devices_per_host,
+                                    " devices: its collectives are on the critical path; make it smaller, or the "
+                                    "last axis of the mesh"));
+  }
+}
+
+std::vector<FallbackPlan> fallbacks_of(const Executable& executable) {
+  std::map<std::pair<std::string, std::string>, int64_t> counts;
+  for (const Executable::Fallback& fallback : executable.reference_kernels) {
+    const Instruction& instruction = executable.graph.instructions[static_cast<size_t>(fallback.instruction)];
+    ++counts[{std::string(instruction.op->name), join(fallback.refusals, "; ")}];
+  }
+  std::vector<FallbackPlan> fallbacks;
+  for (const auto& [key, count] : counts) fallbacks.push_back({key.first, key.second, count});
+  return fallbacks;
+}
+
+void add_warnings(const PartitionReport& partition, std::vector<std::string>& warnings) {
+  for (const std::string& warning : partition.warnings)
+    if (std::find(warnings.begin(), warnings.end(), warning) == warnings.end()) warnings.push_back(warning);
+}
+
+// The times of a whole training step, and how well it uses the machine.
+void predict(const JobConfig& job, const MachineModel& machine, PlanReport& report) {
+  report.predicted_step_seconds = report.graph.seconds * static_cast<double>(report.graph.runs);
+  report.exposed_seconds = report.graph.exposed_seconds * static_cast<double>(report.graph.runs);
+  if (report.accumulate) {
+    report.predicted_step_seconds += report.accumulate->seconds * static_cast<double>(report.accumulate->runs);
+    report.exposed_seconds += report.accumulate->exposed_seconds * static_cast<double>(report.accumulate->runs);
+  }
+  if (report.predicted_step_seconds <= 0) return;
+  const double flops = report.flops_per_token * static_cast<double>(report.tokens_per_step);
+  report.mfu = flops / (machine.flops(job.train.compute_dtype) * static_cast<double>(report.devices) *
+                        report.predicted_step_seconds);
+}
+
+// Microbatches that one run of `graph` sees, and how often it runs in a step.
+void count_tokens(const JobConfig& job, PlanReport& report) {
+  const bool whole_step = report.graph.graph == "step";
+  const int64_t rows = whole_step ? job.train.global_batch : job.train.microbatch * job.batch_shards;
+  report.tokens_per_step = rows * job.train.sequence_length;
+}
+
+}  // namespace
+
+PlanReport make_plan(const JobConfig& job, const PlanOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  const MachineModel machine = machine_model(options.profile);
+  PlanReport report;
+  report.job = job.job_path;
+  report.profile = options.profile;
+  const CompiledGraph compiled = compile_graph(job, options.graph, kernels(), compile_options(options));
+  const Executable& executable = *compiled.executable;
+  describe_mesh(job, machine, *executable.graph.mesh, report);
+
+  const models::ModelConfig model = model_config(job);
+  report.parameters = models::parameter_count(models::parameter_specs(model, job.train.compute_dtype));
+  report.flops_per_token = models::train_flops_per_token(model, job.train.sequence_length);
+  // Two thirds of training is the backward pass.
+  if (options.graph == "evaluate" || options.graph == "predict") report.flops_per_token /= 3;
+
+  const std::string middle = cat("block.", job.model.layers / 2);
+  report.graph = plan_of_graph(executable, machine, middle);
+  if (options.graph == "step" && job.train.accumulate > 1) {
+    const CompiledGraph before = compile_graph(job, "accumulate", kernels(), compile_options(options));
+    report.accumulate = plan_of_graph(*before.executable, machine, middle);
+    report.accumulate->runs = job.train.accumulate - 1;
+    report.partition_seconds += before.partition.seconds;
+    add_warnings(before.partition, report.warnings);
+  }
+  count_tokens(job, report);
+  predict(job, machine, report);
+
+  report.shardings = compiled.partition.shardings;
+  report.memory_per_device = memory_by_kind(executable);
+  report.saved_activations = saved_activations(executable);
+  report.conflicts = compiled.partition.conflicts;
+  add_warnings(compiled.partition, report.warnings);
+  report.fallbacks = fallbacks_of(executable);
+  report.partition_seconds += compiled.partition.seconds;
+  report.plan_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+std::string graph_after(const JobConfig& job, const PlanOptions& options, const std::string& pass) {
+  std::vector<std::string> passes;
+  std::string text;
+  CompileJobOptions compile = compile_options(options);
+  compile.observe = [&](const std::string&, const std::string& name, const Graph& graph) {
+    passes.push_back(name);
+    if (name != pass) return;
+    text = print_graph(graph);
+    throw PassReached();
+  };
+  try {
+    compile_graph(job, options.graph, kernels(), compile);
+  } catch (const PassReached&) {
+    return text;
+  }
+  const std::string near = nearest_name(pass, passes);
+  throw_config_error("--after: there is no pass \"", pass, "\"", near.empty() ? "" : cat("; did you mean \"", near, "\"?"),
+                     " The passes are, in order: ", join(passes));
+}
+
+std::pair<std::string, std::string> split_tensor(const std::string& tensor) {
+  const size_t space = tensor.rfind(' ');
+  if (space == std::string::npos) return {tensor, ""};
+  return {tensor.substr(0, space), tensor.substr(space + 1)};
+}
+
+std::string explain_tensor(const PlanReport& report, const std::string& name) {
+  std::string text;
+  std::vector<std::string> names;
+  for (const ShardingReason& entry : report.shardings) {
+    const auto [own, type] = split_tensor(entry.tensor);
+    names.push_back(own);
+    if (own == name) text += cat(own, " ", type, " lies ", entry.sharding, "\n", entry.reason, "\n");
+  }
+  if (!text.empty()) return text;
+  const std::string near = nearest_name(name, names);
+  throw_config_error("--explain: graph \"", report.graph.graph, "\" has no tensor \"", name, "\"; ",
+                     near.empty() ? cat("names look like \"", names.empty() ? "" : names.front(), "\" (see the plan's list)")
+                                  : cat("did you mean \"", near, "\"?"));
+}
+
+}  // namespace tessera
