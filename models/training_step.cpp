@@ -129,11 +129,15 @@ class StepBuilder {
     const Value one = ops::constant_like(builder_, squares, 1.0);
     const Value mean_factor = ops::divide(builder_, one, totals.weight);
     const Value norm = ops::multiply(builder_, ops::sqrt(builder_, squares), mean_factor);
-    if (config_.clip_norm <= 0) return {norm, mean_factor};
-    // min(1, clip / norm); the maximum keeps a zero norm from dividing.
-    const Value limit = ops::constant_like(builder_, norm, config_.clip_norm);
-    const Value shrink = ops::divide(builder_, limit, ops::maximum(builder_, norm, limit));
-    return {norm, ops::multiply(builder_, mean_factor, shrink)};
+    // NaN where the norm is not finite, else 0: adamw leaves everything as it was on such a factor.
+    const Value poison = ops::subtract(builder_, norm, norm);
+    Value factor = ops::add(builder_, mean_factor, poison);
+    if (config_.clip_norm > 0) {
+      // min(1, clip / norm); the maximum keeps a zero norm from dividing.
+      const Value limit = ops::constant_like(builder_, norm, config_.clip_norm);
+      factor = ops::multiply(builder_, factor, ops::divide(builder_, limit, ops::maximum(builder_, norm, limit)));
+    }
+    return {norm, factor};
   }
 
   void update(const Totals& totals) {

@@ -32,7 +32,8 @@ void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<Ho
                beta2 = call.attributes.number(Attr::beta2);
   const double epsilon = call.attributes.number(Attr::epsilon),
                decay = call.attributes.number(Attr::weight_decay);
-  for (size_t i = 0; i < p.size(); ++i) {
+  // A step that went bad changes nothing.
+  for (size_t i = 0; i < p.size() && std::isfinite(grad_scale); ++i) {
     const double g = grad[i] * grad_scale;
     m[i] = beta1 * m[i] + (1 - beta1) * g;
     v[i] = beta2 * v[i] + (1 - beta2) * g * g;

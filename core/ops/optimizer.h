@@ -17,7 +17,8 @@ struct AdamWOptions {
 //   g = grad * grad_scale;  m' = beta1 m + (1-beta1) g;  v' = beta2 v + (1-beta2) g^2
 //   p' = p - learning_rate * ((m' / bias_correction1) / (sqrt(v' / bias_correction2) + epsilon)
 //                             + weight_decay * p)
-// with bias_correction = 1 - beta^step. Result i overwrites operand i.
+// with bias_correction = 1 - beta^step. Where grad_scale is not finite (a loss or norm went bad) the
+// results are the operands: the step is skipped. Result i overwrites operand i.
 extern const OpDef kAdamW;
 struct AdamWOperands {
   Value param, m, v, grad, learning_rate, grad_scale, bias_correction1, bias_correction2;

@@ -1,5 +1,8 @@
 #include "kernels/cpu/adamw.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "kernels/cpu/parallel.h"
 
 namespace tessera::cpu {
@@ -7,6 +10,14 @@ namespace tessera::cpu {
 template <typename T>
 void adamw(int64_t n, const AdamWStep& step, const T* param, const T* m, const T* v, const T* grad,
            T* param_out, T* m_out, T* v_out, bfloat16* narrow) {
+  if (!std::isfinite(step.grad_scale)) {
+    std::copy_n(param, param_out == param ? 0 : n, param_out);
+    std::copy_n(m, m_out == m ? 0 : n, m_out);
+    std::copy_n(v, v_out == v ? 0 : n, v_out);
+    if (narrow != nullptr)
+      for (int64_t i = 0; i < n; ++i) narrow[i] = bfloat16(static_cast<float>(param[i]));
+    return;
+  }
   using V = simd::Vec<T>;
   const T beta1 = T(step.beta1), beta2 = T(step.beta2), grad_scale = T(step.grad_scale);
   const T rest1 = T(1 - step.beta1), rest2 = T(1 - step.beta2);

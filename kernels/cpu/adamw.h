@@ -18,6 +18,7 @@ struct AdamWStep {
 
 // Updates n elements: g = grad * grad_scale; m = beta1 m + (1 - beta1) g; v likewise with g^2;
 // param -= learning_rate * (m^ / (sqrt(v^) + epsilon) + weight_decay * param).
+// Where grad_scale is not finite the step went bad, and everything stays as it was.
 // The *_out may be the inputs themselves. `narrow`, if not null, gets the new parameters in bf16.
 // T is float or double.
 template <typename T>

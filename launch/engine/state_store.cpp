@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "launch/checkpoint/crc32c.h"
 #include "models/training_step.h"
 
 namespace tessera {
@@ -77,6 +78,30 @@ void StateStore::initialise_parameters(int64_t seed) {
 void StateStore::zero(InputKind kind) {
   for (Tensor& tensor : tensors_)
     if (tensor.kind == kind) backend_.zero(tensor.view.data, tensor.view.type.bytes());
+}
+
+std::string StateStore::differing_replica(World& world) const {
+  // One line a tensor that has replicas: which shard, and its checksum.
+  std::string mine;
+  for (const Tensor& tensor : tensors_) {
+    if (tensor.kind == InputKind::accumulator || tensor.sharding.replication() == 1) continue;
+    HostTensor values(tensor.view.type);
+    backend_.copy_to_host(values.bytes().data(), tensor.view.data, tensor.view.type.bytes());
+    mine += cat(tensor.name, " [", join(tensor.sharding.shard_start(tensor.global.shape, device_), ","), "] ",
+                crc32c(values.bytes().data(), values.bytes().size()), "\n");
+  }
+  std::map<std::string, std::pair<std::string, size_t>> seen;  // tensor and shard -> checksum, rank
+  const std::vector<std::string> all = world.all_gather_text(mine);
+  for (size_t rank = 0; rank < all.size(); ++rank)
+    for (const std::string& line : split(all[rank], '\n')) {
+      const size_t space = line.rfind(' ');
+      if (space == std::string::npos) continue;
+      const std::string shard = line.substr(0, space), checksum = line.substr(space + 1);
+      const auto [first, is_new] = seen.try_emplace(shard, checksum, rank);
+      if (!is_new && first->second.first != checksum)
+        return cat(shard, " on ranks ", first->second.second, " and ", rank);
+    }
+  return "";
 }
 
 std::vector<TensorSpec> StateStore::specs() const {

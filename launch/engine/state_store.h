@@ -30,6 +30,10 @@ class StateStore {
   void zero_moments() { zero(InputKind::optimizer); }
   void zero_accumulators() { zero(InputKind::accumulator); }
 
+  // The first tensor of which two ranks that hold the same shard hold other bytes, with both ranks;
+  // "" where all replicas agree bitwise. Collective.
+  std::string differing_replica(World& world) const;
+
   // Parameters and moments as logical tensors (without vocabulary padding), and this rank's boxes.
   // Of replicas the device at coordinate 0 of all unused axes owns the box.
   std::vector<TensorSpec> specs() const;

@@ -49,6 +49,7 @@ class Trainer {
     announce();
     while (step_ < config_.train.steps) {
       train_step();
+      if (is_due(config_.train.replica_check_interval)) check_replicas();
       if (is_due(config_.eval.interval) && step_ < config_.train.steps) evaluate();
       if (is_due(config_.checkpoint.interval)) save();
       if (stop_requested()) return finish(/*on_request=*/true);
@@ -125,6 +126,7 @@ class Trainer {
   }
 
   void announce() {
+    for (const std::string& warning : job_.warnings) log_.warn(warning);
     log_.say(describe_job());
     if (!data_.heldout || world_.rank() != 0) return;
     const EntropyReport entropies = corpus_entropies(*data_.training, *data_.heldout);
@@ -178,6 +180,15 @@ class Trainer {
                      result.grad_norm, first, ". The parameters were left as they were",
                      summary_.checkpoint.empty() ? "" : cat("; the last checkpoint is ", summary_.checkpoint),
                      ". Try a lower schedule.learning_rate, a longer schedule.warmup_steps or train.clip_norm");
+  }
+
+  // Replicas are computed alike on every rank, so a difference is a fault of the machine or of ours.
+  void check_replicas() {
+    const std::string differing = session_.state().differing_replica(world_);
+    if (differing.empty()) return;
+    throw_user_error("step ", step_, ": ranks that hold the same values hold different bytes: ", differing,
+                     ". A device may be faulty, or ranks run different binaries or libraries",
+                     summary_.checkpoint.empty() ? "" : cat("; the last checkpoint is ", summary_.checkpoint));
   }
 
   void evaluate() {

@@ -95,6 +95,20 @@ TEST_P(Families, AccumulationEqualsOneLargeBatch) {
     EXPECT_LT(max_relative_error(a.at(spec.name), b.at(spec.name), 1e-2), 1e-9) << spec.name;
 }
 
+TEST_P(Families, ABadStepChangesNothing) {
+  const StepConfig config = tiny_step(GetParam());
+  const Graph graph = build_step(config, false);
+  Tensors state;
+  add_initial_state(config, graph, state);
+  add_batch(config, 0, 0, state);
+  add_scalars(config, 0, 0.02, state);
+  state.at("final_norm.gain").set_real(0, std::numeric_limits<double>::infinity());
+  const Tensors before = state;
+  const Tensors result = run_graph(graph, state);
+  EXPECT_FALSE(std::isfinite(result.at(names::kGradNorm).get_real(0)));
+  for (const auto& [name, tensor] : before) EXPECT_EQ(state.at(name), tensor) << name;
+}
+
 // The step's gradient norm against finite differences of the evaluated loss along one direction.
 TEST_P(Families, GradientAgreesWithFiniteDifferences) {
   StepConfig config = tiny_step(GetParam());
