@@ -23,30 +23,13 @@ void run(const KernelArgs& args) {
   compiled->program->run(inputs, outputs);
 }
 
-// Over an operand with as many elements of the same width: such a one is read at the position that
-// is written, and tiles are written after all their reads. Each operand serves one result.
-int in_place(const OpCall& call, int result) {
-  const Graph& body = *call.attributes.get<GraphRef>(Attr::body);
-  std::vector<bool> taken(call.operands.size(), false);
-  for (int r = 0;; ++r) {
-    const TensorType& type = body.type(body.outputs[static_cast<size_t>(r)].value);
-    int found = -1;
-    for (size_t i = 0; i < call.operands.size() && found < 0; ++i) {
-      const TensorType& operand = call.operands[i];
-      if (!taken[i] && operand.elements() == type.elements() && size_of(operand.dtype) == size_of(type.dtype)) {
-        found = static_cast<int>(i);
-      }
-    }
-    if (r == result) return found;
-    if (found >= 0) taken[static_cast<size_t>(found)] = true;
-  }
-}
-
 }  // namespace
 
 void register_fusion(KernelTable& table) {
   Kernel kernel = make_kernel("cpu.fusion", accept, run);
-  kernel.in_place = in_place;
+  // An operand with as many elements of the same width is read at the position that is written, and
+  // tiles are written after all their reads.
+  kernel.in_place_any = true;
   table.add(ops::kFusion, kernel);
 }
 
