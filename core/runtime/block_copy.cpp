@@ -28,13 +28,20 @@ void copy_row_of(std::byte* to, int64_t to_stride, const std::byte* from, int64_
 void copy_row(std::byte* to, int64_t to_stride, const std::byte* from, int64_t from_stride,
               int64_t count, int64_t bytes) {
   switch (bytes) {
-    case 1: return copy_row_of<1>(to, to_stride, from, from_stride, count);
-    case 2: return copy_row_of<2>(to, to_stride, from, from_stride, count);
-    case 4: return copy_row_of<4>(to, to_stride, from, from_stride, count);
-    case 8: return copy_row_of<8>(to, to_stride, from, from_stride, count);
-    case 16: return copy_row_of<16>(to, to_stride, from, from_stride, count);
-    case 32: return copy_row_of<32>(to, to_stride, from, from_stride, count);
-    default: break;
+    case 1:
+      return copy_row_of<1>(to, to_stride, from, from_stride, count);
+    case 2:
+      return copy_row_of<2>(to, to_stride, from, from_stride, count);
+    case 4:
+      return copy_row_of<4>(to, to_stride, from, from_stride, count);
+    case 8:
+      return copy_row_of<8>(to, to_stride, from, from_stride, count);
+    case 16:
+      return copy_row_of<16>(to, to_stride, from, from_stride, count);
+    case 32:
+      return copy_row_of<32>(to, to_stride, from, from_stride, count);
+    default:
+      break;
   }
   for (int64_t i = 0; i < count; ++i)
     std::memcpy(to + i * to_stride, from + i * from_stride, static_cast<size_t>(bytes));
@@ -61,8 +68,8 @@ void copy_block(std::byte* to, const Shape& to_shape, std::span<const int64_t> t
                 const std::byte* from, const Shape& from_shape, std::span<const int64_t> from_start,
                 const Shape& block, int64_t element_bytes) {
   const int rank = block.rank();
-  TESSERA_CHECK(rank <= kMaxRank && to_shape.rank() == rank && from_shape.rank() == rank,
-                "block ", block, " of ", from_shape, " to ", to_shape);
+  TESSERA_CHECK(rank <= kMaxRank && to_shape.rank() == rank && from_shape.rank() == rank, "block ",
+                block, " of ", from_shape, " to ", to_shape);
   if (block.elements() == 0) return;
   // From the innermost dim outwards: strides, the offsets of the starts, and the collapsed levels.
   std::array<Level, kMaxRank> levels;

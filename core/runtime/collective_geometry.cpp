@@ -10,8 +10,8 @@ namespace tessera {
 namespace {
 
 void check_dim(const CollectiveCall& call, int dim) {
-  TESSERA_CHECK(dim >= 0 && dim < call.shape.rank(), name_of(call.kind), " of '", call.tensor,
-                "' ", call.dtype, call.shape, ": dim ", dim, " does not exist");
+  TESSERA_CHECK(dim >= 0 && dim < call.shape.rank(), name_of(call.kind), " of '", call.tensor, "' ",
+                call.dtype, call.shape, ": dim ", dim, " does not exist");
 }
 
 void check_divides(const CollectiveCall& call, int group_size) {
@@ -26,7 +26,8 @@ void become_output_shape(Shape& shape, const CollectiveCall& call, int group_siz
   switch (call.kind) {
     case CollectiveKind::all_reduce:
     case CollectiveKind::permute:
-    case CollectiveKind::broadcast: return;
+    case CollectiveKind::broadcast:
+      return;
     case CollectiveKind::all_gather:
       check_dim(call, call.concat_dim);
       shape[call.concat_dim] *= group_size;
@@ -76,8 +77,8 @@ void CollectiveGeometry::assign(const CollectiveCall& call, int group_size) {
   zero_.assign(static_cast<size_t>(input.rank()), 0);
 }
 
-void CollectiveGeometry::copy_piece(std::byte* output_data, const std::byte* input_data,
-                                    int sender, int receiver) {
+void CollectiveGeometry::copy_piece(std::byte* output_data, const std::byte* input_data, int sender,
+                                    int receiver) {
   if (kind == CollectiveKind::all_gather)
     return copy_dim_block(output_data, output, sender * concat_step, input_data, input, 0,
                           concat_dim, concat_step, element_bytes);
@@ -95,8 +96,7 @@ void CollectiveGeometry::copy_piece(std::byte* output_data, const std::byte* inp
   start_[static_cast<size_t>(concat_dim)] = 0;
 }
 
-void CollectiveGeometry::pack_piece(std::byte* message, const std::byte* input_data,
-                                    int receiver) {
+void CollectiveGeometry::pack_piece(std::byte* message, const std::byte* input_data, int receiver) {
   if (split_step == 0) {
     std::memcpy(message, input_data, static_cast<size_t>(piece_bytes()));
     return;

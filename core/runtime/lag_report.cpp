@@ -35,8 +35,7 @@ RankView view_rank(const ProgressBoard& board, int world_rank, int group) {
   return view;
 }
 
-std::vector<RankView> view_members(const ProgressBoard& board, const GroupInfo& group,
-                                   int number) {
+std::vector<RankView> view_members(const ProgressBoard& board, const GroupInfo& group, int number) {
   std::vector<RankView> views;
   for (const int member : group.members) views.push_back(view_rank(board, member, number));
   return views;
@@ -46,8 +45,10 @@ std::vector<int> laggards(int self, const std::vector<RankView>& members, uint64
   std::vector<int> late, unknown;
   for (const RankView& view : members) {
     if (view.world_rank == self) continue;
-    if (!view.known) unknown.push_back(view.world_rank);
-    else if (view.started < sequence) late.push_back(view.world_rank);
+    if (!view.known)
+      unknown.push_back(view.world_rank);
+    else if (view.started < sequence)
+      late.push_back(view.world_rank);
   }
   if (!late.empty()) return late;
   for (const RankView& view : members)
@@ -72,10 +73,14 @@ LagReport report_lag(int self, const GroupInfo& group, const WaitSite& site, dou
   const auto found = std::find_if(members.begin(), members.end(), [&](const RankView& view) {
     return view.world_rank == report.culprit;
   });
-  report.text += cat("; rank ", report.culprit, late.size() > 1 ? cat(" (of ", print_ranks(late), ")") : "", " lags: ");
-  if (!found->known) report.text += "nothing was heard of it";
-  else if (found->started < site.sequence) report.text += cat("it has not reached it, and ", found->doing);
-  else report.text += cat("it started it but has not done its share, and ", found->doing);
+  report.text += cat("; rank ", report.culprit,
+                     late.size() > 1 ? cat(" (of ", print_ranks(late), ")") : "", " lags: ");
+  if (!found->known)
+    report.text += "nothing was heard of it";
+  else if (found->started < site.sequence)
+    report.text += cat("it has not reached it, and ", found->doing);
+  else
+    report.text += cat("it started it but has not done its share, and ", found->doing);
   if (found->blocked_on >= 0 && found->blocked_on != self)
     report.text += cat("; it is held up by rank ", found->blocked_on);
   report.text += ". Look at that rank's log and host; if it is only slow, raise the timeout.";

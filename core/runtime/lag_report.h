@@ -11,15 +11,15 @@ namespace tessera {
 // What is known of one member of a group.
 struct RankView {
   int world_rank = -1;
-  bool known = false;      // false: on another host, and nothing was heard of it
-  uint64_t started = 0;    // in the group asked about
+  bool known = false;    // false: on another host, and nothing was heard of it
+  uint64_t started = 0;  // in the group asked about
   uint64_t finished = 0;
-  int blocked_on = -1;     // the rank that holds this one up, or -1
-  std::string doing;       // describe(RankProgress)
+  int blocked_on = -1;  // the rank that holds this one up, or -1
+  std::string doing;    // describe(RankProgress)
 };
 
 struct LagReport {
-  int culprit = -1;        // world rank
+  int culprit = -1;  // world rank
   std::string text;
 };
 

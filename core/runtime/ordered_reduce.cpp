@@ -31,12 +31,29 @@ namespace {
 constexpr int64_t kBlock = 2048;  // elements; the accumulator takes 8-16 KiB
 
 template <typename T>
-struct Accumulator { using type = T; };
-template <> struct Accumulator<bfloat16> { using type = float; };
-template <> struct Accumulator<float16> { using type = float; };
-template <> struct Accumulator<float8_e4m3fn> { using type = float; };
-template <> struct Accumulator<float8_e5m2> { using type = float; };
-template <> struct Accumulator<bool> { using type = uint8_t; };
+struct Accumulator {
+  using type = T;
+};
+template <>
+struct Accumulator<bfloat16> {
+  using type = float;
+};
+template <>
+struct Accumulator<float16> {
+  using type = float;
+};
+template <>
+struct Accumulator<float8_e4m3fn> {
+  using type = float;
+};
+template <>
+struct Accumulator<float8_e5m2> {
+  using type = float;
+};
+template <>
+struct Accumulator<bool> {
+  using type = uint8_t;
+};
 
 template <ReduceKind kKind, typename A>
 TESSERA_INLINE A combine(A a, A b) {
@@ -56,11 +73,15 @@ TESSERA_INLINE A combine(A a, A b) {
       return a * b;
     }
   } else if constexpr (kKind == ReduceKind::max) {
-    if constexpr (kFloat) return (a > b) | (a != a) ? a : b;
-    else return a > b ? a : b;
+    if constexpr (kFloat)
+      return (a > b) | (a != a) ? a : b;
+    else
+      return a > b ? a : b;
   } else if constexpr (kKind == ReduceKind::min) {
-    if constexpr (kFloat) return (a < b) | (a != a) ? a : b;
-    else return a < b ? a : b;
+    if constexpr (kFloat)
+      return (a < b) | (a != a) ? a : b;
+    else
+      return a < b ? a : b;
   } else if constexpr (kKind == ReduceKind::logical_and) {
     return static_cast<A>(a & b);
   } else {
@@ -81,16 +102,21 @@ TESSERA_INLINE uint16_t round_bf16(float value) {
 
 template <typename T, typename A>
 TESSERA_INLINE A load(const T& value) {
-  if constexpr (std::is_same_v<T, bfloat16>) return widen(value);
-  else return static_cast<A>(value);
+  if constexpr (std::is_same_v<T, bfloat16>)
+    return widen(value);
+  else
+    return static_cast<A>(value);
 }
 
 template <typename T, typename A>
 TESSERA_INLINE void store_block(T* __restrict to, const A* __restrict from, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
-    if constexpr (std::is_same_v<T, bfloat16>) to[i].bits = round_bf16(from[i]);
-    else if constexpr (std::is_same_v<T, bool>) to[i] = from[i] != 0;
-    else to[i] = static_cast<T>(from[i]);
+    if constexpr (std::is_same_v<T, bfloat16>)
+      to[i].bits = round_bf16(from[i]);
+    else if constexpr (std::is_same_v<T, bool>)
+      to[i] = from[i] != 0;
+    else
+      to[i] = static_cast<T>(from[i]);
   }
 }
 
@@ -129,8 +155,8 @@ TESSERA_INLINE void reduce_blocks(Sources sources, Destinations destinations, in
   }
 }
 
-// bfloat16 in pairs: a 32-bit word holds two, and each half becomes a float by a shift or a mask, so
-// the loops need neither widening nor packing of 16-bit lanes, which halves the speed.
+// bfloat16 in pairs: a 32-bit word holds two, and each half becomes a float by a shift or a mask,
+// so the loops need neither widening nor packing of 16-bit lanes, which halves the speed.
 typedef uint32_t PairWord __attribute__((aligned(2), may_alias));
 
 TESSERA_INLINE float low_half(uint32_t word) { return std::bit_cast<float>(word << 16); }
@@ -154,7 +180,9 @@ TESSERA_INLINE void reduce_pairs(Sources sources, Destinations destinations, int
   const int64_t pairs = count / 2;
   for (int64_t begin = 0; begin < pairs; begin += kPairs) {
     const int64_t n = std::min(kPairs, pairs - begin);
-    const auto words = [&](size_t i) { return reinterpret_cast<const PairWord*>(sources[i]) + begin; };
+    const auto words = [&](size_t i) {
+      return reinterpret_cast<const PairWord*>(sources[i]) + begin;
+    };
     const PairWord* first = words(0);
     if (sources.size() == 2) {
       const PairWord* second = words(1);
@@ -180,11 +208,16 @@ TESSERA_INLINE void reduce_pairs(Sources sources, Destinations destinations, int
 TESSERA_INLINE void reduce_bf16_pairs(Sources in, Destinations out, int64_t count,
                                       ReduceKind kind) {
   switch (kind) {
-    case ReduceKind::sum: return reduce_pairs<ReduceKind::sum>(in, out, count);
-    case ReduceKind::product: return reduce_pairs<ReduceKind::product>(in, out, count);
-    case ReduceKind::max: return reduce_pairs<ReduceKind::max>(in, out, count);
-    case ReduceKind::min: return reduce_pairs<ReduceKind::min>(in, out, count);
-    default: return;
+    case ReduceKind::sum:
+      return reduce_pairs<ReduceKind::sum>(in, out, count);
+    case ReduceKind::product:
+      return reduce_pairs<ReduceKind::product>(in, out, count);
+    case ReduceKind::max:
+      return reduce_pairs<ReduceKind::max>(in, out, count);
+    case ReduceKind::min:
+      return reduce_pairs<ReduceKind::min>(in, out, count);
+    default:
+      return;
   }
 }
 
@@ -197,8 +230,10 @@ TESSERA_INLINE void reduce_typed(Sources in, Destinations out, int64_t count, Re
     if (kind == ReduceKind::product || kind == ReduceKind::min) kind = ReduceKind::logical_and;
   }
   switch (kind) {
-    case ReduceKind::sum: return reduce_blocks<T, ReduceKind::sum>(in, out, count);
-    case ReduceKind::product: return reduce_blocks<T, ReduceKind::product>(in, out, count);
+    case ReduceKind::sum:
+      return reduce_blocks<T, ReduceKind::sum>(in, out, count);
+    case ReduceKind::product:
+      return reduce_blocks<T, ReduceKind::product>(in, out, count);
     case ReduceKind::max:
       if constexpr (!kComplex) return reduce_blocks<T, ReduceKind::max>(in, out, count);
       break;
@@ -230,10 +265,18 @@ void reduce_bf16_last(Sources in, Destinations out, int64_t count, ReduceKind ki
   float sum = value_of(0);
   for (size_t i = 1; i < in.size(); ++i) {
     switch (kind) {
-      case ReduceKind::sum: sum = combine<ReduceKind::sum, float>(sum, value_of(i)); break;
-      case ReduceKind::product: sum = combine<ReduceKind::product, float>(sum, value_of(i)); break;
-      case ReduceKind::max: sum = combine<ReduceKind::max, float>(sum, value_of(i)); break;
-      default: sum = combine<ReduceKind::min, float>(sum, value_of(i)); break;
+      case ReduceKind::sum:
+        sum = combine<ReduceKind::sum, float>(sum, value_of(i));
+        break;
+      case ReduceKind::product:
+        sum = combine<ReduceKind::product, float>(sum, value_of(i));
+        break;
+      case ReduceKind::max:
+        sum = combine<ReduceKind::max, float>(sum, value_of(i));
+        break;
+      default:
+        sum = combine<ReduceKind::min, float>(sum, value_of(i));
+        break;
     }
   }
   const bfloat16 result(sum);
@@ -257,9 +300,9 @@ TESSERA_CLONES void narrow_bf16(bfloat16* __restrict to, const float* __restrict
 void check_reducible(DType dtype, ReduceKind kind) {
   const bool logical = kind == ReduceKind::logical_and || kind == ReduceKind::logical_or;
   const bool ordered = kind == ReduceKind::max || kind == ReduceKind::min;
-  TESSERA_CHECK(!(logical && (is_float(dtype) || dtype == DType::c64)) &&
-                    !(ordered && dtype == DType::c64),
-                "the reduction ", kind, " has no meaning on ", dtype);
+  TESSERA_CHECK(
+      !(logical && (is_float(dtype) || dtype == DType::c64)) && !(ordered && dtype == DType::c64),
+      "the reduction ", kind, " has no meaning on ", dtype);
 }
 
 void ordered_reduce(Sources sources, Destinations destinations, int64_t count, DType dtype,
@@ -285,8 +328,7 @@ DType accumulator_of(DType dtype) {
 }
 
 void widen_to_f32(float* to, const std::byte* from, int64_t count, DType dtype) {
-  if (dtype == DType::bf16)
-    return widen_bf16(to, reinterpret_cast<const bfloat16*>(from), count);
+  if (dtype == DType::bf16) return widen_bf16(to, reinterpret_cast<const bfloat16*>(from), count);
   TESSERA_CHECK(is_float(dtype) && size_of(dtype) <= 4, dtype);
   dispatch_dtype(dtype, [&]<typename T>() {
     if constexpr (std::is_convertible_v<T, float>)

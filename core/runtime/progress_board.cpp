@@ -114,9 +114,11 @@ std::string describe(const RankProgress& rank) {
   if (rank.state.load(std::memory_order_relaxed) == RankState::closed) return "has left";
   if (since != 0) {
     const double seconds = static_cast<double>(monotonic_nanoseconds() - since) * 1e-9;
-    return cat("waits in ", text(rank.waiting), " for ", print_double(std::max(0.0, seconds)).substr(0, 5), " s");
+    return cat("waits in ", text(rank.waiting), " for ",
+               print_double(std::max(0.0, seconds)).substr(0, 5), " s");
   }
-  if (rank.last.sequence.load(std::memory_order_relaxed) == 0) return "has started no collective yet";
+  if (rank.last.sequence.load(std::memory_order_relaxed) == 0)
+    return "has started no collective yet";
   return cat("started ", text(rank.last), " last");
 }
 

@@ -1,9 +1,9 @@
 // What each rank of a host is doing, in memory that all of them (and their watchdogs) can read.
 //
-// Every rank writes only its own words and nobody waits to write, so a rank that is stopped, dead or
-// lost in a kernel is described by what it wrote last: the collective it started, the one it waits
-// for, and how far it is in each group. The board lies in shared memory between processes and on
-// the heap between threads; it holds no pointers.
+// Every rank writes only its own words and nobody waits to write, so a rank that is stopped, dead
+// or lost in a kernel is described by what it wrote last: the collective it started, the one it
+// waits for, and how far it is in each group. The board lies in shared memory between processes and
+// on the heap between threads; it holds no pointers.
 #pragma once
 
 #include <array>
@@ -56,7 +56,7 @@ struct CollectiveMark {
   std::atomic<int32_t> group{-1};
   std::atomic<int32_t> kind{-1};  // a CollectiveKind, or kControl
   std::atomic<uint64_t> sequence{0};
-  SharedText<8> tensor;           // for kControl: which exchange
+  SharedText<8> tensor;  // for kControl: which exchange
 
   static constexpr int kControl = 100;
 };
@@ -72,8 +72,8 @@ struct alignas(64) RankProgress {
   std::atomic<uint32_t> sleeping{0};
   std::atomic<uint32_t> sharing{0};  // 1 while this rank reads or writes its peers' operands
 
-  alignas(64) CollectiveMark last;      // started last
-  CollectiveMark waiting;               // waited for, while waiting_since is not 0
+  alignas(64) CollectiveMark last;        // started last
+  CollectiveMark waiting;                 // waited for, while waiting_since is not 0
   std::atomic<int64_t> waiting_since{0};  // monotonic nanoseconds
   std::atomic<int32_t> blocked_on{-1};    // the world rank that this one's watchdog holds guilty
 

@@ -50,7 +50,8 @@ void ProgressEngine::add_group(int number, GroupInfo info) {
                        " of this rank; at most ", kMaxGroups,
                        " are watched. Use a mesh with fewer axes or fewer axis combinations.");
   const std::lock_guard lock(groups_mutex_);
-  if (groups_.size() <= static_cast<size_t>(number)) groups_.resize(static_cast<size_t>(number) + 1);
+  if (groups_.size() <= static_cast<size_t>(number))
+    groups_.resize(static_cast<size_t>(number) + 1);
   groups_[static_cast<size_t>(number)] = std::make_unique<GroupInfo>(std::move(info));
 }
 
@@ -97,10 +98,9 @@ void ProgressEngine::check_abort(const WaitSite& site) {
   board_->await_shares(local_);
   const std::string reason = board_->abort_reason();
   const int culprit = board_->abort_rank();
-  const std::string where =
-      cat("rank ", world_rank_, " was in ",
-          describe_collective(site.kind, site.sequence, site.tensor), " in group '",
-          group(site.group).name, "'");
+  const std::string where = cat("rank ", world_rank_, " was in ",
+                                describe_collective(site.kind, site.sequence, site.tensor),
+                                " in group '", group(site.group).name, "'");
   const bool named = culprit == world_rank_ || reason.rfind(cat("rank ", culprit, " "), 0) == 0;
   throw PeerFailure(cat(named ? "" : cat("rank ", culprit, " failed: "), reason, " (", where, ")"));
 }
@@ -165,7 +165,8 @@ void ProgressEngine::Waiter::pause(bool moved) {
     sched_yield();
     return;
   }
-  const bool polling = site_.polling || std::any_of(engine_.items_.begin(), engine_.items_.end(),
+  const bool polling =
+      site_.polling || std::any_of(engine_.items_.begin(), engine_.items_.end(),
                                    [](const Progressable* item) { return item->needs_polling(); });
   engine_.board_->sleep(engine_.local_, seen_, polling ? kPollNapNanoseconds : kNapNanoseconds);
 }

@@ -38,9 +38,7 @@ namespace {
 
 // Inputs of at most this many bytes travel in the slot. A rank reads all n of them, so the limit
 // falls with n; it also bounds a group's control block to some hundred KiB.
-int64_t eager_limit(int size) {
-  return size <= 4 ? 2048 : size <= 16 ? 1024 : 256;
-}
+int64_t eager_limit(int size) { return size <= 4 ? 2048 : size <= 16 ? 1024 : 256; }
 
 constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -81,18 +79,19 @@ SharedGroup::Slot& SharedGroup::slot_of(uint64_t sequence) const {
 }
 
 SharedGroup::Descriptor& SharedGroup::descriptor_of(uint64_t sequence, int rank) const {
-  auto* descriptors =
-      reinterpret_cast<Descriptor*>(control_ + kCollectiveSlots * sizeof(Slot));
+  auto* descriptors = reinterpret_cast<Descriptor*>(control_ + kCollectiveSlots * sizeof(Slot));
   return descriptors[static_cast<int64_t>(sequence % kCollectiveSlots) * size_ + rank];
 }
 
 std::byte* SharedGroup::eager_of(uint64_t sequence, int rank) const {
-  std::byte* base = control_ + kCollectiveSlots * (sizeof(Slot) + static_cast<size_t>(size_) * sizeof(Descriptor));
+  std::byte* base = control_ + kCollectiveSlots *
+                                   (sizeof(Slot) + static_cast<size_t>(size_) * sizeof(Descriptor));
   return base + (static_cast<int64_t>(sequence % kCollectiveSlots) * size_ + rank) * eager_bytes_;
 }
 
 uint32_t SharedGroup::target_of(uint64_t sequence) const {
-  return static_cast<uint32_t>(((sequence - 1) / kCollectiveSlots + 1) * static_cast<uint64_t>(size_));
+  return static_cast<uint32_t>(((sequence - 1) / kCollectiveSlots + 1) *
+                               static_cast<uint64_t>(size_));
 }
 
 Ticket SharedGroup::start(const CollectiveCall& call) {
@@ -196,8 +195,8 @@ void SharedGroup::check_peers(const Operation& operation) {
                   operation.geometry.kind, " of '", operation.tensor, "' ",
                   operation.geometry.dtype, operation.geometry.input, ", rank ",
                   info_.members[static_cast<size_t>(peer)], " calls ",
-                  static_cast<CollectiveKind>(theirs.kind), " on ", theirs.elements, " elements of ",
-                  static_cast<DType>(theirs.dtype));
+                  static_cast<CollectiveKind>(theirs.kind), " on ", theirs.elements,
+                  " elements of ", static_cast<DType>(theirs.dtype));
   }
   if (operation.geometry.kind != CollectiveKind::permute || operation.receive_from < 0) return;
   const int sends_to = descriptor_of(operation.sequence, operation.receive_from).send_to;
@@ -244,8 +243,10 @@ void SharedGroup::do_share(Operation& operation) {
     case CollectiveKind::reduce_scatter:
       for (int peer = 0; peer < size_; ++peer)
         inputs_[static_cast<size_t>(peer)] = input_of(operation, peer);
-      if (geometry.kind == CollectiveKind::all_reduce) share_all_reduce(operation);
-      else geometry.reduce_pieces(operation.output, inputs_, rank_);
+      if (geometry.kind == CollectiveKind::all_reduce)
+        share_all_reduce(operation);
+      else
+        geometry.reduce_pieces(operation.output, inputs_, rank_);
       return;
     case CollectiveKind::all_gather:
     case CollectiveKind::all_to_all:
@@ -317,8 +318,8 @@ void SharedGroup::poll() {
 
 void SharedGroup::wait(Ticket ticket) {
   if (completed(ticket)) return;
-  TESSERA_CHECK(static_cast<uint64_t>(ticket) <= sequence_, "group '", info_.name, "' has no ticket ",
-                ticket);
+  TESSERA_CHECK(static_cast<uint64_t>(ticket) <= sequence_, "group '", info_.name,
+                "' has no ticket ", ticket);
   const Operation& operation = operations_[static_cast<uint64_t>(ticket) % kCollectiveSlots];
   const WaitSite site{number_, static_cast<int>(operation.geometry.kind),
                       static_cast<uint64_t>(ticket), operation.tensor};

@@ -11,10 +11,10 @@
 // What a rank's share is, with n ranks and S bytes of input each, and the bytes that it moves:
 //
 //     all_reduce       chunk r of all inputs, combined in rank order, written to all n outputs   2S
-//     reduce_scatter   block r of all inputs, combined in rank order, to its own output      S + S/n
-//     all_gather       every input to its own output                                            2nS
-//     all_to_all       block r of every input to its own output                                  2S
-//     permute, broadcast  one input to its own output                                            2S
+//     reduce_scatter   block r of all inputs, combined in rank order, to its own output      S +
+//     S/n all_gather       every input to its own output 2nS all_to_all       block r of every
+//     input to its own output                                  2S permute, broadcast  one input to
+//     its own output                                            2S
 //
 // A call of at most eager_bytes copies its input into the slot instead; every rank then computes
 // its whole output alone, and is done without waiting for the others to finish.

@@ -79,7 +79,8 @@ class ThreadHouse {
   std::byte* control(int number, const std::vector<int>& members) {
     const std::lock_guard lock(mutex_);
     AlignedBytes& block = controls_[{number, members}];
-    if (!block) block = allocate_zeroed(SharedGroup::control_bytes(static_cast<int>(members.size())));
+    if (!block)
+      block = allocate_zeroed(SharedGroup::control_bytes(static_cast<int>(members.size())));
     return block.get();
   }
 

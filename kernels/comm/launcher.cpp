@@ -23,22 +23,27 @@ bool is_set(const char* variable) { return std::getenv(variable) != nullptr; }
 [[noreturn]] void refuse(const char* variable, int64_t tasks, bool built_with_mpi, bool slurm) {
   std::string advice;
   if (!built_with_mpi)
-    advice = "This build has no MPI: install libopenmpi-dev (or load your site's MPI module), "
-             "configure again and rebuild";
+    advice =
+        "This build has no MPI: install libopenmpi-dev (or load your site's MPI module), "
+        "configure again and rebuild";
   else if (slurm)
-    advice = "Launch with `srun --mpi=pmix` (`srun --mpi=list` shows whether this Slurm has it), or "
-             "with mpirun inside the allocation; for one rank on purpose, `srun -n 1 --mpi=pmix` or "
-             "`mpirun -np 1`";
+    advice =
+        "Launch with `srun --mpi=pmix` (`srun --mpi=list` shows whether this Slurm has it), or "
+        "with mpirun inside the allocation; for one rank on purpose, `srun -n 1 --mpi=pmix` or "
+        "`mpirun -np 1`";
   else
-    advice = "Launch with the mpirun of the MPI that this program was built with (see `tessera "
-             "--version`); under Slurm, with `srun --mpi=pmix`";
-  throw_config_error("launcher: ", variable, "=", tasks, " says that ", tasks,
-                     " tasks were started, but MPI says 1: each would train alone and overwrite the "
-                     "others' output. ", advice, ".");
+    advice =
+        "Launch with the mpirun of the MPI that this program was built with (see `tessera "
+        "--version`); under Slurm, with `srun --mpi=pmix`";
+  throw_config_error(
+      "launcher: ", variable, "=", tasks, " says that ", tasks,
+      " tasks were started, but MPI says 1: each would train alone and overwrite the "
+      "others' output. ",
+      advice, ".");
 }
 
-// srun's own count where there is one, else the allocation's. A plain start inside a batch script or
-// an allocation's shell counts too: whoever asked for several tasks did not mean one trainer.
+// srun's own count where there is one, else the allocation's. A plain start inside a batch script
+// or an allocation's shell counts too: whoever asked for several tasks did not mean one trainer.
 int64_t slurm_tasks() {
   const int64_t of_step = number_in("SLURM_STEP_NUM_TASKS");
   return of_step > 0 ? of_step : number_in("SLURM_NTASKS");

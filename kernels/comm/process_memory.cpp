@@ -49,8 +49,7 @@ ProcessMemory::~ProcessMemory() {
 void ProcessMemory::add_peer(int world_rank, int pid) { peers_[world_rank].pid = pid; }
 
 std::string ProcessMemory::file_name(int world_rank, int64_t id) const {
-  if (kind_ == HostMemory::memfd)
-    return cat("/proc/", peers_.at(world_rank).pid, "/fd/", id);
+  if (kind_ == HostMemory::memfd) return cat("/proc/", peers_.at(world_rank).pid, "/fd/", id);
   return cat("/dev/shm/tessera-", std::hex, job_, std::dec, "-", world_rank, "-", id);
 }
 
@@ -80,10 +79,11 @@ StagingBuffer ProcessMemory::create(int64_t bytes) {
   if (!failed.empty()) {
     if (segment.fd >= 0) close(segment.fd);
     if (kind_ == HostMemory::shm_file) unlink(file_name(world_rank_, segment.id).c_str());
-    throw_user_error("shared memory: rank ", world_rank_, " needs ", human_bytes(static_cast<double>(size)),
-                     kind_ == HostMemory::memfd ? " (memfd)" : " in /dev/shm", "; ", failed,
-                     " failed: ", std::strerror(error), ". Free memory, raise the container's limit",
-                     kind_ == HostMemory::memfd ? "" : " (--shm-size)", ", or run fewer ranks here.");
+    throw_user_error(
+        "shared memory: rank ", world_rank_, " needs ", human_bytes(static_cast<double>(size)),
+        kind_ == HostMemory::memfd ? " (memfd)" : " in /dev/shm", "; ", failed,
+        " failed: ", std::strerror(error), ". Free memory, raise the container's limit",
+        kind_ == HostMemory::memfd ? "" : " (--shm-size)", ", or run fewer ranks here.");
   }
   own_.push_back(segment);
   return {segment.base, size, {segment.id, 0}};

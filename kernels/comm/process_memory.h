@@ -3,8 +3,8 @@
 //
 // A segment is a memfd, which the peers open as /proc/PID/fd/N; it needs no name, dies with its
 // processes, and is not limited by the size of /dev/shm (64 MB in default containers). Where that
-// cannot be had it is a file in /dev/shm, allocated in full when it is made, so that lack of room is
-// an error then and not a SIGBUS later.
+// cannot be had it is a file in /dev/shm, allocated in full when it is made, so that lack of room
+// is an error then and not a SIGBUS later.
 #pragma once
 
 #include <cstdint>

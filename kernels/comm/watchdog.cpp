@@ -90,7 +90,8 @@ void Watchdog::open_peers() {
   for (int local = 0; local < board_->size(); ++local) {
     if (local == local_) continue;
     const int fd = open_pid(board_->rank(local).pid.load());
-    if (fd >= 0) peer_fds_.emplace_back(fd, local);
+    if (fd >= 0)
+      peer_fds_.emplace_back(fd, local);
     else if (errno == ESRCH && board_->rank(local).state.load() == RankState::running)
       peer_died(local);
   }
@@ -117,14 +118,16 @@ void Watchdog::receive_all() {
   SideMessage message;
   while (channel_->receive(message)) {
     switch (message.kind) {
-      case SideKind::probe: answer(message); break;
+      case SideKind::probe:
+        answer(message);
+        break;
       case SideKind::answer: {
         Remote& remote = remotes_[message.from];
         remote.proven = true;
         remote.last_answer = monotonic_nanoseconds();
         if (message.group != remote_group_) break;
-        remote.view = {message.from, true, message.started, message.finished, message.blocked_on,
-                       message.text};
+        remote.view = {message.from,       true,        message.started, message.finished,
+                       message.blocked_on, message.text};
         break;
       }
       case SideKind::abort:
@@ -251,19 +254,20 @@ std::vector<RankView> Watchdog::views_of(const GroupInfo& group, int number) con
 void Watchdog::peer_died(int local) {
   const RankProgress& words = board_->rank(local);
   const int rank = board_->world_rank(local);
-  const std::string text =
-      cat("rank ", rank, " (process ", words.pid.load(), " on ", options_.host_name,
-          ") died; it ", describe(words), ". Look at its log, and for the out-of-memory killer in "
-          "dmesg on that host.");
+  const std::string text = cat("rank ", rank, " (process ", words.pid.load(), " on ",
+                               options_.host_name, ") died; it ", describe(words),
+                               ". Look at its log, and for the out-of-memory killer in "
+                               "dmesg on that host.");
   if (board_->abort(AbortState::failed, rank, text)) spread_abort(AbortState::failed, rank, text);
   check_verdict(monotonic_nanoseconds());
 }
 
 void Watchdog::peer_silent(int world_rank, double seconds) {
   RankProgress& words = board_->rank(local_);
-  std::string text = cat("rank ", world_rank, " on another host has not answered for ",
-                         static_cast<int>(seconds), " s: it is stopped or dead, or its host is; rank ",
-                         engine_->world_rank(), " ", describe(words));
+  std::string text =
+      cat("rank ", world_rank, " on another host has not answered for ", static_cast<int>(seconds),
+          " s: it is stopped or dead, or its host is; rank ", engine_->world_rank(), " ",
+          describe(words));
   if (board_->abort(AbortState::timed_out, world_rank, text))
     spread_abort(AbortState::timed_out, world_rank, text);
   check_verdict(monotonic_nanoseconds());
@@ -292,8 +296,9 @@ void Watchdog::check_verdict(int64_t now) {
     const bool own = culprit == engine_->world_rank() && state == AbortState::failed;
     const std::string reason = board_->abort_reason();
     const bool named = state == AbortState::timed_out || reason.rfind("rank ", 0) == 0;
-    if (!own) log_error("watchdog of rank ", engine_->world_rank(), ": ",
-                        named ? "" : cat("rank ", culprit, " failed: "), reason);
+    if (!own)
+      log_error("watchdog of rank ", engine_->world_rank(), ": ",
+                named ? "" : cat("rank ", culprit, " failed: "), reason);
     flush_log();
   }
   if (state == AbortState::timed_out) {

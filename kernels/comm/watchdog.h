@@ -79,7 +79,7 @@ class Watchdog {
   int wake_fd_ = -1;
   std::vector<std::pair<int, int>> peer_fds_;  // pidfd, local rank
   std::map<int, Remote> remotes_;
-  int remote_group_ = -1;          // the wait that remotes_' views are about
+  int remote_group_ = -1;  // the wait that remotes_' views are about
   uint64_t remote_sequence_ = 0;
   int64_t verdict_seen_ = 0;
   std::atomic<double> timeout_;

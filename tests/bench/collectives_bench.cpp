@@ -60,7 +60,8 @@ Row measure_size(World& world, Communicator& group, int64_t bytes, std::byte* sy
   std::vector<double> ours, ours_private, mpi;
   for (int round = -1; round < kRounds; ++round) {
     const double a = measure(world, repeats, [&] { reduce(shared); });
-    const double b = measure(world, repeats, [&] { mpi_library_all_reduce(world, theirs.data(), count); });
+    const double b =
+        measure(world, repeats, [&] { mpi_library_all_reduce(world, theirs.data(), count); });
     const double c = measure(world, repeats, [&] { reduce(own.data()); });
     if (round < 0) continue;  // warms up
     ours.push_back(a);
@@ -71,7 +72,8 @@ Row measure_size(World& world, Communicator& group, int64_t bytes, std::byte* sy
 }
 
 void print(const std::vector<Row>& rows, int ranks) {
-  std::printf("all_reduce f32 sum, %d ranks, microseconds median (best); GB/s of the median\n", ranks);
+  std::printf("all_reduce f32 sum, %d ranks, microseconds median (best); GB/s of the median\n",
+              ranks);
   std::printf("%10s %22s %22s %22s %8s %8s\n", "bytes", "ours", "ours, private", "MPI_Allreduce",
               "ratio", "GB/s");
   for (const Row& row : rows)
@@ -88,8 +90,8 @@ void write_json(const std::string& path, const std::vector<Row>& rows, int ranks
   file << "{\"ranks\": " << ranks << ", \"all_reduce\": [";
   for (size_t i = 0; i < rows.size(); ++i) {
     const Row& row = rows[i];
-    file << (i ? "," : "") << "\n  {\"bytes\": " << row.bytes << ", \"seconds\": " << row.ours.median
-         << ", \"seconds_best\": " << row.ours.best
+    file << (i ? "," : "") << "\n  {\"bytes\": " << row.bytes
+         << ", \"seconds\": " << row.ours.median << ", \"seconds_best\": " << row.ours.best
          << ", \"seconds_private\": " << row.ours_private.median
          << ", \"mpi_seconds\": " << row.mpi.median << ", \"mpi_seconds_best\": " << row.mpi.best
          << ", \"ratio\": " << row.mpi.median / row.ours.median << "}";

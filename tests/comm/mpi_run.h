@@ -8,8 +8,8 @@ namespace tessera::test {
 
 struct MpiRun {
   int exit_code = -1;
-  std::string output;              // of all ranks, both streams
-  std::vector<std::string> logs;   // by rank: what init_logging wrote
+  std::string output;             // of all ranks, both streams
+  std::vector<std::string> logs;  // by rank: what init_logging wrote
   double seconds = 0;
 };
 

@@ -49,11 +49,16 @@ bool in_place_allowed(CollectiveKind kind) {
 // Sums between hosts are associated by host; the reference adds in rank order. Exact otherwise.
 double tolerance_of(DType dtype) {
   switch (dtype) {
-    case DType::f64: return 1e-13;
-    case DType::f32: return 1e-5;
-    case DType::f16: return 2e-3;
-    case DType::bf16: return 1e-2;
-    default: return 0.3;
+    case DType::f64:
+      return 1e-13;
+    case DType::f32:
+      return 1e-5;
+    case DType::f16:
+      return 2e-3;
+    case DType::bf16:
+      return 1e-2;
+    default:
+      return 0.3;
   }
 }
 
@@ -144,7 +149,8 @@ void check_groups(World& world, bool exact, int rounds) {
     const auto seed = static_cast<uint64_t>(round);
     check_random(world, *all, seed, 5, 3000, exact, symmetric);
     check_random(world, *half, seed + 1000 + low, 5, 3000, exact, symmetric);
-    check_random(world, *stride, seed + 2000 + static_cast<uint64_t>(world.rank() % 2), 5, 3000, exact, symmetric);
+    check_random(world, *stride, seed + 2000 + static_cast<uint64_t>(world.rank() % 2), 5, 3000,
+                 exact, symmetric);
     check_random(world, *backwards, seed + 3000, 3, 3000, exact, symmetric);
     check_random(world, *single, seed + 4000, 3, 3000, true, symmetric);
     if (round % 5 == 0) check_random(world, *all, seed + 5000, 2, 100000, exact, symmetric);
@@ -158,7 +164,8 @@ TEST(MpiWorker, Collectives) {
   check_groups(*world, hosts == nullptr, 25);
   EXPECT_EQ(world->all_reduce_max(world->rank() * 3), (world->size() - 1) * 3);
   EXPECT_EQ(world->broadcast_text(world->rank() == 1 ? "from one" : "no", 1), "from one");
-  const auto texts = world->all_gather_text(std::string(static_cast<size_t>(world->rank() * 700), 'x'));
+  const auto texts =
+      world->all_gather_text(std::string(static_cast<size_t>(world->rank() * 700), 'x'));
   for (int rank = 0; rank < world->size(); ++rank)
     EXPECT_EQ(texts[static_cast<size_t>(rank)].size(), static_cast<size_t>(rank * 700));
   if (hosts != nullptr && strcmp(hosts, "a,a,b,b") == 0) {
@@ -205,8 +212,13 @@ TEST(MpiWorker, Interleaved) {
     call.input = call.output = b.data();
     call.shape = {20000};
     const Ticket tb = pair->start(call);
-    if (rank % 2 == 0) { all->wait(ta); pair->wait(tb); }
-    else { pair->wait(tb); all->wait(ta); }
+    if (rank % 2 == 0) {
+      all->wait(ta);
+      pair->wait(tb);
+    } else {
+      pair->wait(tb);
+      all->wait(ta);
+    }
     ASSERT_EQ(a[29999], static_cast<float>(n * (n - 1) / 2));
     ASSERT_EQ(b[19999], static_cast<float>(pair->size()));
   }

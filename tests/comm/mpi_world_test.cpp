@@ -50,7 +50,8 @@ TEST_F(MpiWorld, CollectivesThroughFilesInDevShm) {
 }
 
 TEST_F(MpiWorld, CollectivesWithoutSharedMemoryWarn) {
-  const MpiRun run = run_under_mpi(3, "Collectives", "TESSERA_TEST_MEMORY=none TESSERA_FAKE_HOST=a");
+  const MpiRun run =
+      run_under_mpi(3, "Collectives", "TESSERA_TEST_MEMORY=none TESSERA_FAKE_HOST=a");
   expect_passed(run);
   EXPECT_NE(run.logs[0].find("cannot share memory"), std::string::npos) << run.logs[0];
 }
@@ -181,12 +182,14 @@ TEST(Launcher, SlurmWithoutPmixIsRefused) {
 }
 
 TEST(Launcher, TheStepsOwnCountDecides) {
-  const Environment set({{"SLURM_NTASKS", "4"}, {"SLURM_STEP_ID", "3"}, {"SLURM_STEP_NUM_TASKS", "1"}});
+  const Environment set(
+      {{"SLURM_NTASKS", "4"}, {"SLURM_STEP_ID", "3"}, {"SLURM_STEP_NUM_TASKS", "1"}});
   EXPECT_EQ(refusal(), "");
 }
 
 TEST(Launcher, MpirunOfOneTaskInsideAnAllocationIsFine) {
-  const Environment set({{"SLURM_NTASKS", "4"}, {"SLURM_PROCID", "0"}, {"OMPI_COMM_WORLD_SIZE", "1"}});
+  const Environment set(
+      {{"SLURM_NTASKS", "4"}, {"SLURM_PROCID", "0"}, {"OMPI_COMM_WORLD_SIZE", "1"}});
   EXPECT_EQ(refusal(), "");
 }
 

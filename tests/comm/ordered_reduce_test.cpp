@@ -43,7 +43,8 @@ RC_GTEST_PROP(OrderedReduce, EqualsTheReference, ()) {
 template <typename T>
 std::vector<T> reduce(std::vector<std::vector<T>> inputs, ReduceKind kind) {
   std::vector<const std::byte*> sources;
-  for (const auto& input : inputs) sources.push_back(reinterpret_cast<const std::byte*>(input.data()));
+  for (const auto& input : inputs)
+    sources.push_back(reinterpret_cast<const std::byte*>(input.data()));
   std::vector<T> result(inputs[0].size());
   std::byte* out = reinterpret_cast<std::byte*>(result.data());
   ordered_reduce(sources, {&out, 1}, static_cast<int64_t>(result.size()), DTypeOf<T>::value, kind);
@@ -70,7 +71,8 @@ TEST(OrderedReduce, OneNanIsEnough) {
 
 TEST(OrderedReduce, InfinitiesSurviveRounding) {
   const float infinity = std::numeric_limits<float>::infinity();
-  const auto sum = reduce<bfloat16>({{bfloat16(infinity), bfloat16(-infinity)}, {1.0f, 1.0f}}, ReduceKind::sum);
+  const auto sum =
+      reduce<bfloat16>({{bfloat16(infinity), bfloat16(-infinity)}, {1.0f, 1.0f}}, ReduceKind::sum);
   EXPECT_EQ(static_cast<float>(sum[0]), infinity);
   EXPECT_EQ(static_cast<float>(sum[1]), -infinity);
 }

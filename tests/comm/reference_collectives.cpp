@@ -14,8 +14,10 @@ double combine_real(ReduceKind kind, double a, double b, bool in_float) {
       return in_float ? static_cast<double>(static_cast<float>(a) + static_cast<float>(b)) : a + b;
     case ReduceKind::product:
       return in_float ? static_cast<double>(static_cast<float>(a) * static_cast<float>(b)) : a * b;
-    case ReduceKind::max: return std::isnan(a) || std::isnan(b) ? NAN : std::max(a, b);
-    default: return std::isnan(a) || std::isnan(b) ? NAN : std::min(a, b);
+    case ReduceKind::max:
+      return std::isnan(a) || std::isnan(b) ? NAN : std::max(a, b);
+    default:
+      return std::isnan(a) || std::isnan(b) ? NAN : std::min(a, b);
   }
 }
 
@@ -23,12 +25,18 @@ int64_t combine_int(ReduceKind kind, DType dtype, int64_t a, int64_t b) {
   const auto ua = static_cast<uint64_t>(a), ub = static_cast<uint64_t>(b);
   const bool less = dtype == DType::u64 ? ua < ub : a < b;
   switch (kind) {
-    case ReduceKind::sum: return dtype == DType::pred ? a | b : static_cast<int64_t>(ua + ub);
-    case ReduceKind::product: return static_cast<int64_t>(ua * ub);
-    case ReduceKind::max: return less ? b : a;
-    case ReduceKind::min: return less ? a : b;
-    case ReduceKind::logical_and: return a & b;
-    case ReduceKind::logical_or: return a | b;
+    case ReduceKind::sum:
+      return dtype == DType::pred ? a | b : static_cast<int64_t>(ua + ub);
+    case ReduceKind::product:
+      return static_cast<int64_t>(ua * ub);
+    case ReduceKind::max:
+      return less ? b : a;
+    case ReduceKind::min:
+      return less ? a : b;
+    case ReduceKind::logical_and:
+      return a & b;
+    case ReduceKind::logical_or:
+      return a | b;
   }
   return 0;
 }
@@ -52,7 +60,8 @@ HostTensor reduce_all(const CollectiveCase& what, const std::vector<HostTensor>&
     } else {
       // set_int wraps to the type; between two sources the value must be wrapped as well.
       for (size_t r = 1; r < inputs.size(); ++r)
-        result.set_int(i, combine_int(what.reduce, what.dtype, result.get_int(i), inputs[r].get_int(i)));
+        result.set_int(
+            i, combine_int(what.reduce, what.dtype, result.get_int(i), inputs[r].get_int(i)));
     }
   }
   return result;
@@ -94,7 +103,9 @@ std::vector<HostTensor> reference_collective(const CollectiveCase& what,
   for (int r = 0; r < n; ++r) {
     HostTensor& out = outputs[static_cast<size_t>(r)];
     switch (what.kind) {
-      case CollectiveKind::all_reduce: out = reduce_all(what, inputs); break;
+      case CollectiveKind::all_reduce:
+        out = reduce_all(what, inputs);
+        break;
       case CollectiveKind::reduce_scatter: {
         Shape block = what.shape;
         block[what.split_dim] /= n;
@@ -129,7 +140,9 @@ std::vector<HostTensor> reference_collective(const CollectiveCase& what,
           if (what.routes[static_cast<size_t>(p)] == r) out = inputs[static_cast<size_t>(p)];
         break;
       }
-      case CollectiveKind::broadcast: out = inputs[static_cast<size_t>(what.root)]; break;
+      case CollectiveKind::broadcast:
+        out = inputs[static_cast<size_t>(what.root)];
+        break;
     }
   }
   return outputs;
@@ -145,16 +158,21 @@ CollectiveCase random_case(uint64_t seed, int size, int64_t max_elements) {
   // The types that training moves come up more often than the rest.
   const auto types = all_dtypes();
   constexpr DType kUsual[] = {DType::f32, DType::bf16, DType::f64, DType::s32, DType::f16};
-  what.dtype = pick(0, 1) == 0 ? kUsual[pick(0, 4)]
-                               : types[static_cast<size_t>(pick(0, static_cast<int64_t>(types.size()) - 1))];
-  if (is_float(what.dtype)) what.reduce = static_cast<ReduceKind>(pick(0, 3));
-  else if (what.dtype == DType::c64) what.reduce = pick(0, 1) ? ReduceKind::sum : ReduceKind::product;
-  else what.reduce = static_cast<ReduceKind>(pick(0, 5));
+  what.dtype = pick(0, 1) == 0
+                   ? kUsual[pick(0, 4)]
+                   : types[static_cast<size_t>(pick(0, static_cast<int64_t>(types.size()) - 1))];
+  if (is_float(what.dtype))
+    what.reduce = static_cast<ReduceKind>(pick(0, 3));
+  else if (what.dtype == DType::c64)
+    what.reduce = pick(0, 1) ? ReduceKind::sum : ReduceKind::product;
+  else
+    what.reduce = static_cast<ReduceKind>(pick(0, 5));
   const int rank = static_cast<int>(pick(1, 4));
   std::vector<int64_t> dims(static_cast<size_t>(rank));
   int64_t elements = 1;
   for (auto& dim : dims) {
-    const int64_t limit = std::max<int64_t>(1, std::min<int64_t>(rank == 1 ? max_elements : 24, max_elements / elements));
+    const int64_t limit = std::max<int64_t>(
+        1, std::min<int64_t>(rank == 1 ? max_elements : 24, max_elements / elements));
     dim = pick(1, limit);
     elements *= dim;
   }
@@ -179,9 +197,13 @@ HostTensor random_input(const CollectiveCase& what, uint64_t seed, int rank) {
   HostTensor tensor({what.dtype, what.shape});
   std::normal_distribution<double> normal;
   for (int64_t i = 0; i < tensor.elements(); ++i) {
-    if (what.dtype == DType::c64) tensor.set_complex(i, {normal(random), normal(random)});
-    else if (is_float(what.dtype)) tensor.set_real(i, normal(random));
-    else tensor.set_int(i, what.dtype == DType::pred ? static_cast<int64_t>(random() & 1) : static_cast<int64_t>(random()));
+    if (what.dtype == DType::c64)
+      tensor.set_complex(i, {normal(random), normal(random)});
+    else if (is_float(what.dtype))
+      tensor.set_real(i, normal(random));
+    else
+      tensor.set_int(i, what.dtype == DType::pred ? static_cast<int64_t>(random() & 1)
+                                                  : static_cast<int64_t>(random()));
   }
   return tensor;
 }

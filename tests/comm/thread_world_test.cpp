@@ -60,7 +60,8 @@ void run_cases(int size, const std::vector<uint64_t>& seeds, bool together, bool
   for (const uint64_t seed : seeds) {
     cases.push_back(random_case(seed, size, max_elements));
     std::vector<HostTensor> inputs;
-    for (int rank = 0; rank < size; ++rank) inputs.push_back(random_input(cases.back(), seed, rank));
+    for (int rank = 0; rank < size; ++rank)
+      inputs.push_back(random_input(cases.back(), seed, rank));
     expected.push_back(reference_collective(cases.back(), inputs));
   }
   std::atomic<int> wrong{0};
@@ -77,8 +78,10 @@ void run_cases(int size, const std::vector<uint64_t>& seeds, bool together, bool
     for (size_t i = 0; i < cases.size(); ++i) {
       const HostTensor& input = in_place && may_be_in_place(cases[i].kind) ? outputs[i] : inputs[i];
       const Ticket ticket = group->start(cases[i].call(rank, input, outputs[i], "t"));
-      if (together) tickets.push_back(ticket);
-      else group->wait(ticket);
+      if (together)
+        tickets.push_back(ticket);
+      else
+        group->wait(ticket);
     }
     for (const Ticket ticket : tickets) group->wait(ticket);
     for (size_t i = 0; i < cases.size(); ++i)
@@ -100,7 +103,8 @@ RC_GTEST_PROP(ThreadCollectives, SmallOnesEqualTheReferenceToo, ()) {
 }
 
 TEST(ThreadCollectives, LargeOnesEqualTheReference) {
-  for (uint64_t seed = 1; seed <= 8; ++seed) run_cases(3, {seed, seed + 100}, true, seed % 2, 300000);
+  for (uint64_t seed = 1; seed <= 8; ++seed)
+    run_cases(3, {seed, seed + 100}, true, seed % 2, 300000);
 }
 
 CollectiveCall sum_call(float* in, float* out, int64_t count, std::string_view name = "x") {
@@ -119,8 +123,8 @@ TEST(ThreadCollectives, GroupsOfMeshAxesInterleave) {
   run_thread_ranks(8, [](World& world) {
     const int row = world.rank() / 2, column = world.rank() % 2;
     const auto model = world.create_group(std::vector<int>{row * 2, row * 2 + 1}, "model");
-    const auto data = world.create_group(
-        std::vector<int>{column, column + 2, column + 4, column + 6}, "data");
+    const auto data =
+        world.create_group(std::vector<int>{column, column + 2, column + 4, column + 6}, "data");
     const auto all = world.create_group(all_ranks(world), "data,model");
     std::vector<float> a(3000), b(5000), c(100);
     for (int round = 0; round < kRounds; ++round) {
@@ -130,9 +134,19 @@ TEST(ThreadCollectives, GroupsOfMeshAxesInterleave) {
       const Ticket ta = model->start(sum_call(a.data(), a.data(), 3000));
       const Ticket tb = data->start(sum_call(b.data(), b.data(), 5000));
       const Ticket tc = all->start(sum_call(c.data(), c.data(), 100));
-      if (world.rank() % 3 == 0) { all->wait(tc); data->wait(tb); model->wait(ta); }
-      else if (world.rank() % 3 == 1) { model->wait(ta); all->wait(tc); data->wait(tb); }
-      else { data->wait(tb); model->wait(ta); all->wait(tc); }
+      if (world.rank() % 3 == 0) {
+        all->wait(tc);
+        data->wait(tb);
+        model->wait(ta);
+      } else if (world.rank() % 3 == 1) {
+        model->wait(ta);
+        all->wait(tc);
+        data->wait(tb);
+      } else {
+        data->wait(tb);
+        model->wait(ta);
+        all->wait(tc);
+      }
       TESSERA_CHECK(a[2999] == static_cast<float>(row * 4 + 1));
       TESSERA_CHECK(b[4999] == static_cast<float>((12 + 4 * column) * round));
       TESSERA_CHECK(c[99] == 8.0f);
@@ -184,7 +198,8 @@ TEST(ThreadCollectives, InPlaceGatherAndScatterInsideTheLargerBuffer) {
     call = sum_call(buffer, mine, 12000);
     call.kind = CollectiveKind::reduce_scatter;
     group->run(call);
-    for (int i = 0; i < 3000; ++i) TESSERA_CHECK(mine[i] == 4.0f * static_cast<float>(world.rank() + 1));
+    for (int i = 0; i < 3000; ++i)
+      TESSERA_CHECK(mine[i] == 4.0f * static_cast<float>(world.rank() + 1));
   });
 }
 
@@ -226,47 +241,60 @@ TEST(ThreadWorld, TheFirstExceptionComesBackWithItsRank) {
 
 TEST(ThreadWorld, ATimeoutNamesTheLaggingRankCollectiveNumberAndTensor) {
   try {
-    run_thread_ranks(3, [](World& world) {
-      const auto group = world.create_group(all_ranks(world), "data");
-      std::vector<float> values(5000);
-      group->run(sum_call(values.data(), values.data(), 5000, "layers/0/w"));
-      if (world.rank() == 1) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(600));
-        return;
-      }
-      group->run(sum_call(values.data(), values.data(), 5000, "layers/1/w"));
-    }, {.timeout_seconds = 0.2});
+    run_thread_ranks(3,
+                     [](World& world) {
+                       const auto group = world.create_group(all_ranks(world), "data");
+                       std::vector<float> values(5000);
+                       group->run(sum_call(values.data(), values.data(), 5000, "layers/0/w"));
+                       if (world.rank() == 1) {
+                         std::this_thread::sleep_for(std::chrono::milliseconds(600));
+                         return;
+                       }
+                       group->run(sum_call(values.data(), values.data(), 5000, "layers/1/w"));
+                     },
+                     {.timeout_seconds = 0.2});
     FAIL();
   } catch (const UserError& error) {
     const std::string text = error.what();
     EXPECT_NE(text.find("all_reduce #2 of 'layers/1/w' in group 'data'"), text.npos) << text;
-    EXPECT_NE(text.find("rank 1 lags: it has not reached it, and started all_reduce #1 of 'layers/0/w' last"),
-              text.npos) << text;
+    EXPECT_NE(
+        text.find(
+            "rank 1 lags: it has not reached it, and started all_reduce #1 of 'layers/0/w' last"),
+        text.npos)
+        << text;
   }
 }
 
 TEST(ThreadWorld, ALateShareIsNamedToo) {
   try {
-    run_thread_ranks(2, [](World& world) {
-      const auto group = world.create_group(all_ranks(world), "data");
-      std::vector<float> values(5000);
-      const Ticket ticket = group->start(sum_call(values.data(), values.data(), 5000, "w"));
-      if (world.rank() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(600));
-      group->wait(ticket);
-    }, {.timeout_seconds = 0.2});
+    run_thread_ranks(2,
+                     [](World& world) {
+                       const auto group = world.create_group(all_ranks(world), "data");
+                       std::vector<float> values(5000);
+                       const Ticket ticket =
+                           group->start(sum_call(values.data(), values.data(), 5000, "w"));
+                       if (world.rank() == 0)
+                         std::this_thread::sleep_for(std::chrono::milliseconds(600));
+                       group->wait(ticket);
+                     },
+                     {.timeout_seconds = 0.2});
     FAIL();
   } catch (const UserError& error) {
     const std::string text = error.what();
-    EXPECT_NE(text.find("rank 0 lags: it started it but has not done its share"), text.npos) << text;
+    EXPECT_NE(text.find("rank 0 lags: it started it but has not done its share"), text.npos)
+        << text;
   }
 }
 
 TEST(ThreadWorld, CollectivesThatDifferBetweenRanksAreAnInternalError) {
-  EXPECT_THROW(run_thread_ranks(2, [](World& world) {
-    const auto group = world.create_group(all_ranks(world), "data");
-    std::vector<float> values(5000);
-    group->run(sum_call(values.data(), values.data(), world.rank() == 0 ? 5000 : 4000));
-  }), InternalError);
+  EXPECT_THROW(run_thread_ranks(2,
+                                [](World& world) {
+                                  const auto group = world.create_group(all_ranks(world), "data");
+                                  std::vector<float> values(5000);
+                                  group->run(sum_call(values.data(), values.data(),
+                                                      world.rank() == 0 ? 5000 : 4000));
+                                }),
+               InternalError);
 }
 
 TEST(ThreadWorld, TooManyRanksAreRefused) {

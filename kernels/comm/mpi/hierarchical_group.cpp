@@ -83,14 +83,21 @@ bool HierarchicalGroup::direct(const Operation& operation) const {
 }
 
 void HierarchicalGroup::begin(Operation& operation) {
-  const bool sums = operation.call.reduce == ReduceKind::sum || operation.call.reduce == ReduceKind::product;
+  const bool sums =
+      operation.call.reduce == ReduceKind::sum || operation.call.reduce == ReduceKind::product;
   operation.sum_type = operation.call.dtype;
   if (operation.call.kind != CollectiveKind::all_gather && sums)
     operation.sum_type = accumulator_of(operation.call.dtype);
   switch (operation.call.kind) {
-    case CollectiveKind::all_reduce: begin_all_reduce(operation); break;
-    case CollectiveKind::reduce_scatter: begin_reduce_scatter(operation); break;
-    default: begin_all_gather(operation); break;
+    case CollectiveKind::all_reduce:
+      begin_all_reduce(operation);
+      break;
+    case CollectiveKind::reduce_scatter:
+      begin_reduce_scatter(operation);
+      break;
+    default:
+      begin_all_gather(operation);
+      break;
   }
   operation.stage = Stage::first;
 }
@@ -154,8 +161,8 @@ void HierarchicalGroup::second(Operation& operation) {
   std::byte* part = operation.part.data;
   switch (operation.call.kind) {
     case CollectiveKind::all_reduce: {
-      const int64_t total = direct(operation) ? operation.geometry.input.elements()
-                                              : padded_elements(operation);
+      const int64_t total =
+          direct(operation) ? operation.geometry.input.elements() : padded_elements(operation);
       operation.ticket = parts_.outer->start(
           part_call(operation, CollectiveKind::all_reduce, part, part, total / places_));
       break;
@@ -166,8 +173,8 @@ void HierarchicalGroup::second(Operation& operation) {
                                                        part, operation.whole.data, piece * hosts_));
       break;
     default:
-      operation.ticket = parts_.inner->start(part_call(
-          operation, CollectiveKind::all_gather, part, operation.whole.data, piece * hosts_));
+      operation.ticket = parts_.inner->start(part_call(operation, CollectiveKind::all_gather, part,
+                                                       operation.whole.data, piece * hosts_));
       break;
   }
   operation.stage = Stage::second;
@@ -180,8 +187,8 @@ void HierarchicalGroup::third(Operation& operation) {
   }
   const int64_t total =
       direct(operation) ? operation.geometry.input.elements() : padded_elements(operation);
-  std::byte* target = direct(operation) ? static_cast<std::byte*>(operation.call.output)
-                                        : operation.whole.data;
+  std::byte* target =
+      direct(operation) ? static_cast<std::byte*>(operation.call.output) : operation.whole.data;
   operation.ticket = parts_.inner->start(part_call(operation, CollectiveKind::all_gather,
                                                    operation.part.data, target, total / places_));
   operation.stage = Stage::third;
@@ -215,33 +222,47 @@ void HierarchicalGroup::finish(Operation& operation) {
 bool HierarchicalGroup::part_completed(const Operation& operation) const {
   const bool gather = operation.call.kind == CollectiveKind::all_gather;
   switch (operation.stage) {
-    case Stage::flat: return parts_.flat->completed(operation.ticket);
+    case Stage::flat:
+      return parts_.flat->completed(operation.ticket);
     case Stage::first:
       return gather ? parts_.outer->completed(operation.ticket)
                     : parts_.inner->completed(operation.ticket);
     case Stage::second:
       return gather ? parts_.inner->completed(operation.ticket)
                     : parts_.outer->completed(operation.ticket);
-    case Stage::third: return parts_.inner->completed(operation.ticket);
-    default: return true;
+    case Stage::third:
+      return parts_.inner->completed(operation.ticket);
+    default:
+      return true;
   }
 }
 
 bool HierarchicalGroup::step(Operation& operation) {
   if (operation.stage == Stage::done || !part_completed(operation)) return false;
   switch (operation.stage) {
-    case Stage::flat: operation.stage = Stage::done; break;
-    case Stage::queued: begin(operation); break;
-    case Stage::first: second(operation); break;
-    case Stage::second: third(operation); break;
-    case Stage::third: finish(operation); break;
-    case Stage::done: break;
+    case Stage::flat:
+      operation.stage = Stage::done;
+      break;
+    case Stage::queued:
+      begin(operation);
+      break;
+    case Stage::first:
+      second(operation);
+      break;
+    case Stage::second:
+      third(operation);
+      break;
+    case Stage::third:
+      finish(operation);
+      break;
+    case Stage::done:
+      break;
   }
   return true;
 }
 
-// Only the oldest of the staged operations moves, so that all ranks start the parts of the inner and
-// outer groups in one order. Plain ones move by themselves.
+// Only the oldest of the staged operations moves, so that all ranks start the parts of the inner
+// and outer groups in one order. Plain ones move by themselves.
 bool HierarchicalGroup::progress() {
   if (progressing_) return false;  // starting a part may wait for a slot, which polls all groups
   progressing_ = true;
@@ -256,7 +277,8 @@ bool HierarchicalGroup::progress() {
     while (step(operation)) moved = true;
     if (!plain && operation.stage == Stage::done) staged = false;
   }
-  for (; next_done_ <= sequence_ && operations_[next_done_ % kInFlight].stage == Stage::done; ++next_done_)
+  for (; next_done_ <= sequence_ && operations_[next_done_ % kInFlight].stage == Stage::done;
+       ++next_done_)
     engine_->note_finished(number_, next_done_);
   progressing_ = false;
   return moved;

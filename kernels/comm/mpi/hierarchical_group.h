@@ -1,5 +1,5 @@
-// Groups that span hosts with several ranks on each: shared memory inside the host, messages between
-// the hosts, so that a tensor crosses the network once per host and not once per rank.
+// Groups that span hosts with several ranks on each: shared memory inside the host, messages
+// between the hosts, so that a tensor crosses the network once per host and not once per rank.
 //
 // With H hosts of L ranks, rank (h, l), and S bytes of input:
 //
@@ -9,8 +9,8 @@
 //     all_gather       among the same l, then in the host
 //
 // Everything else, and what is small, goes through plain messages. Sums are associated by host, in
-// group order within a host, and then over hosts: fixed for a given placement of ranks. Narrow floats
-// travel as f32 partial sums and are rounded once.
+// group order within a host, and then over hosts: fixed for a given placement of ranks. Narrow
+// floats travel as f32 partial sums and are rounded once.
 #pragma once
 
 #include <memory>
@@ -24,9 +24,9 @@ namespace tessera {
 class HierarchicalGroup final : public Communicator, public Progressable {
  public:
   struct Parts {
-    std::unique_ptr<SharedGroup> inner;  // this host's members
-    std::unique_ptr<MpiGroup> outer;     // the members with this rank's place on every host
-    std::unique_ptr<MpiGroup> flat;      // all members
+    std::unique_ptr<SharedGroup> inner;   // this host's members
+    std::unique_ptr<MpiGroup> outer;      // the members with this rank's place on every host
+    std::unique_ptr<MpiGroup> flat;       // all members
     std::vector<std::vector<int>> order;  // order[host][place] = group rank
   };
   HierarchicalGroup(int number, GroupInfo info, int rank, Parts parts, PeerMemory* memory,

@@ -82,12 +82,16 @@ Ticket MpiGroup::start(const CollectiveCall& call) {
 
 void MpiGroup::post_first(Operation& operation) {
   switch (operation.geometry.kind) {
-    case CollectiveKind::all_reduce: return post_reduce_chunks(operation);
-    case CollectiveKind::permute: return post_permute(operation);
-    case CollectiveKind::broadcast: return post_broadcast(operation);
+    case CollectiveKind::all_reduce:
+      return post_reduce_chunks(operation);
+    case CollectiveKind::permute:
+      return post_permute(operation);
+    case CollectiveKind::broadcast:
+      return post_broadcast(operation);
     case CollectiveKind::reduce_scatter:
     case CollectiveKind::all_to_all:
-    case CollectiveKind::all_gather: return post_pieces(operation);
+    case CollectiveKind::all_gather:
+      return post_pieces(operation);
   }
 }
 
@@ -99,8 +103,8 @@ void MpiGroup::post_reduce_chunks(Operation& operation) {
   operation.incoming = memory_->acquire(step * size_);
   for (int peer = 0; peer < size_; ++peer)
     if (peer != rank_)
-      receive_bytes(operation.incoming.data + step * peer, count * unit, peer,
-                    tag_of(operation, 0), comm_.get(), operation.requests);
+      receive_bytes(operation.incoming.data + step * peer, count * unit, peer, tag_of(operation, 0),
+                    comm_.get(), operation.requests);
   for (int step_to = 1; step_to < size_; ++step_to) {
     const int peer = (rank_ + step_to) % size_;
     chunk_bounds(operation, peer, begin, count);
@@ -201,19 +205,20 @@ void MpiGroup::finish_first(Operation& operation) {
     case CollectiveKind::all_to_all:
       geometry.copy_piece(operation.output, operation.input, rank_, rank_);
       for (int peer = 0; peer < size_; ++peer)
-        if (peer != rank_)
-          geometry.unpack_piece(operation.output, incoming(operation, peer), peer);
+        if (peer != rank_) geometry.unpack_piece(operation.output, incoming(operation, peer), peer);
       return;
     case CollectiveKind::permute: {
       const auto bytes = static_cast<size_t>(geometry.input_bytes());
-      if (operation.receive_from < 0) std::memset(operation.output, 0, bytes);
+      if (operation.receive_from < 0)
+        std::memset(operation.output, 0, bytes);
       else if (operation.receive_from == rank_ && operation.input != operation.output)
         std::memcpy(operation.output, operation.input, bytes);
       else if (operation.incoming.data != nullptr)
         std::memcpy(operation.output, operation.incoming.data, bytes);
       return;
     }
-    case CollectiveKind::broadcast: return;
+    case CollectiveKind::broadcast:
+      return;
   }
 }
 
@@ -241,8 +246,8 @@ bool MpiGroup::progress() {
       moved = true;
     }
   }
-  for (; next_done_ <= sequence_ &&
-         operations_[next_done_ % kInFlight].phase == Phase::done; ++next_done_)
+  for (; next_done_ <= sequence_ && operations_[next_done_ % kInFlight].phase == Phase::done;
+       ++next_done_)
     engine_->note_finished(number_, next_done_);
   return moved;
 }

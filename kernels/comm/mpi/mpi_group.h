@@ -2,7 +2,8 @@
 // have our order (group rank 0 + 1 + ...) and bf16 is summed in f32, neither of which MPI_Allreduce
 // promises.
 //
-//     all_reduce       chunk p of the input goes to rank p, which combines the n chunks in order and
+//     all_reduce       chunk p of the input goes to rank p, which combines the n chunks in order
+//     and
 //                      sends the result to all: 2 S (n-1)/n bytes out of each rank
 //     reduce_scatter   block p to rank p, which combines: S (n-1)/n
 //     all_gather       the input to all: S (n-1)
@@ -10,8 +11,8 @@
 //     permute          the input to one rank: S
 //     broadcast        MPI_Ibcast
 //
-// Messages are posted at the start; poll() and wait() move the operation on when all messages of its
-// phase have arrived.
+// Messages are posted at the start; poll() and wait() move the operation on when all messages of
+// its phase have arrived.
 #pragma once
 
 #include <cstdint>

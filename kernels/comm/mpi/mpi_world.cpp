@@ -19,6 +19,7 @@
 #include "kernels/comm/launcher.h"
 #include "kernels/comm/mpi/hierarchical_group.h"
 #include "kernels/comm/mpi/mpi_group.h"
+#include "kernels/comm/mpi/mpi_library.h"
 #include "kernels/comm/mpi/mpi_support.h"
 #include "kernels/comm/mpi/topology.h"
 #include "kernels/comm/process_memory.h"
@@ -32,48 +33,10 @@ namespace {
 constexpr int kNumbersPerGroup = 4;
 constexpr int kSetupGroup = 1;  // a number of its own for the exchanges that make groups
 
-// MPI, from its initialisation to its finalisation; left alone where the program did these itself.
-class MpiLibrary {
- public:
-  MpiLibrary() {
-    int initialized = 0, finalized = 0, provided = 0;
-    MPI_Finalized(&finalized);
-    TESSERA_CHECK(!finalized, "MPI cannot be used again after its World was destroyed");
-    MPI_Initialized(&initialized);
-    owned_ = !initialized;
-    if (owned_) check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
-    else MPI_Query_thread(&provided);
-    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    if (provided < MPI_THREAD_FUNNELED)
-      log_warning("MPI: this library promises no thread support; the watchdog thread never calls it "
-                  "but to abort");
-  }
-  ~MpiLibrary() {
-    if (owned_ && in_order_) MPI_Finalize();
-  }
-  // Peers may be gone: MPI_Finalize would wait for them.
-  void abandon() { in_order_ = false; }
-
- private:
-  bool owned_ = false;
-  bool in_order_ = true;
-};
-
-// Ends this process and the job. MPI_Abort may itself get stuck, so a thread makes sure.
-[[noreturn]] void terminate_job(int code) {
-  std::thread([code] {
-    std::this_thread::sleep_for(std::chrono::seconds(3));
-    _exit(code);
-  }).detach();
-  MPI_Abort(MPI_COMM_WORLD, code);
-  _exit(code);
-}
-
 class MpiWorld final : public World {
  public:
   explicit MpiWorld(const MpiOptions& options)
-      : exceptions_(std::uncaught_exceptions()),
-        comm_([] {
+      : exceptions_(std::uncaught_exceptions()), comm_([] {
           MPI_Comm copy = MPI_COMM_NULL;
           check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &copy), "MPI_Comm_dup");
           return OwnedComm(copy);
@@ -102,8 +65,8 @@ class MpiWorld final : public World {
   }
 
   ~MpiWorld() override {
-    bool broken = std::uncaught_exceptions() > exceptions_ ||
-                  board_->abort_state() != AbortState::none;
+    bool broken =
+        std::uncaught_exceptions() > exceptions_ || board_->abort_state() != AbortState::none;
     if (!broken) {
       try {
         barrier();  // nobody leaves while a peer still reads its memory
@@ -203,7 +166,8 @@ void MpiWorld::open_board() {
           check_mpi(MPI_Send(&address, sizeof address, MPI_BYTE, peer, 0, comm_.get()), "MPI_Send");
     } else {
       check_mpi(MPI_Recv(&address, sizeof address, MPI_BYTE, island_.front(), 0, comm_.get(),
-                         MPI_STATUS_IGNORE), "MPI_Recv");
+                         MPI_STATUS_IGNORE),
+                "MPI_Recv");
       memory = shared_->resolve(island_.front(), address);
     }
   }
@@ -220,9 +184,11 @@ void MpiWorld::open_watchdog(const MpiOptions& options) {
   uint64_t mine = channel_->address();
   std::vector<uint64_t> addresses(static_cast<size_t>(size()));
   check_mpi(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, addresses.data(), sizeof mine, MPI_BYTE,
-                          comm_.get()), "MPI_Allgather");
+                          comm_.get()),
+            "MPI_Allgather");
   if (!channel_->open() && topology_.islands > 1)
-    log_warning("rank ", rank(), ": no UDP socket could be opened; ranks on other hosts that lag or "
+    log_warning("rank ", rank(),
+                ": no UDP socket could be opened; ranks on other hosts that lag or "
                 "die are noticed only by the timeout");
   channel_->connect(topology_.job, rank(), std::move(addresses));
   WatchdogOptions watch;
@@ -230,9 +196,9 @@ void MpiWorld::open_watchdog(const MpiOptions& options) {
   watch.host_name = topology_.host_name;
   watch.island = topology_.island();
   for (int island = 0; island < topology_.islands; ++island)
-    watch.island_leaders.push_back(static_cast<int>(
-        std::find(topology_.island_of.begin(), topology_.island_of.end(), island) -
-        topology_.island_of.begin()));
+    watch.island_leaders.push_back(
+        static_cast<int>(std::find(topology_.island_of.begin(), topology_.island_of.end(), island) -
+                         topology_.island_of.begin()));
   watch.terminate = terminate_job;
   watchdog_ = std::make_unique<Watchdog>(engine_.get(), channel_.get(), std::move(watch));
 }
@@ -292,8 +258,7 @@ std::unique_ptr<MpiGroup> MpiWorld::make_mpi_group(int number, GroupInfo info, i
                                     engine_.get());
 }
 
-std::unique_ptr<Communicator> MpiWorld::make_spanning_group(int number, GroupInfo info,
-                                                            int place) {
+std::unique_ptr<Communicator> MpiWorld::make_spanning_group(int number, GroupInfo info, int place) {
   // Group ranks by island, islands in the order in which the group meets them.
   std::map<int, size_t> index;
   std::vector<std::vector<int>> order;
@@ -309,7 +274,8 @@ std::unique_ptr<Communicator> MpiWorld::make_spanning_group(int number, GroupInf
   if (!even || places == 1) return make_mpi_group(number, std::move(info), place);
 
   const std::vector<int>& mine = order[index.at(topology_.island())];
-  const auto column = static_cast<size_t>(std::find(mine.begin(), mine.end(), place) - mine.begin());
+  const auto column =
+      static_cast<size_t>(std::find(mine.begin(), mine.end(), place) - mine.begin());
   GroupInfo inner{info.name + " (in host)", {}}, outer{info.name + " (between hosts)", {}};
   for (const int group_rank : mine)
     inner.members.push_back(info.members[static_cast<size_t>(group_rank)]);
@@ -407,19 +373,12 @@ std::unique_ptr<World> create_mpi_world(const MpiOptions& options) {
   return std::make_unique<MpiWorld>(options);
 }
 
-std::string mpi_library_version() {
-  char text[MPI_MAX_LIBRARY_VERSION_STRING + 1] = {};
-  int length = 0;
-  MPI_Get_library_version(text, &length);
-  const std::string whole(text, static_cast<size_t>(length));
-  return whole.substr(0, whole.find_first_of(",\n\r"));
-}
-
 void mpi_library_all_reduce(World& world, float* values, int64_t count) {
   const auto* mpi = dynamic_cast<const MpiWorld*>(&world);
   TESSERA_CHECK(mpi != nullptr, "this world is not of MPI");
-  check_mpi(MPI_Allreduce(MPI_IN_PLACE, values, static_cast<int>(count), MPI_FLOAT, MPI_SUM,
-                          mpi->comm()), "MPI_Allreduce");
+  check_mpi(
+      MPI_Allreduce(MPI_IN_PLACE, values, static_cast<int>(count), MPI_FLOAT, MPI_SUM, mpi->comm()),
+      "MPI_Allreduce");
 }
 
 }  // namespace tessera

@@ -23,7 +23,8 @@ std::vector<std::string> gather_names(MPI_Comm comm, const std::string& mine, in
   std::memcpy(field.data(), mine.data(), std::min(mine.size(), field.size() - 1));
   std::vector<NameField> fields(static_cast<size_t>(size));
   check_mpi(MPI_Allgather(field.data(), sizeof field, MPI_BYTE, fields.data(), sizeof field,
-                          MPI_BYTE, comm), "MPI_Allgather");
+                          MPI_BYTE, comm),
+            "MPI_Allgather");
   std::vector<std::string> names;
   for (const NameField& name : fields) names.emplace_back(name.data());
   return names;
@@ -63,8 +64,9 @@ bool can_share(MPI_Comm local, const std::vector<int>& members, ProcessMemory& m
     good = 0;
   }
   std::vector<Probe> probes(members.size());
-  check_mpi(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, probes.data(), sizeof mine, MPI_BYTE, local),
-            "MPI_Allgather");
+  check_mpi(
+      MPI_Allgather(&mine, sizeof mine, MPI_BYTE, probes.data(), sizeof mine, MPI_BYTE, local),
+      "MPI_Allgather");
   for (size_t i = 0; i < members.size() && good; ++i) {
     const std::byte* data = memory.try_resolve(members[i], probes[i].address);
     good = data != nullptr && std::memcmp(data, &probes[i].nonce, sizeof(int64_t)) == 0;
@@ -117,7 +119,8 @@ Topology discover_topology(MPI_Comm world, const MpiOptions& options,
   topology.one_machine = everywhere != 0;
   const std::string pretended = pretended_host(options, topology.rank);
   const std::vector<std::string> names = gather_names(shared, pretended, machine_size);
-  const auto color = static_cast<int>(std::find(names.begin(), names.end(), pretended) - names.begin());
+  const auto color =
+      static_cast<int>(std::find(names.begin(), names.end(), pretended) - names.begin());
   check_mpi(MPI_Comm_split(shared, color, topology.rank, &comm), "MPI_Comm_split");
   MPI_Comm_free(&shared);
   const OwnedComm local(comm);

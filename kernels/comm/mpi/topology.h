@@ -17,19 +17,19 @@ struct Topology {
   int rank = 0, size = 1;
   int local_rank = 0, local_size = 1;  // on this host
   std::string host_name;
-  bool one_machine = true;      // all ranks, hosts of tests included, lie on one real machine
-  std::vector<int> island_of;   // by world rank: its island, in order of the islands' first ranks.
-                                // An island is a host, or one rank where memory cannot be shared
+  bool one_machine = true;     // all ranks, hosts of tests included, lie on one real machine
+  std::vector<int> island_of;  // by world rank: its island, in order of the islands' first ranks.
+                               // An island is a host, or one rank where memory cannot be shared
   int islands = 1;
-  uint64_t job = 0;             // random, the same on all ranks
+  uint64_t job = 0;  // random, the same on all ranks
 
   std::vector<int> members_of(int island) const;
   int island() const { return island_of[static_cast<size_t>(rank)]; }
 };
 
 // Collective over `world`. Finds the hosts, then tries the ways of sharing memory that `options`
-// allows; `memory` is null where this rank is alone on its island. Warns where ranks of one host can
-// share none.
+// allows; `memory` is null where this rank is alone on its island. Warns where ranks of one host
+// can share none.
 Topology discover_topology(MPI_Comm world, const MpiOptions& options,
                            std::unique_ptr<ProcessMemory>& memory);
 
