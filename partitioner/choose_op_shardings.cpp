@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 #include <unordered_map>
 
 #include "core/base/error.h"
@@ -20,10 +21,12 @@ struct Proposal {
   int64_t bytes;  // of all tensors that agree
 };
 
+bool is_backward(const Instruction& instruction) { return instruction.scope.ends_with("backward"); }
+
 class Chooser {
  public:
   Chooser(const Graph& source, ReshardPlanner& planner)
-      : graph_(source), planner_(planner), uses_(graph_.uses()) {
+      : graph_(source), planner_(planner), uses_(graph_.uses()), annotated_(demanded_annotations(graph_)) {
     lyings_.resize(graph_.instructions.size());
     for (size_t i = 0; i < graph_.instructions.size(); ++i)
       for (const ResultInfo& result : graph_.instructions[i].results)
@@ -31,6 +34,7 @@ class Chooser {
     for (const GraphOutput& output : graph_.outputs)
       if (output.sharding) demanded_[output.value] = output.sharding->closed().without_partial();
     find_accepted_partials();
+    find_shares();
   }
 
   Graph run() {
@@ -42,16 +46,21 @@ class Chooser {
  private:
   // The op under work.
   struct Work {
-    int index;
+    int index = -1;
     OpRules rules;
     std::vector<Sharding> operands;  // as they lie
     std::vector<int64_t> operand_bytes;
     std::vector<Sharding> wanted;    // results
     std::vector<AxisList> welcome;   // partial axes of results that cost nothing
+    // How many like users share a reshard of the operand, and like values a reduction of the result.
+    std::vector<double> operand_share, result_share;
+    // Lyings to which the operand is resharded for an earlier user already.
+    std::vector<const std::vector<Sharding>*> at_hand;
     double flops = 0;
   };
 
   void find_accepted_partials();
+  void find_shares();
   AxisList joined_partials(Value value) const;
   void choose(int index);
   Work work_of(int index) const;
@@ -64,9 +73,14 @@ class Chooser {
   Graph graph_;
   ReshardPlanner& planner_;
   std::vector<std::vector<Graph::Use>> uses_;
+  std::vector<std::vector<bool>> annotated_;
   std::vector<std::vector<Sharding>> lyings_;     // as producers leave their results
   std::vector<std::vector<AxisList>> accepted_;   // partial axes that all users of a result pass on
   std::map<Value, Sharding> demanded_;            // of outputs
+  std::vector<std::vector<double>> operand_shares_;  // by instruction and operand
+  std::map<Value, double> sum_shares_;               // values that are summed with others of their op
+  // What a value is resharded to, apart for the forward and the backward pass (see merge_reshards).
+  std::map<std::pair<Value, bool>, std::vector<Sharding>> resharded_;
   std::unordered_map<std::string, FactorAxes> memo_;
 };
 
@@ -103,10 +117,15 @@ void Chooser::find_accepted_partials() {
 
 Chooser::Work Chooser::work_of(int index) const {
   const Instruction& instruction = graph_.instructions[static_cast<size_t>(index)];
-  Work work{index, op_rules(graph_, instruction), {}, {}, {}, {}, 0};
+  Work work;
+  work.index = index;
+  work.rules = op_rules(graph_, instruction);
+  work.operand_share = operand_shares_[static_cast<size_t>(index)];
   for (Value operand : instruction.operands) {
     work.operands.push_back(lyings_[static_cast<size_t>(operand.instruction)][static_cast<size_t>(operand.result)]);
     work.operand_bytes.push_back(graph_.type(operand).bytes());
+    const auto found = resharded_.find({operand, is_backward(instruction)});
+    work.at_hand.push_back(found == resharded_.end() ? nullptr : &found->second);
   }
   for (size_t r = 0; r < instruction.results.size(); ++r)
     work.wanted.push_back(instruction.results[r].sharding->closed().without_partial());
@@ -117,6 +136,8 @@ Chooser::Work Chooser::work_of(int index) const {
     const AxisList& accepted = accepted_[static_cast<size_t>(index)][r];
     const AxisList joined = joined_partials({index, static_cast<int>(r)});
     work.welcome.push_back(concat(accepted, without(joined, accepted)));
+    const auto share = sum_shares_.find({index, static_cast<int>(r)});
+    work.result_share.push_back(share == sum_shares_.end() ? 1 : share->second);
   }
   work.flops = with_call(graph_, instruction, [&](const OpCall& call) {
     return flop_count(*instruction.op, call, Graph::result_types(instruction));
@@ -127,11 +148,14 @@ Chooser::Work Chooser::work_of(int index) const {
 std::string Chooser::memo_key(const Work& work) const {
   const Instruction& instruction = graph_.instructions[static_cast<size_t>(work.index)];
   std::string key = cat(instruction.op->name, " ", instruction.attributes.hash());
-  for (size_t o = 0; o < work.operands.size(); ++o)
-    key += cat(" ", graph_.type(instruction.operands[o]), work.operands[o],
+  for (size_t o = 0; o < work.operands.size(); ++o) {
+    key += cat(" ", graph_.type(instruction.operands[o]), work.operands[o], "/", work.operand_share[o],
                work.operands[o].is_partial() ? cat(*graph_.info(instruction.operands[o]).sharding) : "");
+    if (work.at_hand[o])
+      for (const Sharding& sharding : *work.at_hand[o]) key += cat("=", sharding);
+  }
   for (size_t r = 0; r < work.wanted.size(); ++r)
-    key += cat(" ", work.wanted[r], " ", print_axes(*graph_.mesh, work.welcome[r]));
+    key += cat(" ", work.wanted[r], " ", print_axes(*graph_.mesh, work.welcome[r]), "/", work.result_share[r]);
   return key;
 }
 
@@ -227,8 +251,10 @@ double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
     bool again = false;  // the same value in the same lying is resharded once
     for (size_t p = 0; p < o; ++p)
       again = again || (instruction.operands[p] == instruction.operands[o] && layout.operands[p].same_layout(layout.operands[o]));
+    if (work.at_hand[o])
+      for (const Sharding& known : *work.at_hand[o]) again = again || known.same_layout(layout.operands[o]);
     if (!again && !work.operands[o].same_layout(layout.operands[o]))
-      seconds += planner_.seconds(work.operands[o], layout.operands[o], type);
+      seconds += planner_.seconds(work.operands[o], layout.operands[o], type) / work.operand_share[o];
   }
   for (size_t r = 0; r < layout.results.size(); ++r) {
     const TensorType& type = instruction.results[r].type;
@@ -237,11 +263,51 @@ double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
     wanted.partial = without(layout.results[r].partial, without(layout.results[r].partial, work.welcome[r]));
     wanted.partial = without(wanted.partial, wanted.without_partial().used_axes());
     wanted.partial_kind = layout.results[r].partial_kind;
-    if (!wanted.same_layout(layout.results[r])) seconds += planner_.seconds(layout.results[r], wanted, type);
+    if (!wanted.same_layout(layout.results[r]))
+      seconds += planner_.seconds(layout.results[r], wanted, type) / (layout.results[r].is_partial() ? work.result_share[r] : 1);
   }
   const DType dtype = work.operands.empty() ? instruction.results[0].type.dtype : graph_.type(instruction.operands[0]).dtype;
   seconds += work.flops / static_cast<double>(size_of(all_axes(axes))) / machine.flops(dtype);
   return seconds + bytes / machine.memory_bandwidth;
+}
+
+// q, k and v read the same activation, and their three cotangents are summed: what moves for one of
+// them serves all.
+void Chooser::find_shares() {
+  std::map<std::tuple<Value, const OpDef*, size_t, bool, bool>, int> alike;
+  auto key_of = [&](const Instruction& user, size_t o) {
+    return std::tuple(user.operands[o], user.op, o, is_backward(user), user.recompute);
+  };
+  for (const Instruction& user : graph_.instructions)
+    for (size_t o = 0; o < user.operands.size(); ++o) ++alike[key_of(user, o)];
+  for (const Instruction& user : graph_.instructions) {
+    operand_shares_.emplace_back();
+    for (size_t o = 0; o < user.operands.size(); ++o) operand_shares_.back().push_back(alike.at(key_of(user, o)));
+  }
+  // Trees of ops that are jointly linear in two operands (additions), from their roots down.
+  auto is_sum = [&](const Instruction& instruction) {
+    return instruction.operands.size() == 2 && instruction.results.size() == 1 && instruction.op->commutative &&
+           with_call(graph_, instruction, [&](const OpCall& call) {
+             const std::vector<LinearSet> sets = linear_sets(*instruction.op, call);
+             return !sets.empty() && sets[0].kind == ReduceKind::sum && sets[0].operands.size() == 2;
+           });
+  };
+  std::vector<int> root(graph_.instructions.size(), -1);
+  std::map<std::pair<int, const OpDef*>, std::vector<Value>> leaves;
+  for (size_t i = graph_.instructions.size(); i-- > 0;) {
+    const Instruction& instruction = graph_.instructions[i];
+    if (!is_sum(instruction)) continue;
+    if (root[i] < 0) root[i] = static_cast<int>(i);
+    for (Value operand : instruction.operands) {
+      if (uses_[static_cast<size_t>(operand.instruction)].size() != 1) continue;
+      if (is_sum(graph_.at(operand)))
+        root[static_cast<size_t>(operand.instruction)] = root[i];
+      else
+        leaves[{root[i], graph_.at(operand).op}].push_back(operand);
+    }
+  }
+  for (const auto& [tree, values] : leaves)
+    for (Value value : values) sum_shares_[value] = static_cast<double>(values.size());
 }
 
 // Partial axes that cost a value nothing, because its one user is linear in it together with another
@@ -279,11 +345,17 @@ void Chooser::choose(int index) {
   }
   instruction.factor_axes = known->second;
   OpLayout layout = op_layout(graph_.mesh, work.rules, known->second, work.operands, work.operand_bytes);
+  for (size_t o = 0; o < work.operands.size(); ++o)
+    if (!work.operands[o].same_layout(layout.operands[o])) {
+      std::vector<Sharding>& made = resharded_[{instruction.operands[o], is_backward(instruction)}];
+      if (std::none_of(made.begin(), made.end(), [&](const Sharding& s) { return s.same_layout(layout.operands[o]); }))
+        made.push_back(layout.operands[o]);
+    }
   for (size_t r = 0; r < instruction.results.size(); ++r) {
     // A named activation is brought to its annotated dims right after the op.
     const ResultInfo& info = instruction.results[r];
     Sharding lying = layout.results[r];
-    if (!info.logical_axes.empty() || !info.name.empty()) lying = constrained(lying, *info.sharding);
+    if (annotated_[static_cast<size_t>(index)][r]) lying = constrained(lying, *info.sharding);
     lyings_[static_cast<size_t>(index)][r] = std::move(lying);
   }
 }

@@ -11,8 +11,8 @@ namespace {
 
 bool is_annotated(const ResultInfo& info) { return !info.logical_axes.empty() || !info.name.empty(); }
 
-// A reshard of `value` to `sharding`, in the scope of `like`.
-Value append_reshard(GraphRewriter& rewriter, Value value, const Sharding& sharding, const Instruction& like) {
+// A reshard of `value` of `graph` to `sharding`, in the scope of `like`.
+Instruction make_reshard(const Graph& graph, Value value, const Sharding& sharding, const Instruction& like) {
   Instruction reshard;
   reshard.op = &ops::kReshard;
   reshard.operands = {value};
@@ -20,22 +20,27 @@ Value append_reshard(GraphRewriter& rewriter, Value value, const Sharding& shard
   reshard.scope = like.scope;
   reshard.recompute = like.recompute;
   ResultInfo info;
-  info.type = rewriter.result().type(value);
+  info.type = graph.type(value);
   info.sharding = sharding.closed();
   reshard.results.push_back(std::move(info));
-  return rewriter.append(std::move(reshard));
+  return reshard;
+}
+
+Value append_reshard(GraphRewriter& rewriter, Value value, const Sharding& sharding, const Instruction& like) {
+  return rewriter.append(make_reshard(rewriter.result(), value, sharding, like));
 }
 
 // Adds, after every named activation, a reshard to its annotated dims. It bears the name from then on.
 Graph add_annotated_reshards(const Graph& graph) {
   GraphRewriter rewriter(graph);
+  const std::vector<std::vector<bool>> demanded = demanded_annotations(graph);
   for (size_t i = 0; i < graph.instructions.size(); ++i) {
     const Instruction& instruction = graph.instructions[i];
     const Value made = rewriter.copy(static_cast<int>(i));
     if (instruction.is(ops::kParameter)) continue;
     for (size_t r = 0; r < instruction.results.size(); ++r) {
       const ResultInfo& info = instruction.results[r];
-      if (!is_annotated(info)) continue;
+      if (!demanded[i][r]) continue;
       const Value value{made.instruction, static_cast<int>(r)};
       const Value named = append_reshard(rewriter, value, *info.sharding, instruction);
       // Open dims stay open: they are not demanded.
@@ -89,9 +94,10 @@ class LayOut {
     } else {
       instruction.results[0].sharding = instruction.results[0].sharding->closed();
     }
-    const Value made = rewriter_.append(instruction);
-    for (size_t r = 0; r < instruction.results.size(); ++r)
-      settle({index, static_cast<int>(r)}, {made.instruction, static_cast<int>(r)}, instruction);
+    const Value made = rewriter_.append(std::move(instruction));
+    const Instruction& like = source_.instructions[static_cast<size_t>(index)];
+    for (size_t r = 0; r < like.results.size(); ++r)
+      settle({index, static_cast<int>(r)}, {made.instruction, static_cast<int>(r)}, like);
   }
 
   // Dims as annotated; a partial stays where the dims leave room for it.
@@ -122,22 +128,13 @@ class LayOut {
 
   // As demanded, else whole where it is partial.
   void lay_out_outputs(Graph& result) {
-    GraphRewriter tail(result);
-    for (size_t i = 0; i < result.instructions.size(); ++i) tail.copy(static_cast<int>(i));
-    std::vector<Value> values;
     for (GraphOutput& output : result.outputs) {
-      const Sharding& now = result.sharding(output.value);
-      const Sharding wanted = output.sharding ? output.sharding->closed() : now.without_partial();
-      output.sharding = wanted;
-      values.push_back(now.same_layout(wanted)
-                           ? output.value
-                           : append_reshard(tail, output.value, wanted, result.at(output.value)));
+      const Sharding now = result.sharding(output.value);
+      output.sharding = output.sharding ? output.sharding->closed() : now.without_partial();
+      if (now.same_layout(*output.sharding)) continue;
+      result.instructions.push_back(make_reshard(result, output.value, *output.sharding, result.at(output.value)));
+      output.value = {static_cast<int>(result.instructions.size()) - 1, 0};
     }
-    std::vector<GraphOutput> outputs = result.outputs;
-    Graph finished = tail.finish();
-    for (size_t o = 0; o < outputs.size(); ++o) outputs[o].value = values[o];
-    finished.outputs = std::move(outputs);
-    result = std::move(finished);
   }
 
   const Graph& source_;

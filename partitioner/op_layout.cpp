@@ -32,6 +32,30 @@ Sharding constrained(const Sharding& produced, const Sharding& annotation) {
   return result;
 }
 
+std::vector<std::vector<bool>> demanded_annotations(const Graph& graph) {
+  const auto uses = graph.uses();
+  auto is_sum = [&](const Instruction& instruction) {
+    return with_call(graph, instruction, [&](const OpCall& call) {
+      const std::vector<LinearSet> sets = linear_sets(*instruction.op, call);
+      return instruction.op->elementwise && !sets.empty() && sets[0].kind == ReduceKind::sum && sets[0].operands.size() > 1;
+    });
+  };
+  std::vector<std::vector<bool>> demanded;
+  for (size_t i = 0; i < graph.instructions.size(); ++i) {
+    demanded.emplace_back();
+    for (size_t r = 0; r < graph.instructions[i].results.size(); ++r) {
+      const ResultInfo& info = graph.instructions[i].results[r];
+      bool is_demanded = !info.name.empty() || !info.logical_axes.empty();
+      if (is_demanded && info.name.empty() && uses[i].size() == 1) {
+        const Instruction& user = graph.instructions[static_cast<size_t>(uses[i][0].user)];
+        if (user.results[0].logical_axes == info.logical_axes && is_sum(user)) is_demanded = false;
+      }
+      demanded.back().push_back(is_demanded);
+    }
+  }
+  return demanded;
+}
+
 namespace {
 
 AxisList as_set(AxisList axes) {

@@ -43,6 +43,11 @@ bool is_legal(const OpRules& rules, const FactorAxes& axes);
 // dims as they are unless the annotation needs their axes; partial over what is left.
 Sharding constrained(const Sharding& produced, const Sharding& annotation);
 
+// By instruction and result, whether the annotation is demanded: the value has a name or logical axes,
+// and is not merely one addend of a sum that is annotated in the same way (the cotangents of one
+// activation, which are better reduced together).
+std::vector<std::vector<bool>> demanded_annotations(const Graph& graph);
+
 // All axes in use, and their number of shards.
 AxisList all_axes(const FactorAxes& axes);
 

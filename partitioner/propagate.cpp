@@ -83,6 +83,8 @@ class Propagator {
 
   // Works through the set from the front, adding neighbours of what grew.
   void sweep(bool is_aggressive, std::set<int> queue);
+  // Some tensor has axes, and some has a dim that may take more.
+  bool can_change(int instruction) const;
   std::vector<Tensor> tensors_of(int instruction) const;
   void basic_step(int instruction, std::vector<Tensor>& tensors);
   void aggressive_step(int instruction, std::vector<Tensor>& tensors);
@@ -162,11 +164,8 @@ void Propagator::sweep(bool is_aggressive, std::set<int> queue) {
     const int instruction = *queue.begin();
     queue.erase(queue.begin());
     ++steps_;
+    if (!can_change(instruction)) continue;
     std::vector<Tensor> tensors = tensors_of(instruction);
-    const bool any = std::any_of(tensors.begin(), tensors.end(), [](const Tensor& tensor) {
-      return std::any_of(tensor.axes.begin(), tensor.axes.end(), [](const AxisList& axes) { return !axes.empty(); });
-    });
-    if (!any) continue;
     grown_.clear();
     is_aggressive ? aggressive_step(instruction, tensors) : basic_step(instruction, tensors);
     for (Value value : grown_) {
@@ -178,6 +177,20 @@ void Propagator::sweep(bool is_aggressive, std::set<int> queue) {
         if (use.result == value.result) enter(use.user);
     }
   }
+}
+
+bool Propagator::can_change(int index) const {
+  const Instruction& instruction = graph_.instructions[static_cast<size_t>(index)];
+  bool has_axes = false, has_room = false;
+  auto look = [&](const ResultInfo& info) {
+    for (const DimSharding& dim : info.sharding->dims) {
+      has_axes = has_axes || !dim.axes.empty();
+      has_room = has_room || dim.open;
+    }
+  };
+  for (Value operand : instruction.operands) look(graph_.info(operand));
+  for (const ResultInfo& result : instruction.results) look(result);
+  return has_axes && has_room;
 }
 
 std::vector<Tensor> Propagator::tensors_of(int index) const {
