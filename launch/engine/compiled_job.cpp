@@ -8,6 +8,7 @@
 #include "core/passes/constant_folding.h"
 #include "core/passes/dead_code.h"
 #include "core/passes/elementwise_fusion.h"
+#include "core/passes/pass_runner.h"
 #include "launch/engine/step_config.h"
 
 namespace tessera {
@@ -83,26 +84,26 @@ CompiledGraph lower(const Graph& source, const JobConfig& job, const MeshPtr& me
   auto observe = [&](std::string_view pass, const Graph& graph) {
     if (options.observe) options.observe(source.name, std::string(pass), graph);
   };
+  PassRunner passes({.observe = observe});
   Graph graph = source;
-  auto run = [&](std::string_view pass, Graph next) {
-    graph = std::move(next);
-    observe(pass, graph);
+  auto run = [&](std::string_view pass, GraphStage stage, Graph (*function)(const Graph&)) {
+    graph = passes.run(pass, stage, graph, function);
   };
   observe("build", graph);
   // What the model builders wrote plainly becomes smaller; products of bf16 give f32 gradients.
-  run("simplify", simplify_algebra(graph));
-  run("fold", fold_constants(graph));
-  run("merge_common", merge_common_subexpressions(graph));
-  run("remove_dead", eliminate_dead_code(graph));
+  run("simplify", GraphStage::built, simplify_algebra);
+  run("fold", GraphStage::built, [](const Graph& whole) { return fold_constants(whole); });
+  run("merge_common", GraphStage::built, merge_common_subexpressions);
+  run("remove_dead", GraphStage::built, eliminate_dead_code);
   // One program for every device of the mesh, with collectives, on local shapes.
   graph = partition(graph, mesh, job.sharding,
                     {.machine = machine_model(options.machine_profile), .bucket_bytes = job.train.bucket_bytes,
                      .observe = observe},
                     &result.partition);
-  run("merge_common_local", merge_common_subexpressions(graph));
-  run("remove_dead_local", eliminate_dead_code(graph));
+  run("merge_common_local", GraphStage::local, merge_common_subexpressions);
+  run("remove_dead_local", GraphStage::local, eliminate_dead_code);
   // Chains of elementwise ops become one kernel each.
-  run("fuse_elementwise", fuse_elementwise(graph));
+  run("fuse_elementwise", GraphStage::local, fuse_elementwise);
   // Kernels, order of steps, memory.
   result.executable = std::make_shared<const Executable>(compile(std::move(graph), kernels, compile_options(*mesh, options)));
   check_fallbacks(*result.executable, options.strict);
