@@ -32,9 +32,16 @@ typedef int64_t I64x8 __attribute__((vector_size(64)));
 typedef uint16_t U16x16 __attribute__((vector_size(32)));
 
 // What a storage type is computed in, and its vector.
-template <typename Storage> struct AccumulatorOf { using type = float; };
-template <> struct AccumulatorOf<double> { using type = double; };
-template <typename Storage> using Accumulator = typename AccumulatorOf<Storage>::type;
+template <typename Storage>
+struct AccumulatorOf {
+  using type = float;
+};
+template <>
+struct AccumulatorOf<double> {
+  using type = double;
+};
+template <typename Storage>
+using Accumulator = typename AccumulatorOf<Storage>::type;
 
 template <typename Acc>
 using Vec = std::conditional_t<std::is_same_v<Acc, double>, F64x8, F32x16>;
@@ -44,9 +51,12 @@ template <typename V>
 using LaneOf = std::conditional_t<std::is_same_v<V, F64x8>, double, float>;
 
 template <typename Acc>
-TESSERA_INLINE Vec<Acc> broadcast(Acc value) { return value - Vec<Acc>{}; }
+TESSERA_INLINE Vec<Acc> broadcast(Acc value) {
+  return value - Vec<Acc>{};
+}
 
-template <typename V> TESSERA_INLINE V load_as(const void* from) {
+template <typename V>
+TESSERA_INLINE V load_as(const void* from) {
   V vector;
   __builtin_memcpy(&vector, from, sizeof(V));
   return vector;
@@ -71,8 +81,12 @@ TESSERA_INLINE F32x16 round_to_bf16(F32x16 value) {
   return (F32x16)(__builtin_convertvector(to_bf16(value), U32x16) << 16);
 }
 
-TESSERA_INLINE void store(float* to, F32x16 value) { __builtin_memcpy(static_cast<void*>(to), &value, 64); }
-TESSERA_INLINE void store(double* to, F64x8 value) { __builtin_memcpy(static_cast<void*>(to), &value, 64); }
+TESSERA_INLINE void store(float* to, F32x16 value) {
+  __builtin_memcpy(static_cast<void*>(to), &value, 64);
+}
+TESSERA_INLINE void store(double* to, F64x8 value) {
+  __builtin_memcpy(static_cast<void*>(to), &value, 64);
+}
 TESSERA_INLINE void store(bfloat16* to, F32x16 value) {
   const U16x16 half = to_bf16(value);
   __builtin_memcpy(static_cast<void*>(to), &half, 32);
@@ -96,11 +110,23 @@ TESSERA_INLINE void store_first(Storage* to, Vec<Accumulator<Storage>> value, in
   for (int64_t i = 0; i < count; ++i) to[i] = lanes[i];
 }
 
-template <typename V> TESSERA_INLINE V max(V a, V b) { return a > b ? a : b; }
-template <typename V> TESSERA_INLINE V min(V a, V b) { return a < b ? a : b; }
+template <typename V>
+TESSERA_INLINE V max(V a, V b) {
+  return a > b ? a : b;
+}
+template <typename V>
+TESSERA_INLINE V min(V a, V b) {
+  return a < b ? a : b;
+}
 // NaN in either operand gives NaN, as StableHLO's maximum and minimum demand.
-template <typename V> TESSERA_INLINE V max_nan(V a, V b) { return (a > b) | (a != a) ? a : b; }
-template <typename V> TESSERA_INLINE V min_nan(V a, V b) { return (a < b) | (a != a) ? a : b; }
+template <typename V>
+TESSERA_INLINE V max_nan(V a, V b) {
+  return (a > b) | (a != a) ? a : b;
+}
+template <typename V>
+TESSERA_INLINE V min_nan(V a, V b) {
+  return (a < b) | (a != a) ? a : b;
+}
 
 TESSERA_INLINE F32x16 abs(F32x16 x) { return (F32x16)((I32x16)x & 0x7fffffff); }
 TESSERA_INLINE F32x16 copy_sign(F32x16 magnitude, F32x16 sign) {
@@ -125,7 +151,8 @@ TESSERA_INLINE F64x8 sqrt(F64x8 x) {
 }
 
 // Sum and maximum over lanes, always by the same tree.
-template <typename V> TESSERA_INLINE LaneOf<V> sum_lanes(V value) {
+template <typename V>
+TESSERA_INLINE LaneOf<V> sum_lanes(V value) {
   constexpr int kCount = sizeof(V) / sizeof(LaneOf<V>);
   alignas(64) LaneOf<V> lanes[kCount];
   store(lanes, value);
@@ -134,7 +161,8 @@ template <typename V> TESSERA_INLINE LaneOf<V> sum_lanes(V value) {
   }
   return lanes[0];
 }
-template <typename V> TESSERA_INLINE LaneOf<V> max_lanes(V value) {
+template <typename V>
+TESSERA_INLINE LaneOf<V> max_lanes(V value) {
   constexpr int kCount = sizeof(V) / sizeof(LaneOf<V>);
   alignas(64) LaneOf<V> lanes[kCount];
   store(lanes, value);
@@ -154,15 +182,16 @@ TESSERA_INLINE void for_each_vector(int64_t n, Body&& body) {
   constexpr int64_t kStep = kLanes<Acc>;
   int64_t i = 0;
   for (; i + kStep <= n; i += kStep) {
-    body([i](auto* p) __attribute__((always_inline)) { return load(p + i); },
-         [i](auto* p, Vec<Acc> v) __attribute__((always_inline)) { store(p + i, v); });
+    body(
+        [i](auto* p) __attribute__((always_inline)) { return load(p + i); },
+        [i](auto* p, Vec<Acc> v) __attribute__((always_inline)) { store(p + i, v); });
   }
   if (i < n) {
     const int64_t count = n - i;
-    body([i, count](auto* p) __attribute__((always_inline)) { return load_first(p + i, count); },
-         [i, count](auto* p, Vec<Acc> v) __attribute__((always_inline)) {
-           store_first(p + i, v, count);
-         });
+    body(
+        [ i, count ](auto* p) __attribute__((always_inline)) { return load_first(p + i, count); },
+        [ i, count ](auto* p, Vec<Acc> v)
+            __attribute__((always_inline)) { store_first(p + i, v, count); });
   }
 }
 

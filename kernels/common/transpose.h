@@ -42,8 +42,10 @@ TESSERA_INLINE void transpose_in(int64_t rows, int64_t columns, int64_t padded_r
       Vec<Acc> square[kCount];
       for (int r = 0; r < kCount; ++r) {
         const From* row = from + (i + r) * from_step + j;
-        if (i + r >= rows) square[r] = Vec<Acc>{};
-        else square[r] = width == kCount ? load(row) : load_first(row, width);
+        if (i + r >= rows)
+          square[r] = Vec<Acc>{};
+        else
+          square[r] = width == kCount ? load(row) : load_first(row, width);
       }
       transpose_square(square);
       for (int64_t c = 0; c < width; ++c) store(to + (j + c) * to_step + i, square[c]);
@@ -51,11 +53,11 @@ TESSERA_INLINE void transpose_in(int64_t rows, int64_t columns, int64_t padded_r
   }
 }
 
-// The way back: to[i * to_step + j] = from[j * from_step + i], for i < rows, j < columns. `from` may
-// be read up to whole vectors of i.
+// The way back: to[i * to_step + j] = from[j * from_step + i], for i < rows, j < columns. `from`
+// may be read up to whole vectors of i.
 template <typename Acc, typename To>
-TESSERA_INLINE void transpose_out(int64_t rows, int64_t columns, const Acc* from,
-                                  int64_t from_step, To* to, int64_t to_step) {
+TESSERA_INLINE void transpose_out(int64_t rows, int64_t columns, const Acc* from, int64_t from_step,
+                                  To* to, int64_t to_step) {
   constexpr int kCount = kLanes<Acc>;
   for (int64_t i = 0; i < rows; i += kCount) {
     for (int64_t j = 0; j < columns; j += kCount) {
@@ -67,8 +69,10 @@ TESSERA_INLINE void transpose_out(int64_t rows, int64_t columns, const Acc* from
       transpose_square(square);
       for (int64_t r = 0; r < kCount && i + r < rows; ++r) {
         To* row = to + (i + r) * to_step + j;
-        if (width == kCount) store(row, square[r]);
-        else store_first(row, square[r], width);
+        if (width == kCount)
+          store(row, square[r]);
+        else
+          store_first(row, square[r], width);
       }
     }
   }

@@ -41,8 +41,8 @@ TESSERA_INLINE F32x16 log(F32x16 x) {
   const I32x16 offset = bits - 0x3f3504f3;  // bits of sqrt(1/2)
   const I32x16 exponent = offset >> 23;
   const F32x16 f = (F32x16)(bits - (exponent << 23)) - 1.0f;
-  const F32x16 e = __builtin_convertvector(exponent, F32x16) -
-                   (subnormal ? broadcast(23.0f) : broadcast(0.0f));
+  const F32x16 e =
+      __builtin_convertvector(exponent, F32x16) - (subnormal ? broadcast(23.0f) : broadcast(0.0f));
   F32x16 p = f * 0.06980701959f - 0.1149454661f;  // (log(1 + f) - f + f^2 / 2) / f^3
   p = p * f + 0.1168907114f;
   p = p * f - 0.1242403772f;
@@ -90,7 +90,7 @@ TESSERA_INLINE F32x16 erf(F32x16 x) {
   p = p * u - 0.3761263333f;
   p = p * u + 0.1283791666f;
   const F32x16 near = p * x + x;
-  const F32x16 s = t > 4.0f ? broadcast(4.0f) : t;  // erf(4) rounds to 1
+  const F32x16 s = t > 4.0f ? broadcast(4.0f) : t;    // erf(4) rounds to 1
   F32x16 q = s * -2.940336913e-7f + 4.840379238e-6f;  // -log(erfc(t)) / t - 1 in [0.9, 4]
   q = q * s - 1.578444586e-5f;
   q = q * s - 0.000261620513f;
@@ -103,13 +103,13 @@ TESSERA_INLINE F32x16 erf(F32x16 x) {
   return (t < 0.93f) | (x != x) ? near : copy_sign(far, x);
 }
 
-#define TESSERA_LIBM_LANES(name, expression)                 \
-  TESSERA_INLINE F64x8 name(F64x8 v) {                       \
-    for (int i = 0; i < 8; ++i) {                            \
-      const double x = v[i];                                 \
-      v[i] = (expression);                                   \
-    }                                                        \
-    return v;                                                \
+#define TESSERA_LIBM_LANES(name, expression) \
+  TESSERA_INLINE F64x8 name(F64x8 v) {       \
+    for (int i = 0; i < 8; ++i) {            \
+      const double x = v[i];                 \
+      v[i] = (expression);                   \
+    }                                        \
+    return v;                                \
   }
 TESSERA_LIBM_LANES(exp, std::exp(x))
 TESSERA_LIBM_LANES(log, std::log(x))

@@ -12,7 +12,7 @@ namespace tessera::cpu {
 
 struct AdamWStep {
   double learning_rate = 0, beta1 = 0, beta2 = 0, epsilon = 0, weight_decay = 0;
-  double grad_scale = 1;                               // clipping and averaging
+  double grad_scale = 1;                              // clipping and averaging
   double bias_correction1 = 1, bias_correction2 = 1;  // 1 - beta^step
 };
 

@@ -18,9 +18,9 @@ namespace tessera::cpu {
 struct AttentionShape {
   int64_t batch = 0, q_len = 0, k_len = 0;
   int64_t heads = 0, kv_heads = 0, head_dim = 0;  // query head i reads head i / (heads / kv_heads)
-  bool causal = true;   // the query at position p sees keys 0..p
-  int64_t q_start = 0;  // position of query row 0; keys start at 0
-  double scale = 1.0;   // on the scores
+  bool causal = true;                             // the query at position p sees keys 0..p
+  int64_t q_start = 0;                            // position of query row 0; keys start at 0
+  double scale = 1.0;                             // on the scores
 };
 
 // q, out [batch, q_len, heads, head_dim]; k, v [batch, k_len, kv_heads, head_dim];

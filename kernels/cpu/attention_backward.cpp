@@ -8,23 +8,24 @@ namespace {
 // One block of queries and one of keys. "Columns" have queries along the lanes: [dim, kQueryBlock].
 template <typename Acc>
 struct Block {
-  Acc* q_columns;     // times the scale
+  Acc* q_columns;  // times the scale
   Acc* dout_columns;
   Acc* dq_columns;
-  Acc* q_rows;        // [kQueryBlock, ld]
-  Acc* dout_rows;     // [kQueryBlock, ld]
-  Acc* keys;          // [kKeyBlock, ld]
-  Acc* values;        // [kKeyBlock, ld]
-  Acc* probability;   // [kKeyBlock, kQueryBlock]
-  Acc* dscore;        // [kKeyBlock, kQueryBlock]
+  Acc* q_rows;       // [kQueryBlock, ld]
+  Acc* dout_rows;    // [kQueryBlock, ld]
+  Acc* keys;         // [kKeyBlock, ld]
+  Acc* values;       // [kKeyBlock, ld]
+  Acc* probability;  // [kKeyBlock, kQueryBlock]
+  Acc* dscore;       // [kKeyBlock, kQueryBlock]
   alignas(64) Acc lse[kQueryBlock];
   alignas(64) Acc delta[kQueryBlock];  // sum over the head of out * dout
 };
 
 template <typename Acc>
 void carve(Block<Acc>& block, int64_t dim, int64_t ld) {
-  Acc* at = scratch_array<Acc>(0, static_cast<size_t>(
-      3 * dim * kQueryBlock + 2 * (kQueryBlock + kKeyBlock) * ld + 2 * kKeyBlock * kQueryBlock));
+  Acc* at = scratch_array<Acc>(
+      0, static_cast<size_t>(3 * dim * kQueryBlock + 2 * (kQueryBlock + kKeyBlock) * ld +
+                             2 * kKeyBlock * kQueryBlock));
   const auto take = [&](int64_t count) {
     Acc* taken = at;
     at += count;
@@ -58,7 +59,8 @@ void load_queries(const AttentionShape& shape, int64_t rows, int64_t ld, const T
       simd::Vec<Acc> sum{};
       const T* out_row = out + i * step;
       const Acc* dout_row = block.dout_rows + i * ld;
-      simd::for_each_vector<Acc>(dim, [&](auto load, auto) { sum += load(out_row) * load(dout_row); });
+      simd::for_each_vector<Acc>(dim,
+                                 [&](auto load, auto) { sum += load(out_row) * load(dout_row); });
       delta = simd::sum_lanes(sum);
     }
     block.delta[i] = delta;
@@ -139,6 +141,9 @@ void backward_group(const AttentionShape& shape, int64_t batch, int64_t group, c
     for (int64_t row = 0; row < shape.q_len; row += kQueryBlock) {
       const int64_t rows = std::min(kQueryBlock, shape.q_len - row);
       const int64_t q_at = ((batch * shape.q_len + row) * shape.heads + head) * dim;
+      for (const T* queries : {q, out, dout}) {
+        prefetch_rows(rows, dim, queries + q_at, shape.heads * dim);
+      }
       load_queries(shape, rows, ld, q + q_at, out + q_at,
                    lse + (batch * shape.heads + head) * shape.q_len + row, dout + q_at, block);
       backward_block(shape, row, rows, ld, k + k_at, v + k_at, dk_sum, dv_sum, grad_step, block);
@@ -171,10 +176,10 @@ void attention_backward(const AttentionShape& shape, const T* q, const T* k, con
   });
 }
 
-#define TESSERA_BACKWARD(T)                                                                      \
-  template void attention_backward<T>(const AttentionShape&, const T*, const T*, const T*,       \
-                                      const T*, const simd::Accumulator<T>*, const T*, T*, T*, \
-                                      T*, void*);
+#define TESSERA_BACKWARD(T)                                                                        \
+  template void attention_backward<T>(const AttentionShape&, const T*, const T*, const T*,         \
+                                      const T*, const simd::Accumulator<T>*, const T*, T*, T*, T*, \
+                                      void*);
 TESSERA_BACKWARD(float)
 TESSERA_BACKWARD(bfloat16)
 TESSERA_BACKWARD(double)

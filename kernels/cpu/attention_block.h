@@ -1,4 +1,5 @@
-// What attention's forward and backward passes share: blocks of scores with queries along the lanes.
+// What attention's forward and backward passes share: blocks of scores with queries along the
+// lanes.
 #pragma once
 
 #include <algorithm>
@@ -26,6 +27,16 @@ void load_rows(int64_t rows, int64_t dim, const T* from, int64_t from_step, Acc*
     int64_t j = 0;
     for (; j + kL <= dim; j += kL) simd::store(to + i * ld + j, simd::load(row + j));
     if (j < ld) simd::store(to + i * ld + j, simd::load_first(row + j, dim - j));
+  }
+}
+
+// Asks for the lines of rows that are needed soon: they lie apart by all heads, which hardware
+// prefetchers do not follow.
+template <typename T>
+void prefetch_rows(int64_t rows, int64_t dim, const T* from, int64_t step) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < dim; j += kLine) __builtin_prefetch(from + i * step + j);
   }
 }
 

@@ -73,8 +73,11 @@ void forward_block(const AttentionShape& shape, int64_t batch, int64_t head, int
   using Acc = simd::Accumulator<T>;
   const int64_t dim = shape.head_dim, ld = padded_dim(dim, simd::kLanes<Acc>);
   const int64_t rows = std::min(kQueryBlock, shape.q_len - row);
-  Acc* scratch = scratch_array<Acc>(0, static_cast<size_t>(
-      2 * dim * kQueryBlock + kKeyBlock * kQueryBlock + 2 * kKeyBlock * ld));
+  const int64_t q_step = shape.heads * dim, k_step = shape.kv_heads * dim;
+  const int64_t q_at = ((batch * shape.q_len + row) * shape.heads + head) * dim;
+  prefetch_rows(rows, dim, q + q_at, q_step);
+  Acc* scratch = scratch_array<Acc>(
+      0, static_cast<size_t>(2 * dim * kQueryBlock + kKeyBlock * kQueryBlock + 2 * kKeyBlock * ld));
   Block<Acc> block;
   block.queries = scratch;
   block.output = block.queries + dim * kQueryBlock;
@@ -82,12 +85,9 @@ void forward_block(const AttentionShape& shape, int64_t batch, int64_t head, int
   block.keys = block.scores + kKeyBlock * kQueryBlock;
   block.values = block.keys + kKeyBlock * ld;
   std::fill(block.output, block.scores, Acc(0));
-  std::fill(block.maximum, block.maximum + kQueryBlock,
-            -std::numeric_limits<Acc>::infinity());
+  std::fill(block.maximum, block.maximum + kQueryBlock, -std::numeric_limits<Acc>::infinity());
   std::fill(block.sum, block.sum + kQueryBlock, Acc(0));
 
-  const int64_t q_step = shape.heads * dim, k_step = shape.kv_heads * dim;
-  const int64_t q_at = ((batch * shape.q_len + row) * shape.heads + head) * dim;
   const int64_t group = head / (shape.heads / shape.kv_heads);
   const int64_t k_at = (batch * shape.k_len * shape.kv_heads + group) * dim;
   simd::transpose_in(rows, dim, kQueryBlock, q + q_at, q_step, block.queries, kQueryBlock);
@@ -100,6 +100,12 @@ void forward_block(const AttentionShape& shape, int64_t batch, int64_t head, int
     load_rows(keys, dim, v + k_at + key * k_step, k_step, block.values, ld);
     block_scores(keys, dim, block.keys, ld, block.queries, key, shape.q_start + row, shape.causal,
                  block.scores);
+    if (key + keys < seen) {  // the next block's, while this one is worked on
+      const int64_t next = k_at + (key + keys) * k_step,
+                    more = std::min(kKeyBlock, seen - key - keys);
+      prefetch_rows(more, dim, k + next, k_step);
+      prefetch_rows(more, dim, v + next, k_step);
+    }
     online_softmax(keys, dim, block);
     block_product(dim, kQueryBlock, keys, block.values, int64_t{1}, ld, block.scores, kQueryBlock,
                   block.output, kQueryBlock, true);

@@ -90,9 +90,8 @@ void logits_sum_grad(const LogitsShape& shape, const T* logits, const simd::Accu
       const int64_t target = target_column(shape, targets[row]);
       // Read before its place is written: dlogits may be logits.
       const A at_target = target < 0 ? A(0) : A(at[target]);
-      simd::for_each_vector<A>(valid, [&](auto load, auto store) {
-        store(to, simd::exp(load(at) - top) * factor);
-      });
+      simd::for_each_vector<A>(
+          valid, [&](auto load, auto store) { store(to, simd::exp(load(at) - top) * factor); });
       std::fill(to + valid, to + shape.columns, T(0));
       if (target >= 0) {
         // The same vector exponential as its neighbours', in one lane; then one rounding.

@@ -11,8 +11,8 @@
 
 namespace tessera::cpu {
 
-// Rows of logits [rows, columns], of which column 0 is vocabulary entry `start`; entries at or above
-// `valid_size` are padding and take no part.
+// Rows of logits [rows, columns], of which column 0 is vocabulary entry `start`; entries at or
+// above `valid_size` are padding and take no part.
 struct LogitsShape {
   int64_t rows = 0, columns = 0;
   int64_t start = 0, valid_size = 0;
@@ -27,8 +27,8 @@ struct LogitsShape {
 template <typename T>
 void logits_max(const LogitsShape& shape, const T* logits, simd::Accumulator<T>* maximum);
 
-// sum_exp [rows] = sum of exp(logit - maximum); target_logit [rows], 0 where the target lies outside
-// the shard. Id is int32_t or int64_t.
+// sum_exp [rows] = sum of exp(logit - maximum); target_logit [rows], 0 where the target lies
+// outside the shard. Id is int32_t or int64_t.
 template <typename T, typename Id>
 void logits_sum(const LogitsShape& shape, const T* logits, const simd::Accumulator<T>* maximum,
                 const Id* targets, simd::Accumulator<T>* sum_exp,

@@ -69,9 +69,9 @@ void embedding_grad(const EmbeddingShape& shape, const Id* ids, const T* dy,
   });
 }
 
-#define TESSERA_EMBEDDING(T, Id)                                                            \
-  template void embedding<T, Id>(const EmbeddingShape&, const T*, const Id*, T*);           \
-  template void embedding_grad<T, Id>(const EmbeddingShape&, const Id*, const T*,           \
+#define TESSERA_EMBEDDING(T, Id)                                                  \
+  template void embedding<T, Id>(const EmbeddingShape&, const T*, const Id*, T*); \
+  template void embedding_grad<T, Id>(const EmbeddingShape&, const Id*, const T*, \
                                       simd::Accumulator<T>*, void*);
 TESSERA_EMBEDDING(float, int32_t)
 TESSERA_EMBEDDING(float, int64_t)

@@ -1,7 +1,8 @@
 // Rows of a table by id, and the sum of gradients by id.
 //
 // Floor: memory. The gather reads and writes each row once. The gradient reads dy once and writes
-// the whole table: at GPT-2's 50,304 rows that dwarfs the rest, so zeros and sums go out in one pass.
+// the whole table: at GPT-2's 50,304 rows that dwarfs the rest, so zeros and sums go out in one
+// pass.
 #pragma once
 
 #include <cstdint>

@@ -66,7 +66,8 @@ class Compiler {
     std::vector<Shape> shapes;
     for (const GraphOutput& output : body_.outputs) {
       const TensorType& type = body_.type(output.value);
-      if (type.elements() != elements) return refuse(cat("results of ", elements, " and ", type.elements(), " elements"));
+      if (type.elements() != elements)
+        return refuse(cat("results of ", elements, " and ", type.elements(), " elements"));
       shapes.push_back(type.shape);
     }
     // Broadcasts need to know where their dims lie in the walk.
@@ -137,7 +138,8 @@ class Compiler {
       if (table.elements() != 1) return refuse(cat("a constant of ", type)), -1;
       return program_->constant(type.dtype, table.bytes().data());
     }
-    const HostTensor one = HostTensor::filled({type.dtype, {}}, instruction.attributes.number(Attr::scalar));
+    const HostTensor one =
+        HostTensor::filled({type.dtype, {}}, instruction.attributes.number(Attr::scalar));
     return program_->constant(type.dtype, one.bytes().data());
   }
 
@@ -148,14 +150,17 @@ class Compiler {
     const std::vector<int64_t> wide_strides = wide.strides(), narrow_strides = narrow.strides();
     std::vector<int64_t> step(static_cast<size_t>(wide.rank()), 0);  // of the operand, per wide dim
     for (int d = 0; d < narrow.rank(); ++d) {
-      if (narrow[d] != 1) step[static_cast<size_t>(dimensions[static_cast<size_t>(d)])] = narrow_strides[static_cast<size_t>(d)];
+      if (narrow[d] != 1)
+        step[static_cast<size_t>(dimensions[static_cast<size_t>(d)])] =
+            narrow_strides[static_cast<size_t>(d)];
     }
     Strides seen(strides.size(), 0);
     for (size_t w = 0; w < strides.size(); ++w) {
       if (strides[w] == 0 || dims_[w] == 1) continue;
       // The wide dim within which this dim of the walk moves.
       int d = 0;
-      while (d < wide.rank() && (wide[d] == 1 || wide_strides[static_cast<size_t>(d)] > strides[w])) ++d;
+      while (d < wide.rank() && (wide[d] == 1 || wide_strides[static_cast<size_t>(d)] > strides[w]))
+        ++d;
       const auto at = static_cast<size_t>(d);
       if (d == wide.rank() || strides[w] % wide_strides[at] != 0 ||
           strides[w] * dims_[w] > wide_strides[at] * wide[d]) {

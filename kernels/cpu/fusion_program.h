@@ -1,7 +1,7 @@
 // A fusion's body as a tile program.
 //
-// Every value of the body is a function of the position in the outputs' shape (the walk). A value of
-// a smaller shape, broadcast later, is read through strides: per dim of the walk, how far its
+// Every value of the body is a function of the position in the outputs' shape (the walk). A value
+// of a smaller shape, broadcast later, is read through strides: per dim of the walk, how far its
 // row-major index moves. Broadcasts and reshapes then cost nothing: they only change the strides
 // through which their operand is seen.
 //

@@ -98,10 +98,9 @@ void layer_norm_backward(int64_t rows, int64_t columns, const T* dy, const T* x,
   }
 }
 
-#define TESSERA_FORWARD(T, W)                                                              \
-  template void layer_norm_forward<T, W>(int64_t, int64_t, const T*, const W*, const W*,   \
-                                         double, T*, simd::Accumulator<T>*,                \
-                                         simd::Accumulator<T>*);
+#define TESSERA_FORWARD(T, W)                                                                    \
+  template void layer_norm_forward<T, W>(int64_t, int64_t, const T*, const W*, const W*, double, \
+                                         T*, simd::Accumulator<T>*, simd::Accumulator<T>*);
 TESSERA_FORWARD(float, float)
 TESSERA_FORWARD(bfloat16, bfloat16)
 TESSERA_FORWARD(bfloat16, float)

@@ -36,8 +36,8 @@ void pack_left(const T* a, int64_t row_step, int64_t depth_step, int64_t rows, i
 
 // Depth x columns of op(B), packed [column panel][depth][kPanel], zeros beyond the last column.
 template <typename T>
-void pack_right(const T* b, int64_t depth_step, int64_t column_step, int64_t depth,
-                int64_t columns, Acc<T>* packed) {
+void pack_right(const T* b, int64_t depth_step, int64_t column_step, int64_t depth, int64_t columns,
+                Acc<T>* packed) {
   constexpr int64_t kPanel = kMicroVectors * simd::kLanes<Acc<T>>;
   for (int64_t j = 0; j < columns; j += kPanel) {
     const int64_t count = std::min(kPanel, columns - j);
@@ -93,8 +93,10 @@ void multiply_tile(const GemmShape& tile, double alpha, const In* a, const In* b
     dnnl_tile(tile, alpha, a, b, beta, c);
   } else if constexpr (std::is_same_v<In, bfloat16>) {
     static const bool has_bf16 = dnnl_has_bf16();
-    if (has_bf16) dnnl_tile(tile, alpha, a, b, beta, c);
-    else own_tile(tile, alpha, a, b, beta, c);
+    if (has_bf16)
+      dnnl_tile(tile, alpha, a, b, beta, c);
+    else
+      own_tile(tile, alpha, a, b, beta, c);
   } else {
     own_tile(tile, alpha, a, b, beta, c);
   }
@@ -152,8 +154,8 @@ class SingleThread {
 
 GemmShape dense_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
                      int64_t batch) {
-  return {transpose_a, transpose_b, m, n, k, transpose_a ? m : k, transpose_b ? k : n, n,
-          batch, m * k, k * n, m * n};
+  return {transpose_a,         transpose_b, m,     n,     k,     transpose_a ? m : k,
+          transpose_b ? k : n, n,           batch, m * k, k * n, m * n};
 }
 
 template <typename In, typename Out>

@@ -12,8 +12,10 @@ namespace {
 
 using dnnl::memory;
 
-template <typename T> constexpr memory::data_type kDnnlType = memory::data_type::f32;
-template <> constexpr memory::data_type kDnnlType<bfloat16> = memory::data_type::bf16;
+template <typename T>
+constexpr memory::data_type kDnnlType = memory::data_type::f32;
+template <>
+constexpr memory::data_type kDnnlType<bfloat16> = memory::data_type::bf16;
 
 dnnl::engine& engine() {
   static dnnl::engine value(dnnl::engine::kind::cpu, 0);
@@ -56,8 +58,17 @@ template <typename Out>
 void bf16_tile(const GemmShape& tile, double alpha, const bfloat16* a, const bfloat16* b,
                double beta, Out* c) {
   thread_local std::map<Key, TileProduct> products;
-  const Key key{tile.transpose_a, tile.transpose_b, tile.m,   tile.n, tile.k, tile.lda,
-                tile.ldb,         tile.ldc,         alpha,    beta,   std::is_same_v<Out, float>};
+  const Key key{tile.transpose_a,
+                tile.transpose_b,
+                tile.m,
+                tile.n,
+                tile.k,
+                tile.lda,
+                tile.ldb,
+                tile.ldc,
+                alpha,
+                beta,
+                std::is_same_v<Out, float>};
   auto found = products.find(key);
   try {
     if (found == products.end()) {
@@ -70,9 +81,9 @@ void bf16_tile(const GemmShape& tile, double alpha, const bfloat16* a, const bfl
     product.b.set_data_handle(const_cast<bfloat16*>(b));
     product.c.set_data_handle(c);
     thread_local dnnl::stream stream(engine());
-    product.primitive.execute(stream, {{DNNL_ARG_SRC, product.a},
-                                       {DNNL_ARG_WEIGHTS, product.b},
-                                       {DNNL_ARG_DST, product.c}});
+    product.primitive.execute(
+        stream,
+        {{DNNL_ARG_SRC, product.a}, {DNNL_ARG_WEIGHTS, product.b}, {DNNL_ARG_DST, product.c}});
     stream.wait();
   } catch (const dnnl::error& error) {
     TESSERA_CHECK(false, "oneDNN failed on a bf16 product of ", tile.m, " x ", tile.n, " x ",

@@ -57,11 +57,15 @@ Refusal accept_rotary(const OpCall& call, Results) { return refuse_float(call.op
 void run_rotary(const KernelArgs& args) {
   const auto& x = args.operands[0];
   const Shape& dims = x.type.shape;
-  RotaryShape shape{dims[0], dims[1], dims[2], dims[3], args.instruction.attributes.number(Attr::theta),
-                    start_operand(args, 1), args.instruction.attributes.flag(Attr::inverse)};
-  dispatch_kernel_float(x.type.dtype, [&]<typename T>() {
-    rotary(shape, x.as<T>(), args.results[0].as<T>());
-  });
+  RotaryShape shape{dims[0],
+                    dims[1],
+                    dims[2],
+                    dims[3],
+                    args.instruction.attributes.number(Attr::theta),
+                    start_operand(args, 1),
+                    args.instruction.attributes.flag(Attr::inverse)};
+  dispatch_kernel_float(x.type.dtype,
+                        [&]<typename T>() { rotary(shape, x.as<T>(), args.results[0].as<T>()); });
 }
 
 }  // namespace

@@ -23,10 +23,13 @@ Group group_of(const Shape& shape, const Ints& dims) {
   Group group;
   int64_t next = 0;  // the stride that the dim before (outside) must have
   for (size_t i = dims.size(); i-- > 0;) {
-    const int64_t size = shape[static_cast<int>(dims[i])], stride = strides[static_cast<size_t>(dims[i])];
+    const int64_t size = shape[static_cast<int>(dims[i])],
+                  stride = strides[static_cast<size_t>(dims[i])];
     if (size == 1) continue;
-    if (group.size == 1) group.stride = stride;
-    else if (stride != next) group.stride.reset();
+    if (group.size == 1)
+      group.stride = stride;
+    else if (stride != next)
+      group.stride.reset();
     group.size *= size;
     next = stride * size;
   }
@@ -72,7 +75,8 @@ struct Plan {
 Ints other_dims(int rank, const Ints& a, const Ints& b) {
   Ints dims;
   for (int64_t d = 0; d < rank; ++d) {
-    if (std::count(a.begin(), a.end(), d) + std::count(b.begin(), b.end(), d) == 0) dims.push_back(d);
+    if (std::count(a.begin(), a.end(), d) + std::count(b.begin(), b.end(), d) == 0)
+      dims.push_back(d);
   }
   return dims;
 }
@@ -80,12 +84,15 @@ Ints other_dims(int rank, const Ints& a, const Ints& b) {
 Plan plan_of(const OpCall& call, const TensorType& result) {
   const Attributes& attributes = call.attributes;
   const Shape &lhs = call.operands[0].shape, &rhs = call.operands[1].shape;
-  const Ints &lhs_batch = attributes.ints(Attr::lhs_batch), &rhs_batch = attributes.ints(Attr::rhs_batch);
+  const Ints &lhs_batch = attributes.ints(Attr::lhs_batch),
+             &rhs_batch = attributes.ints(Attr::rhs_batch);
   // The order in which products are summed is free: ascending on the left merges most often.
-  const Ints &lhs_dims = attributes.ints(Attr::lhs_contracting), &rhs_dims = attributes.ints(Attr::rhs_contracting);
+  const Ints &lhs_dims = attributes.ints(Attr::lhs_contracting),
+             &rhs_dims = attributes.ints(Attr::rhs_contracting);
   std::vector<size_t> order(lhs_dims.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return lhs_dims[a] < lhs_dims[b]; });
+  std::sort(order.begin(), order.end(),
+            [&](size_t a, size_t b) { return lhs_dims[a] < lhs_dims[b]; });
   Ints lhs_contracting, rhs_contracting;
   for (size_t i : order) {
     lhs_contracting.push_back(lhs_dims[i]);
@@ -94,8 +101,10 @@ Plan plan_of(const OpCall& call, const TensorType& result) {
   Plan plan;
   plan.dtype = call.operands[0].dtype;
   plan.result = result.dtype;
-  plan.left = side_of(lhs, lhs_batch, other_dims(lhs.rank(), lhs_batch, lhs_contracting), lhs_contracting);
-  plan.right = side_of(rhs, rhs_batch, rhs_contracting, other_dims(rhs.rank(), rhs_batch, rhs_contracting));
+  plan.left =
+      side_of(lhs, lhs_batch, other_dims(lhs.rank(), lhs_batch, lhs_contracting), lhs_contracting);
+  plan.right =
+      side_of(rhs, rhs_batch, rhs_contracting, other_dims(rhs.rank(), rhs_batch, rhs_contracting));
   plan.left_elements = lhs.elements();
   return plan;
 }
@@ -109,7 +118,8 @@ int64_t workspace_of(const OpCall& call, Results results) {
   int64_t bytes = 0;
   for (int i = 0; i < 2; ++i) {
     const Side& side = i == 0 ? plan.left : plan.right;
-    if (side.copied) bytes += padded_bytes(call.operands[static_cast<size_t>(i)].elements(), plan.dtype);
+    if (side.copied)
+      bytes += padded_bytes(call.operands[static_cast<size_t>(i)].elements(), plan.dtype);
   }
   return bytes;
 }
@@ -163,7 +173,8 @@ struct BatchWalk {
 };
 
 template <typename In, typename Out>
-void multiply(const Plan& plan, const KernelArgs& args, const std::byte* left, const std::byte* right) {
+void multiply(const Plan& plan, const KernelArgs& args, const std::byte* left,
+              const std::byte* right) {
   GemmShape shape;
   shape.transpose_a = plan.left.transposed;
   shape.transpose_b = plan.right.transposed;
@@ -173,7 +184,8 @@ void multiply(const Plan& plan, const KernelArgs& args, const std::byte* left, c
   shape.lda = plan.left.leading;
   shape.ldb = plan.right.leading;
   shape.ldc = shape.n;
-  const BatchWalk a(plan.left, args.operands[0].type.shape), b(plan.right, args.operands[1].type.shape);
+  const BatchWalk a(plan.left, args.operands[0].type.shape),
+      b(plan.right, args.operands[1].type.shape);
   shape.batch = a.inner_size();
   shape.stride_a = a.inner_stride();
   shape.stride_b = b.inner_stride();
@@ -204,7 +216,8 @@ Refusal accept(const OpCall& call, Results results) {
   if (in != out && !(in == DType::bf16 && out == DType::f32)) {
     widths = cat("no product of ", in, " into ", out);
   }
-  return first_of({refuse_float(call.operands[0]), refuse_mixed(call.operands[0], call.operands[1]), widths});
+  return first_of(
+      {refuse_float(call.operands[0]), refuse_mixed(call.operands[0], call.operands[1]), widths});
 }
 
 }  // namespace

@@ -150,20 +150,25 @@ template <typename T>
 void iota_elements(const Shape& shape, int dimension, int64_t start, T* to) {
   const int64_t inner = shape.strides()[static_cast<size_t>(dimension)], size = shape[dimension];
   if (inner == 0 || size == 0) return;
-  parallel_ranges(shape.elements() / inner, std::max<int64_t>(1, 16384 / inner), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      std::fill_n(to + row * inner, inner, static_cast<T>(start + row % size));
-    }
-  });
+  parallel_ranges(shape.elements() / inner, std::max<int64_t>(1, 16384 / inner),
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t row = begin; row < end; ++row) {
+                      std::fill_n(to + row * inner, inner, static_cast<T>(start + row % size));
+                    }
+                  });
 }
 
 void run_iota(const KernelArgs& args) {
   const auto dimension = static_cast<int>(args.instruction.attributes.integer(Attr::dimension));
   const TensorView& y = args.results[0];
   const int64_t start = start_operand(args, 0);
-  const auto run_as = [&]<typename T>() { iota_elements(y.type.shape, dimension, start, y.as<T>()); };
-  if (is_kernel_float(y.type.dtype)) dispatch_kernel_float(y.type.dtype, run_as);
-  else dispatch_id(y.type.dtype, run_as);
+  const auto run_as = [&]<typename T>() {
+    iota_elements(y.type.shape, dimension, start, y.as<T>());
+  };
+  if (is_kernel_float(y.type.dtype))
+    dispatch_kernel_float(y.type.dtype, run_as);
+  else
+    dispatch_id(y.type.dtype, run_as);
 }
 
 }  // namespace

@@ -51,9 +51,9 @@ void run_layer_norm_grad(const KernelArgs& args) {
   dispatch_norm(args, [&]<typename T, typename W>() {
     using A = simd::Accumulator<T>;
     layer_norm_backward(shape.rows, shape.columns, args.operands[4].as<T>(), x.as<T>(),
-                        args.operands[1].as<W>(), args.operands[2].as<A>(), args.operands[3].as<A>(),
-                        args.results[0].as<T>(), args.results[1].as<A>(), args.results[2].as<A>(),
-                        args.workspace);
+                        args.operands[1].as<W>(), args.operands[2].as<A>(),
+                        args.operands[3].as<A>(), args.results[0].as<T>(), args.results[1].as<A>(),
+                        args.results[2].as<A>(), args.workspace);
   });
 }
 
@@ -87,7 +87,9 @@ int64_t grad_workspace(const OpCall& call, Results) {
 
 // Result 0 (y, or dx over dy) is written row by row after its row was read.
 template <int kOperand>
-int over(const OpCall&, int result) { return result == 0 ? kOperand : -1; }
+int over(const OpCall&, int result) {
+  return result == 0 ? kOperand : -1;
+}
 
 Refusal accept_squares(const OpCall& call, Results) { return refuse_float(call.operands[0]); }
 

@@ -20,12 +20,14 @@ void run_adamw(const KernelArgs& args) {
     step.beta2 = attributes.number(Attr::beta2);
     step.epsilon = attributes.number(Attr::epsilon);
     step.weight_decay = attributes.number(Attr::weight_decay);
-    adamw(args.operands[0].type.elements(), step, args.operands[0].as<T>(), args.operands[1].as<T>(),
-          args.operands[2].as<T>(), args.operands[3].as<T>(), args.results[0].as<T>(),
-          args.results[1].as<T>(), args.results[2].as<T>());
+    adamw(args.operands[0].type.elements(), step, args.operands[0].as<T>(),
+          args.operands[1].as<T>(), args.operands[2].as<T>(), args.operands[3].as<T>(),
+          args.results[0].as<T>(), args.results[1].as<T>(), args.results[2].as<T>());
   };
-  if (args.operands[0].type.dtype == DType::f64) run.operator()<double>();
-  else run.operator()<float>();
+  if (args.operands[0].type.dtype == DType::f64)
+    run.operator()<double>();
+  else
+    run.operator()<float>();
 }
 
 }  // namespace

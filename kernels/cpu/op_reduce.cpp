@@ -8,8 +8,8 @@
 namespace tessera::cpu {
 namespace {
 
-// The reduction as a chain of [outer, count, inner] ones, innermost dims first; neighbouring reduced
-// dims are one. Between them values are f32 (f64).
+// The reduction as a chain of [outer, count, inner] ones, innermost dims first; neighbouring
+// reduced dims are one. Between them values are f32 (f64).
 std::vector<ReduceShape> chain_of(const TensorType& x, const Ints& dimensions) {
   const auto is_reduced = [&](int d) {
     return std::count(dimensions.begin(), dimensions.end(), d) > 0;
@@ -71,18 +71,23 @@ void run(const KernelArgs& args) {
     };
     const size_t last = chain.size() - 1;
     reduce(kind, chain[0], x.as<T>(), between(0), args.workspace);
-    for (size_t i = 1; i < last; ++i) reduce(kind, chain[i], between(i - 1), between(i), args.workspace);
+    for (size_t i = 1; i < last; ++i)
+      reduce(kind, chain[i], between(i - 1), between(i), args.workspace);
     reduce(kind, chain[last], between(last - 1), out, args.workspace);
   });
 }
 
-// ---- Integers and pred: one step only ------------------------------------------------------------
+// ---- Integers and pred: one step only
+// ------------------------------------------------------------
 
 Refusal accept_exact(const OpCall& call, Results) {
   const DType dtype = call.operands[0].dtype;
-  if (dtype != DType::pred && dtype != DType::s32 && dtype != DType::s64) return cat("compiled for pred, s32 and s64, not ", dtype);
-  if (call.attributes.get<ReduceKind>(Attr::reduce_kind) == ReduceKind::product) return "no product of integers";
-  if (chain_of(call.operands[0], call.attributes.ints(Attr::dimensions)).size() > 1) return "the reduced dims are not neighbours";
+  if (dtype != DType::pred && dtype != DType::s32 && dtype != DType::s64)
+    return cat("compiled for pred, s32 and s64, not ", dtype);
+  if (call.attributes.get<ReduceKind>(Attr::reduce_kind) == ReduceKind::product)
+    return "no product of integers";
+  if (chain_of(call.operands[0], call.attributes.ints(Attr::dimensions)).size() > 1)
+    return "the reduced dims are not neighbours";
   return std::nullopt;
 }
 
@@ -91,10 +96,15 @@ void run_exact(const KernelArgs& args) {
   const Attributes& attributes = args.instruction.attributes;
   const ReduceKind kind = attributes.get<ReduceKind>(Attr::reduce_kind);
   const ReduceShape shape = chain_of(x.type, attributes.ints(Attr::dimensions))[0];
-  const auto run_as = [&]<typename T>() { reduce_exact(kind, shape, x.as<T>(), args.results[0].as<T>()); };
-  if (x.type.dtype == DType::pred) run_as.operator()<bool>();
-  else if (x.type.dtype == DType::s32) run_as.operator()<int32_t>();
-  else run_as.operator()<int64_t>();
+  const auto run_as = [&]<typename T>() {
+    reduce_exact(kind, shape, x.as<T>(), args.results[0].as<T>());
+  };
+  if (x.type.dtype == DType::pred)
+    run_as.operator()<bool>();
+  else if (x.type.dtype == DType::s32)
+    run_as.operator()<int32_t>();
+  else
+    run_as.operator()<int64_t>();
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Threads of the CPU kernels: OpenMP is the only pool, its size is the caller's omp_get_max_threads.
+// Threads of the CPU kernels: OpenMP is the only pool, its size is the caller's
+// omp_get_max_threads.
 //
 // Work is cut by the shape alone (`Chunks`), never by the number of threads, so that a result is
 // bitwise the same with any number of them.

@@ -9,20 +9,44 @@ namespace tessera::cpu {
 namespace {
 
 struct Sum {
-  template <typename A> static constexpr A identity() { return A(0); }
-  template <typename V> TESSERA_INLINE V combine(V a, V b) { return a + b; }
+  template <typename A>
+  static constexpr A identity() {
+    return A(0);
+  }
+  template <typename V>
+  TESSERA_INLINE V combine(V a, V b) {
+    return a + b;
+  }
 };
 struct Product {
-  template <typename A> static constexpr A identity() { return A(1); }
-  template <typename V> TESSERA_INLINE V combine(V a, V b) { return a * b; }
+  template <typename A>
+  static constexpr A identity() {
+    return A(1);
+  }
+  template <typename V>
+  TESSERA_INLINE V combine(V a, V b) {
+    return a * b;
+  }
 };
 struct Max {
-  template <typename A> static constexpr A identity() { return -std::numeric_limits<A>::infinity(); }
-  template <typename V> TESSERA_INLINE V combine(V a, V b) { return simd::max_nan(a, b); }
+  template <typename A>
+  static constexpr A identity() {
+    return -std::numeric_limits<A>::infinity();
+  }
+  template <typename V>
+  TESSERA_INLINE V combine(V a, V b) {
+    return simd::max_nan(a, b);
+  }
 };
 struct Min {
-  template <typename A> static constexpr A identity() { return std::numeric_limits<A>::infinity(); }
-  template <typename V> TESSERA_INLINE V combine(V a, V b) { return simd::min_nan(a, b); }
+  template <typename A>
+  static constexpr A identity() {
+    return std::numeric_limits<A>::infinity();
+  }
+  template <typename V>
+  TESSERA_INLINE V combine(V a, V b) {
+    return simd::min_nan(a, b);
+  }
 };
 
 // The chunks that `count` is cut into: enough for a host's cores where outer and inner give too few
@@ -62,8 +86,8 @@ simd::Accumulator<In> reduce_run(int64_t count, const In* in) {
     for (int c = 0; c < 4; ++c) chains[c] = Op::combine(chains[c], simd::load(in + i + c * kL));
   }
   for (; i < count; i += kL) {
-    chains[0] = Op::combine(
-        chains[0], simd::load_first(in + i, count - i, Op::template identity<A>()));
+    chains[0] =
+        Op::combine(chains[0], simd::load_first(in + i, count - i, Op::template identity<A>()));
   }
   return combine_lanes<Op>(
       Op::combine(Op::combine(chains[0], chains[1]), Op::combine(chains[2], chains[3])));
@@ -116,11 +140,15 @@ void reduce_with(const ReduceShape& shape, const In* in, Out* out, void* workspa
     const In* from = in + outer * shape.count * shape.inner + columns.begin(column);
     const auto into = [&](auto* to) {
       using To = std::remove_pointer_t<decltype(to)>;
-      if (shape.inner == 1) *to = To(reduce_run<Op>(end - begin, from + begin));
-      else reduce_columns<Op>(begin, end, shape.inner, width, from, to);
+      if (shape.inner == 1)
+        *to = To(reduce_run<Op>(end - begin, from + begin));
+      else
+        reduce_columns<Op>(begin, end, shape.inner, width, from, to);
     };
-    if (pieces == 1) into(out + at);
-    else into(partials + piece * shape.outer * shape.inner + at);
+    if (pieces == 1)
+      into(out + at);
+    else
+      into(partials + piece * shape.outer * shape.inner + at);
   };
   // Short tasks are handed out together.
   const int64_t task_elements = std::max<int64_t>(1, std::min(shape.inner, kColumns) * chunks.size);
@@ -145,11 +173,16 @@ int64_t reduce_workspace(const ReduceShape& shape, int64_t accumulator_bytes) {
 template <typename In, typename Out>
 void reduce(ReduceKind kind, const ReduceShape& shape, const In* in, Out* out, void* workspace) {
   switch (kind) {
-    case ReduceKind::sum: return reduce_with<Sum>(shape, in, out, workspace);
-    case ReduceKind::max: return reduce_with<Max>(shape, in, out, workspace);
-    case ReduceKind::min: return reduce_with<Min>(shape, in, out, workspace);
-    case ReduceKind::product: return reduce_with<Product>(shape, in, out, workspace);
-    default: TESSERA_CHECK(false, "floats cannot be reduced by ", kind);
+    case ReduceKind::sum:
+      return reduce_with<Sum>(shape, in, out, workspace);
+    case ReduceKind::max:
+      return reduce_with<Max>(shape, in, out, workspace);
+    case ReduceKind::min:
+      return reduce_with<Min>(shape, in, out, workspace);
+    case ReduceKind::product:
+      return reduce_with<Product>(shape, in, out, workspace);
+    default:
+      TESSERA_CHECK(false, "floats cannot be reduced by ", kind);
   }
 }
 
@@ -198,12 +231,14 @@ void reduce_exact(ReduceKind kind, const ReduceShape& shape, const T* in, T* out
     using Limits = std::numeric_limits<T>;
     switch (kind) {
       case ReduceKind::sum:
-        return reduce_rows(shape, T(0), in, out, [](T a, T b) { return T(Wrapping(a) + Wrapping(b)); });
+        return reduce_rows(shape, T(0), in, out,
+                           [](T a, T b) { return T(Wrapping(a) + Wrapping(b)); });
       case ReduceKind::max:
         return reduce_rows(shape, Limits::min(), in, out, [](T a, T b) { return a > b ? a : b; });
       case ReduceKind::min:
         return reduce_rows(shape, Limits::max(), in, out, [](T a, T b) { return a < b ? a : b; });
-      default: TESSERA_CHECK(false, "no kernel to reduce integers by ", kind);
+      default:
+        TESSERA_CHECK(false, "no kernel to reduce integers by ", kind);
     }
   }
 }

@@ -66,8 +66,8 @@ void rms_norm_backward(int64_t rows, int64_t columns, const T* dy, const T* x, c
   add_partials(partials, chunks.count(), columns, columns, dgamma);
 }
 
-#define TESSERA_FORWARD(T, W)                                                                    \
-  template void rms_norm_forward<T, W>(int64_t, int64_t, const T*, const W*, double, T*,         \
+#define TESSERA_FORWARD(T, W)                                                            \
+  template void rms_norm_forward<T, W>(int64_t, int64_t, const T*, const W*, double, T*, \
                                        simd::Accumulator<T>*);
 TESSERA_FORWARD(float, float)
 TESSERA_FORWARD(bfloat16, bfloat16)

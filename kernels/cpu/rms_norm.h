@@ -10,7 +10,8 @@
 namespace tessera::cpu {
 
 // y = x * rstd * gamma per row, rstd = 1 / sqrt(mean(x^2) + epsilon).
-// x, y [rows, columns]; gamma [columns]; rstd [rows]. T is float, bfloat16 or double; W is T or float.
+// x, y [rows, columns]; gamma [columns]; rstd [rows]. T is float, bfloat16 or double; W is T or
+// float.
 template <typename T, typename W>
 void rms_norm_forward(int64_t rows, int64_t columns, const T* x, const W* gamma, double epsilon,
                       T* y, simd::Accumulator<T>* rstd);

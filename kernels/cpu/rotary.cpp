@@ -36,8 +36,8 @@ void rotary(const RotaryShape& shape, const T* x, T* y) {
     for (int64_t position = begin; position < end; ++position) {
       for (int64_t i = 0; i < half; ++i) {
         // In double: an f32 angle of a far position would be wrong in its third digit.
-        const double angle = static_cast<double>(shape.start + position) *
-                             frequencies[static_cast<size_t>(i)];
+        const double angle =
+            static_cast<double>(shape.start + position) * frequencies[static_cast<size_t>(i)];
         cosines[i] = A(std::cos(angle));
         sines[i] = A(shape.inverse ? -std::sin(angle) : std::sin(angle));
       }

@@ -157,11 +157,16 @@ void strided_copy(int64_t element_bytes, std::span<const int64_t> dims,
     if (size == 0) return;
   }
   switch (element_bytes) {
-    case 1: return copy_elements<uint8_t>(dims, strides, from, to);
-    case 2: return copy_elements<uint16_t>(dims, strides, from, to);
-    case 4: return copy_elements<uint32_t>(dims, strides, from, to);
-    case 8: return copy_elements<uint64_t>(dims, strides, from, to);
-    default: TESSERA_CHECK(false, "no copy of elements of ", element_bytes, " bytes");
+    case 1:
+      return copy_elements<uint8_t>(dims, strides, from, to);
+    case 2:
+      return copy_elements<uint16_t>(dims, strides, from, to);
+    case 4:
+      return copy_elements<uint32_t>(dims, strides, from, to);
+    case 8:
+      return copy_elements<uint64_t>(dims, strides, from, to);
+    default:
+      TESSERA_CHECK(false, "no copy of elements of ", element_bytes, " bytes");
   }
 }
 

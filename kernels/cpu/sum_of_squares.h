@@ -1,6 +1,7 @@
 // The sum of squares of a tensor, for global gradient norms.
 //
-// Floor: memory, one read. Sums are f64 inside, so that the norm of 10^9 elements keeps f32 accuracy.
+// Floor: memory, one read. Sums are f64 inside, so that the norm of 10^9 elements keeps f32
+// accuracy.
 #pragma once
 
 #include <cstdint>

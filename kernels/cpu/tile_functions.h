@@ -28,7 +28,8 @@ TESSERA_INLINE void map_vectors(int64_t n, void* out, const void* a, const void*
   }
 }
 
-template <typename V> TESSERA_INLINE V lanes_of(V v, double (*f)(double)) {
+template <typename V>
+TESSERA_INLINE V lanes_of(V v, double (*f)(double)) {
   using T = simd::LaneOf<V>;
   alignas(64) T lanes[simd::kLanes<T>];
   simd::store(lanes, v);
@@ -36,22 +37,27 @@ template <typename V> TESSERA_INLINE V lanes_of(V v, double (*f)(double)) {
   return simd::load(lanes);
 }
 
-// x * Phi(x) and its derivative; the tanh form as x * logistic(2 u), u = sqrt(2/pi) (x + 0.044715 x^3).
-template <typename V> TESSERA_INLINE V gelu(V x) {
+// x * Phi(x) and its derivative; the tanh form as x * logistic(2 u), u = sqrt(2/pi) (x + 0.044715
+// x^3).
+template <typename V>
+TESSERA_INLINE V gelu(V x) {
   using T = simd::LaneOf<V>;
   return T(0.5) * x * (T(1) + simd::erf(x * T(std::numbers::sqrt2 / 2)));
 }
-template <typename V> TESSERA_INLINE V gelu_slope(V x) {
+template <typename V>
+TESSERA_INLINE V gelu_slope(V x) {
   using T = simd::LaneOf<V>;
   const V density = simd::exp(T(-0.5) * x * x) * T(0.3989422804014327);  // 1 / sqrt(2 pi)
   return T(0.5) * (T(1) + simd::erf(x * T(std::numbers::sqrt2 / 2))) + x * density;
 }
 inline constexpr double kGeluFactor = 2 * 0.7978845608028654;  // 2 sqrt(2 / pi)
-template <typename V> TESSERA_INLINE V gelu_tanh(V x) {
+template <typename V>
+TESSERA_INLINE V gelu_tanh(V x) {
   using T = simd::LaneOf<V>;
   return x * simd::logistic(T(kGeluFactor) * (x + T(0.044715) * x * x * x));
 }
-template <typename V> TESSERA_INLINE V gelu_tanh_slope(V x) {
+template <typename V>
+TESSERA_INLINE V gelu_tanh_slope(V x) {
   using T = simd::LaneOf<V>;
   const V u = T(kGeluFactor) * (x + T(0.044715) * x * x * x);
   const V du = T(kGeluFactor) * (T(1) + T(3 * 0.044715) * x * x);
@@ -59,15 +65,17 @@ template <typename V> TESSERA_INLINE V gelu_tanh_slope(V x) {
   return s + x * s * rest * du;
 }
 
-#define TESSERA_UNARY(op, expression)                                               \
-  case TileOp::op:                                                                  \
-    return [](int64_t n, void* out, const void* a, const void*, const void*) {      \
-      map_vectors<T>(n, out, a, nullptr, [](V x) __attribute__((always_inline)) -> V { return expression; }); \
+#define TESSERA_UNARY(op, expression)                                                            \
+  case TileOp::op:                                                                               \
+    return [](int64_t n, void* out, const void* a, const void*, const void*) {                   \
+      map_vectors<T>(                                                                            \
+          n, out, a, nullptr, [](V x) __attribute__((always_inline))->V { return expression; }); \
     };
-#define TESSERA_BINARY(op, expression)                                              \
-  case TileOp::op:                                                                  \
-    return [](int64_t n, void* out, const void* a, const void* b, const void*) {    \
-      map_vectors<T>(n, out, a, b, [](V x, V y) __attribute__((always_inline)) -> V { return expression; });  \
+#define TESSERA_BINARY(op, expression)                                                          \
+  case TileOp::op:                                                                              \
+    return [](int64_t n, void* out, const void* a, const void* b, const void*) {                \
+      map_vectors<T>(                                                                           \
+          n, out, a, b, [](V x, V y) __attribute__((always_inline))->V { return expression; }); \
     };
 
 template <typename T>
@@ -76,7 +84,8 @@ TileFunction find_float(TileOp op) {
   switch (op) {
     TESSERA_UNARY(negate, -x)
     TESSERA_UNARY(abs, (x < T(0) ? -x : x) + T(0))
-    TESSERA_UNARY(sign, (x > T(0) ? simd::broadcast(T(1)) : (x < T(0) ? simd::broadcast(T(-1)) : x)))
+    TESSERA_UNARY(sign,
+                  (x > T(0) ? simd::broadcast(T(1)) : (x < T(0) ? simd::broadcast(T(-1)) : x)))
     TESSERA_UNARY(exponential, simd::exp(x))
     TESSERA_UNARY(log, simd::log(x))
     TESSERA_UNARY(tanh, simd::tanh(x))
@@ -96,14 +105,16 @@ TileFunction find_float(TileOp op) {
     TESSERA_BINARY(minimum, simd::min_nan(x, y))
     TESSERA_BINARY(gelu_grad, gelu_slope(x) * y)
     TESSERA_BINARY(gelu_tanh_grad, gelu_tanh_slope(x) * y)
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
 #undef TESSERA_UNARY
 #undef TESSERA_BINARY
 
-// ---- Integers and pred: bodies on elements, loops that the compiler vectorises --------------------
+// ---- Integers and pred: bodies on elements, loops that the compiler vectorises
+// --------------------
 
 template <typename R, typename T, typename Body>
 TESSERA_INLINE void map_elements(int64_t n, void* out, const void* a, const void* b, Body body) {
@@ -111,14 +122,18 @@ TESSERA_INLINE void map_elements(int64_t n, void* out, const void* a, const void
   const T* x = static_cast<const T*>(a);
   const T* y = static_cast<const T*>(b);
   for (int64_t i = 0; i < n; ++i) {
-    if constexpr (std::is_invocable_v<Body, T>) to[i] = R(body(x[i]));
-    else to[i] = R(body(x[i], y[i]));
+    if constexpr (std::is_invocable_v<Body, T>)
+      to[i] = R(body(x[i]));
+    else
+      to[i] = R(body(x[i], y[i]));
   }
 }
 
 // Integers wrap, so they are added and multiplied as unsigned; division follows StableHLO.
-template <typename T> using Wrapping = std::make_unsigned_t<std::conditional_t<std::is_same_v<T, bool>, uint8_t, T>>;
-template <typename T> T divide_integers(T x, T y) {
+template <typename T>
+using Wrapping = std::make_unsigned_t<std::conditional_t<std::is_same_v<T, bool>, uint8_t, T>>;
+template <typename T>
+T divide_integers(T x, T y) {
   if (y == 0) return T(-1);
   if constexpr (std::is_signed_v<T>) {
     if (y == -1) return T(-Wrapping<T>(x));
@@ -126,15 +141,15 @@ template <typename T> T divide_integers(T x, T y) {
   return x / y;
 }
 
-#define TESSERA_UNARY(op, R, expression)                                            \
-  case TileOp::op:                                                                  \
-    return [](int64_t n, void* out, const void* a, const void*, const void*) {      \
-      map_elements<R, T>(n, out, a, nullptr, [](T x) { return expression; });       \
+#define TESSERA_UNARY(op, R, expression)                                       \
+  case TileOp::op:                                                             \
+    return [](int64_t n, void* out, const void* a, const void*, const void*) { \
+      map_elements<R, T>(n, out, a, nullptr, [](T x) { return expression; });  \
     };
-#define TESSERA_BINARY(op, R, expression)                                           \
-  case TileOp::op:                                                                  \
-    return [](int64_t n, void* out, const void* a, const void* b, const void*) {    \
-      map_elements<R, T>(n, out, a, b, [](T x, T y) { return expression; });        \
+#define TESSERA_BINARY(op, R, expression)                                        \
+  case TileOp::op:                                                               \
+    return [](int64_t n, void* out, const void* a, const void* b, const void*) { \
+      map_elements<R, T>(n, out, a, b, [](T x, T y) { return expression; });     \
     };
 
 template <typename T>
@@ -146,7 +161,8 @@ TileFunction find_integer(TileOp op) {
       TESSERA_BINARY(logical_or, T, x || y)
       TESSERA_BINARY(maximum, T, x || y)
       TESSERA_BINARY(minimum, T, x && y)
-      default: return nullptr;
+      default:
+        return nullptr;
     }
   } else {
     using W = Wrapping<T>;
@@ -163,7 +179,8 @@ TileFunction find_integer(TileOp op) {
       TESSERA_BINARY(minimum, T, x < y ? x : y)
       TESSERA_BINARY(logical_and, T, x & y)
       TESSERA_BINARY(logical_or, T, x | y)
-      default: return nullptr;
+      default:
+        return nullptr;
     }
   }
 }
@@ -200,15 +217,19 @@ TileFunction find_any(TileOp op) {
     TESSERA_BINARY(le, bool, x <= y)
     TESSERA_BINARY(gt, bool, x > y)
     TESSERA_BINARY(ge, bool, x >= y)
-    case TileOp::select: return select_tile<T>;
-    case TileOp::clamp: return clamp_tile<T>;
-    default: break;
+    case TileOp::select:
+      return select_tile<T>;
+    case TileOp::clamp:
+      return clamp_tile<T>;
+    default:
+      break;
   }
   if constexpr (std::is_floating_point_v<T>) {
     switch (op) {
       TESSERA_UNARY(is_finite, bool, std::abs(x) <= std::numeric_limits<T>::max())
       TESSERA_BINARY(power, T, T(std::pow(double(x), double(y))))
-      default: break;
+      default:
+        break;
     }
   }
   return nullptr;

@@ -49,12 +49,18 @@ std::span<const Entry> plain_entries() {
 
 TileOp compare_op(CompareDirection direction) {
   switch (direction) {
-    case CompareDirection::eq: return TileOp::eq;
-    case CompareDirection::ne: return TileOp::ne;
-    case CompareDirection::lt: return TileOp::lt;
-    case CompareDirection::le: return TileOp::le;
-    case CompareDirection::gt: return TileOp::gt;
-    case CompareDirection::ge: return TileOp::ge;
+    case CompareDirection::eq:
+      return TileOp::eq;
+    case CompareDirection::ne:
+      return TileOp::ne;
+    case CompareDirection::lt:
+      return TileOp::lt;
+    case CompareDirection::le:
+      return TileOp::le;
+    case CompareDirection::gt:
+      return TileOp::gt;
+    case CompareDirection::ge:
+      return TileOp::ge;
   }
   __builtin_unreachable();
 }
@@ -67,7 +73,8 @@ std::optional<TileOp> tile_op_of(const OpDef& op, const Attributes& attributes) 
   if (&op == &ops::kGeluGrad) return approximate ? TileOp::gelu_tanh_grad : TileOp::gelu_grad;
   if (&op == &ops::kCompare) return compare_op(attributes.get<CompareDirection>(Attr::direction));
   const auto entries = plain_entries();
-  const auto found = std::find_if(entries.begin(), entries.end(), [&](const Entry& e) { return e.op == &op; });
+  const auto found =
+      std::find_if(entries.begin(), entries.end(), [&](const Entry& e) { return e.op == &op; });
   if (found == entries.end()) return std::nullopt;
   return found->tile;
 }

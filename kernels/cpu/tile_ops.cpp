@@ -18,13 +18,20 @@ template <typename Body>
 TileFunction with_tile_type(DType dtype, Body&& body) {
   switch (dtype) {
     case DType::f32:
-    case DType::bf16: return body.template operator()<float>();
-    case DType::f64: return body.template operator()<double>();
-    case DType::s32: return body.template operator()<int32_t>();
-    case DType::s64: return body.template operator()<int64_t>();
-    case DType::u32: return body.template operator()<uint32_t>();
-    case DType::pred: return body.template operator()<bool>();
-    default: return nullptr;
+    case DType::bf16:
+      return body.template operator()<float>();
+    case DType::f64:
+      return body.template operator()<double>();
+    case DType::s32:
+      return body.template operator()<int32_t>();
+    case DType::s64:
+      return body.template operator()<int64_t>();
+    case DType::u32:
+      return body.template operator()<uint32_t>();
+    case DType::pred:
+      return body.template operator()<bool>();
+    default:
+      return nullptr;
   }
 }
 
@@ -40,7 +47,8 @@ TileFunction find_tile_function(TileOp op, DType operand, DType result) {
   if (!has_tiles(operand) || !has_tiles(result)) return nullptr;
   return with_tile_type(operand, [&]<typename T>() -> TileFunction {
     if (op == TileOp::convert) {
-      return with_tile_type(result, []<typename R>() -> TileFunction { return convert_tile<T, R>; });
+      return with_tile_type(result,
+                            []<typename R>() -> TileFunction { return convert_tile<T, R>; });
     }
     if constexpr (std::is_floating_point_v<T>) {
       if (const TileFunction found = find_float<T>(op)) return found;
@@ -82,7 +90,9 @@ void tile_fill(DType dtype, int64_t n, const void* element, void* tile) {
   alignas(8) char value[8];
   tile_load(dtype, 1, element, value);
   switch (tile_element_bytes(dtype)) {
-    case 1: std::memset(tile, value[0], static_cast<size_t>(n)); return;
+    case 1:
+      std::memset(tile, value[0], static_cast<size_t>(n));
+      return;
     case 4: {
       uint32_t word;
       std::memcpy(&word, value, 4);

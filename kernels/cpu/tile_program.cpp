@@ -122,8 +122,8 @@ void TileProgram::run_range(int64_t begin, int64_t end, std::span<const void* co
                             std::span<void* const> outputs, bool apart) const {
   thread_local std::vector<const void*> values;
   values.assign(steps_.size(), nullptr);
-  Frame frame{inputs, outputs,
-              thread_scratch(3, static_cast<size_t>(registers_ * kRegisterBytes)), values, apart};
+  Frame frame{inputs, outputs, thread_scratch(3, static_cast<size_t>(registers_ * kRegisterBytes)),
+              values, apart};
   for (size_t i = 0; i < steps_.size(); ++i) {
     const Step& step = steps_[i];
     if (step.kind != Kind::constant) continue;
@@ -148,14 +148,17 @@ void TileProgram::run_tile(Frame& frame, int64_t start, int64_t n) const {
         tile = static_cast<std::byte*>(frame.outputs[static_cast<size_t>(step.output)]) +
                start * size_of(step.dtype);
       }
-      const auto value = [&](int index) { return index < 0 ? nullptr : frame.values[static_cast<size_t>(index)]; };
+      const auto value = [&](int index) {
+        return index < 0 ? nullptr : frame.values[static_cast<size_t>(index)];
+      };
       step.function(padded, tile, value(step.operands[0]), value(step.operands[1]),
                     value(step.operands[2]));
       if (step.dtype == DType::bf16) tile_round_bf16(padded, tile);
       frame.values[i] = tile;
       continue;
     }
-    const auto* source = static_cast<const std::byte*>(frame.inputs[static_cast<size_t>(step.source)]);
+    const auto* source =
+        static_cast<const std::byte*>(frame.inputs[static_cast<size_t>(step.source)]);
     if (!step.dense) {
       gather(step, source, start, n, tile);
       frame.values[i] = tile;

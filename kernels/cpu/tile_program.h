@@ -58,8 +58,8 @@ class TileProgram {
     bool dense = false;            // Kind::input: consecutive elements of the walk
     uint64_t element = 0;          // Kind::constant
     int reg = -1;
-    int last_use = -1;             // step that reads it last; outputs are read by the end
-    int output = -1;               // which output it is
+    int last_use = -1;  // step that reads it last; outputs are read by the end
+    int output = -1;    // which output it is
   };
   struct Frame;
 

@@ -44,7 +44,8 @@ double best_on_all_threads(const Body& body) {
   for (int round = 0; round < 3; ++round) {
     const auto start = Clock::now();
     std::vector<std::thread> others;
-    for (int t = 1; t < threads; ++t) others.emplace_back([&body, t, threads] { body(t, threads); });
+    for (int t = 1; t < threads; ++t)
+      others.emplace_back([&body, t, threads] { body(t, threads); });
     body(0, threads);
     for (std::thread& other : others) other.join();
     best = std::min(best, seconds_since(start));
@@ -67,7 +68,9 @@ __attribute__((always_inline)) inline double chains(int64_t rounds) {
   for (const Wide& sum : sums) total += sum[0];
   return total;
 }
-__attribute__((target("avx512f,fma"))) double chains_avx512(int64_t rounds) { return chains(rounds); }
+__attribute__((target("avx512f,fma"))) double chains_avx512(int64_t rounds) {
+  return chains(rounds);
+}
 __attribute__((target("avx2,fma"))) double chains_avx2(int64_t rounds) { return chains(rounds); }
 
 double flops_probe() {
@@ -111,11 +114,13 @@ template <typename T>
 std::vector<T> values(int64_t count) {
   std::vector<T> result(static_cast<size_t>(count));
   uint32_t state = 1;
-  for (T& v : result) v = T(static_cast<float>((state = state * 1664525u + 1013904223u) >> 8) * 1e-7f - 0.8f);
+  for (T& v : result)
+    v = T(static_cast<float>((state = state * 1664525u + 1013904223u) >> 8) * 1e-7f - 0.8f);
   return result;
 }
 
-// ---- Arithmetic -----------------------------------------------------------------------------------
+// ---- Arithmetic
+// -----------------------------------------------------------------------------------
 
 template <typename In, typename Out>
 void Gemm(benchmark::State& state) {
@@ -123,21 +128,30 @@ void Gemm(benchmark::State& state) {
   const bool ta = state.range(3) & 1, tb = state.range(3) & 2;
   const auto a = values<In>(m * k), b = values<In>(k * n);
   std::vector<Out> c(static_cast<size_t>(m * n));
-  measure(state, 2.0 * m * n * k, 0, [&] {
-    gemm(dense_gemm(ta, tb, m, n, k), 1, a.data(), b.data(), 0, c.data());
-  });
+  measure(state, 2.0 * m * n * k, 0,
+          [&] { gemm(dense_gemm(ta, tb, m, n, k), 1, a.data(), b.data(), 0, c.data()); });
 }
 void step_shapes(benchmark::internal::Benchmark* bench) {
   // GPT-2 124M at 256 and 1024 tokens: forward, gradient of inputs, gradient of weights, head.
-  for (const auto& shape : std::vector<std::vector<int64_t>>{
-           {256, 2304, 768, 0}, {256, 768, 768, 0}, {256, 3072, 768, 0}, {256, 768, 3072, 2},
-           {768, 3072, 256, 1}, {1024, 3072, 768, 0}, {1024, 768, 3072, 2}, {3072, 768, 1024, 1},
-           {256, 50304, 768, 2}, {256, 768, 50304, 0}, {50304, 768, 256, 1}}) {
+  for (const auto& shape : std::vector<std::vector<int64_t>>{{256, 2304, 768, 0},
+                                                             {256, 768, 768, 0},
+                                                             {256, 3072, 768, 0},
+                                                             {256, 768, 3072, 2},
+                                                             {768, 3072, 256, 1},
+                                                             {1024, 3072, 768, 0},
+                                                             {1024, 768, 3072, 2},
+                                                             {3072, 768, 1024, 1},
+                                                             {256, 50304, 768, 2},
+                                                             {256, 768, 50304, 0},
+                                                             {50304, 768, 256, 1}}) {
     bench->Args(shape);
   }
 }
 BENCHMARK(Gemm<float, float>)->Apply(step_shapes)->UseManualTime();
-BENCHMARK(Gemm<bfloat16, float>)->Args({256, 3072, 768, 0})->Args({1024, 3072, 768, 0})->UseManualTime();
+BENCHMARK(Gemm<bfloat16, float>)
+    ->Args({256, 3072, 768, 0})
+    ->Args({1024, 3072, 768, 0})
+    ->UseManualTime();
 BENCHMARK(Gemm<double, double>)->Args({256, 3072, 768, 0})->UseManualTime();
 
 AttentionShape attention_shape(const benchmark::State& state) {
@@ -156,9 +170,8 @@ void AttentionForward(benchmark::State& state) {
   const auto k = values<T>(s.batch * s.k_len * s.kv_heads * s.head_dim);
   auto out = q;
   std::vector<float> lse(static_cast<size_t>(s.batch * s.heads * s.q_len));
-  measure(state, attention_flops(s, 4), 0, [&] {
-    attention_forward(s, q.data(), k.data(), k.data(), out.data(), lse.data());
-  });
+  measure(state, attention_flops(s, 4), 0,
+          [&] { attention_forward(s, q.data(), k.data(), k.data(), out.data(), lse.data()); });
 }
 template <typename T>
 void AttentionBackward(benchmark::State& state) {
@@ -175,14 +188,19 @@ void AttentionBackward(benchmark::State& state) {
   });
 }
 // batch, length, heads, kv_heads, head_dim
-#define ATTENTION_SHAPES ->Args({4, 64, 12, 12, 64})->Args({4, 256, 12, 12, 64}) \
-    ->Args({1, 1024, 12, 12, 64})->Args({1, 2048, 8, 2, 128})->UseManualTime()
+#define ATTENTION_SHAPES            \
+  ->Args({4, 64, 12, 12, 64})       \
+      ->Args({4, 256, 12, 12, 64})  \
+      ->Args({1, 1024, 12, 12, 64}) \
+      ->Args({1, 2048, 8, 2, 128})  \
+      ->UseManualTime()
 BENCHMARK(AttentionForward<float>) ATTENTION_SHAPES;
 BENCHMARK(AttentionForward<bfloat16>) ATTENTION_SHAPES;
 BENCHMARK(AttentionBackward<float>) ATTENTION_SHAPES;
 BENCHMARK(AttentionBackward<bfloat16>) ATTENTION_SHAPES;
 
-// ---- Memory -----------------------------------------------------------------------------------------
+// ---- Memory
+// -----------------------------------------------------------------------------------------
 
 constexpr int64_t kTokens = 4096, kWidth = 768, kVocabulary = 50304;
 
@@ -201,7 +219,8 @@ void LayerNormBackward(benchmark::State& state) {
   const auto x = values<float>(kTokens * kWidth), gamma = values<float>(kWidth);
   auto dx = x;
   std::vector<float> mean(kTokens, 0.1f), rstd(kTokens, 1.5f), dgamma(kWidth), dbeta(kWidth);
-  std::vector<char> workspace(static_cast<size_t>(layer_norm_backward_workspace(kTokens, kWidth, 4)));
+  std::vector<char> workspace(
+      static_cast<size_t>(layer_norm_backward_workspace(kTokens, kWidth, 4)));
   measure(state, 0, 12.0 * kTokens * kWidth, [&] {
     layer_norm_backward(kTokens, kWidth, x.data(), x.data(), gamma.data(), mean.data(), rstd.data(),
                         dx.data(), dgamma.data(), dbeta.data(), workspace.data());
@@ -218,7 +237,8 @@ struct Loss {
 };
 void LogitsMax(benchmark::State& state) {
   Loss loss;
-  measure(state, 0, loss.bytes, [&] { logits_max(loss.shape, loss.logits.data(), loss.maximum.data()); });
+  measure(state, 0, loss.bytes,
+          [&] { logits_max(loss.shape, loss.logits.data(), loss.maximum.data()); });
 }
 void LogitsSum(benchmark::State& state) {
   Loss loss;
@@ -245,18 +265,19 @@ void EmbeddingGrad(benchmark::State& state) {
   const auto dy = values<float>(1024 * kWidth);
   std::vector<float> table(static_cast<size_t>(kVocabulary * kWidth));
   std::vector<char> workspace(static_cast<size_t>(embedding_grad_workspace(shape)));
-  measure(state, 0, 4.0 * kWidth * (kVocabulary + 1024), [&] {
-    embedding_grad(shape, ids.data(), dy.data(), table.data(), workspace.data());
-  });
+  measure(state, 0, 4.0 * kWidth * (kVocabulary + 1024),
+          [&] { embedding_grad(shape, ids.data(), dy.data(), table.data(), workspace.data()); });
 }
 BENCHMARK(EmbeddingGrad)->UseManualTime();
 
 void AdamW(benchmark::State& state) {
   constexpr int64_t kCount = int64_t{1} << 25;
-  auto param = values<float>(kCount), m = param, v = std::vector<float>(kCount, 0.01f), grad = param;
+  auto param = values<float>(kCount), m = param, v = std::vector<float>(kCount, 0.01f),
+       grad = param;
   const AdamWStep step{1e-3, 0.9, 0.95, 1e-8, 0.1, 1, 0.5, 0.5};
   measure(state, 0, 28.0 * kCount, [&] {
-    adamw(kCount, step, param.data(), m.data(), v.data(), grad.data(), param.data(), m.data(), v.data());
+    adamw(kCount, step, param.data(), m.data(), v.data(), grad.data(), param.data(), m.data(),
+          v.data());
   });
 }
 BENCHMARK(AdamW)->UseManualTime();
@@ -284,9 +305,11 @@ void TileGelu(benchmark::State& state) {
   const auto x = values<float>(rows * cols), bias = values<float>(cols);
   auto y = x;
   TileProgram program({rows, cols});
-  const int in = program.input(DType::f32, {cols, 1}, 0), add = program.input(DType::f32, {0, 1}, 1);
+  const int in = program.input(DType::f32, {cols, 1}, 0),
+            add = program.input(DType::f32, {0, 1}, 1);
   const int sum = program.apply(TileOp::add, DType::f32, {{in, add}});
-  program.output(program.apply(state.range(0) ? TileOp::gelu_tanh : TileOp::copy, DType::f32, {{sum}}));
+  program.output(
+      program.apply(state.range(0) ? TileOp::gelu_tanh : TileOp::copy, DType::f32, {{sum}}));
   program.finish();
   const void* inputs[] = {x.data(), bias.data()};
   void* outputs[] = {y.data()};
@@ -308,9 +331,8 @@ void ReduceRows(benchmark::State& state) {  // the gradient of a bias
   std::vector<float> y(3072);
   const ReduceShape shape{1, 4096, 3072};
   std::vector<char> workspace(static_cast<size_t>(reduce_workspace(shape, 4)));
-  measure(state, 0, 4.0 * static_cast<double>(x.size()), [&] {
-    reduce(ReduceKind::sum, shape, x.data(), y.data(), workspace.data());
-  });
+  measure(state, 0, 4.0 * static_cast<double>(x.size()),
+          [&] { reduce(ReduceKind::sum, shape, x.data(), y.data(), workspace.data()); });
 }
 BENCHMARK(ReduceRows)->UseManualTime();
 

@@ -14,16 +14,17 @@ template <typename T>
 AttentionWant attention_by_loops(const AttentionShape& s, const std::vector<T>& q,
                                  const std::vector<T>& k, const std::vector<T>& v,
                                  const std::vector<T>& dout) {
-  AttentionWant want{std::vector<double>(q.size()), std::vector<double>(s.batch * s.heads * s.q_len),
-                     std::vector<double>(q.size()), std::vector<double>(k.size()),
-                     std::vector<double>(k.size())};
+  AttentionWant want{
+      std::vector<double>(q.size()), std::vector<double>(s.batch * s.heads * s.q_len),
+      std::vector<double>(q.size()), std::vector<double>(k.size()), std::vector<double>(k.size())};
   const int64_t d = s.head_dim;
   for (int64_t b = 0; b < s.batch; ++b) {
     for (int64_t h = 0; h < s.heads; ++h) {
       const int64_t group = h / (s.heads / s.kv_heads);
       for (int64_t i = 0; i < s.q_len; ++i) {
         const int64_t qi = ((b * s.q_len + i) * s.heads + h) * d;
-        const int64_t seen = s.causal ? std::clamp<int64_t>(s.q_start + i + 1, 0, s.k_len) : s.k_len;
+        const int64_t seen =
+            s.causal ? std::clamp<int64_t>(s.q_start + i + 1, 0, s.k_len) : s.k_len;
         const auto kj = [&](int64_t j) { return ((b * s.k_len + j) * s.kv_heads + group) * d; };
         std::vector<double> p(seen);
         double top = -INFINITY, sum = 0;

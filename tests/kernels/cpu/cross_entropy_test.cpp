@@ -16,7 +16,8 @@ void check_shard(const LogitsShape& s) {
     for (int64_t c = valid; c < s.columns; ++c) logits[r * s.columns + c] = T(NAN);
   }
   std::vector<Id> targets;
-  for (int64_t r = 0; r < s.rows; ++r) targets.push_back(static_cast<Id>(s.start - 2 + r * 7 % (s.columns + 4)));
+  for (int64_t r = 0; r < s.rows; ++r)
+    targets.push_back(static_cast<Id>(s.start - 2 + r * 7 % (s.columns + 4)));
   const auto d_sum = random_values<A>(s.rows, 2), d_target = random_values<A>(s.rows, 3);
 
   std::vector<double> want_max, want_sum, want_target, want_grad;
@@ -28,7 +29,8 @@ void check_shard(const LogitsShape& s) {
       const bool hit = c < valid && targets[r] == s.start + c;
       if (c < valid) sum += std::exp(logit - top);
       if (hit) at_target = logit;
-      want_grad.push_back(c < valid ? std::exp(logit - top) * d_sum[r] + (hit ? d_target[r] : 0) : 0);
+      want_grad.push_back(c < valid ? std::exp(logit - top) * d_sum[r] + (hit ? d_target[r] : 0)
+                                    : 0);
     }
     want_max.push_back(top);
     want_sum.push_back(sum);
@@ -44,7 +46,8 @@ void check_shard(const LogitsShape& s) {
   auto target_logit = poisoned<A>(s.rows);
   const auto sum = same_with_any_threads([&] {
     auto result = poisoned<A>(s.rows);
-    logits_sum(s, logits.data(), maximum.data(), targets.data(), result.data(), target_logit.data());
+    logits_sum(s, logits.data(), maximum.data(), targets.data(), result.data(),
+               target_logit.data());
     return result;
   });
   expect_close(sum, want_sum, kTolerance<A>);

@@ -15,7 +15,8 @@ void check_rotary(const RotaryShape& s) {
     for (int64_t i = 0; i < half; ++i) {
       const double angle = (s.inverse ? -1 : 1) * static_cast<double>(position) *
                            std::pow(s.theta, -2.0 * i / static_cast<double>(s.head_dim));
-      const double a = as_double(x[row * s.head_dim + i]), b = as_double(x[row * s.head_dim + half + i]);
+      const double a = as_double(x[row * s.head_dim + i]),
+                   b = as_double(x[row * s.head_dim + half + i]);
       want[row * s.head_dim + i] = a * std::cos(angle) - b * std::sin(angle);
       want[row * s.head_dim + half + i] = b * std::cos(angle) + a * std::sin(angle);
     }
@@ -32,7 +33,8 @@ void check_rotary(const RotaryShape& s) {
 }
 
 TEST(Rotary, AgreesWithLoops) {
-  for (const RotaryShape& s : {RotaryShape{2, 9, 3, 10, 1e4, 0, false}, {1, 5, 2, 64, 5e5, 100000, true}}) {
+  for (const RotaryShape& s :
+       {RotaryShape{2, 9, 3, 10, 1e4, 0, false}, {1, 5, 2, 64, 5e5, 100000, true}}) {
     check_rotary<float>(s);
     check_rotary<double>(s);
     check_rotary<bfloat16>(s);
@@ -42,7 +44,8 @@ TEST(Rotary, AgreesWithLoops) {
 template <typename T>
 void check_adamw(int64_t n) {
   const AdamWStep step{3e-3, 0.9, 0.95, 1e-8, 0.1, 0.5, 1 - 0.9 * 0.9, 1 - 0.95 * 0.95};
-  const auto param = random_values<T>(n, 1), m = random_values<T>(n, 2), grad = random_values<T>(n, 4);
+  const auto param = random_values<T>(n, 1), m = random_values<T>(n, 2),
+             grad = random_values<T>(n, 4);
   const auto v = random_values<T>(n, 3, 0, 1);
   std::vector<double> want_param, want_m, want_v;
   for (int64_t i = 0; i < n; ++i) {
@@ -50,8 +53,9 @@ void check_adamw(int64_t n) {
     want_m.push_back(step.beta1 * m[i] + (1 - step.beta1) * g);
     want_v.push_back(step.beta2 * v[i] + (1 - step.beta2) * g * g);
     const double root = std::sqrt(want_v.back() / step.bias_correction2) + step.epsilon;
-    want_param.push_back(param[i] - step.learning_rate * (want_m.back() / step.bias_correction1 / root +
-                                                          step.weight_decay * param[i]));
+    want_param.push_back(param[i] -
+                         step.learning_rate * (want_m.back() / step.bias_correction1 / root +
+                                               step.weight_decay * param[i]));
   }
   auto new_m = m, new_v = v;
   std::vector<bfloat16> narrow = poisoned<bfloat16>(n);

@@ -8,9 +8,11 @@ namespace {
 template <typename T, typename Id>
 void check_embedding(const EmbeddingShape& s) {
   using A = simd::Accumulator<T>;
-  const auto table = random_values<T>(s.rows * s.width, 1), dy = random_values<T>(s.ids * s.width, 2);
+  const auto table = random_values<T>(s.rows * s.width, 1),
+             dy = random_values<T>(s.ids * s.width, 2);
   std::vector<Id> ids;  // many repeats, some outside
-  for (int64_t i = 0; i < s.ids; ++i) ids.push_back(static_cast<Id>(s.start - 1 + i * i % (s.rows + 2)));
+  for (int64_t i = 0; i < s.ids; ++i)
+    ids.push_back(static_cast<Id>(s.start - 1 + i * i % (s.rows + 2)));
   std::vector<double> want_out, want_grad(s.rows * s.width);
   for (int64_t i = 0; i < s.ids; ++i) {
     const int64_t row = ids[i] - s.start;
@@ -33,7 +35,8 @@ void check_embedding(const EmbeddingShape& s) {
 }
 
 TEST(Embedding, AgreesWithLoops) {
-  for (const EmbeddingShape& s : {EmbeddingShape{11, 5, 40, 0}, {7, 33, 1, 3}, {300, 64, 500, 100}}) {
+  for (const EmbeddingShape& s :
+       {EmbeddingShape{11, 5, 40, 0}, {7, 33, 1, 3}, {300, 64, 500, 100}}) {
     check_embedding<float, int32_t>(s);
     check_embedding<double, int64_t>(s);
     check_embedding<bfloat16, int32_t>(s);

@@ -26,18 +26,25 @@ std::vector<T> random_values(int64_t count, unsigned seed, double low = -1, doub
 // NaN everywhere, so that whatever a kernel leaves unwritten or reads before writing shows.
 template <typename T>
 std::vector<T> poisoned(int64_t count) {
-  return std::vector<T>(static_cast<size_t>(count),
-                        T(std::numeric_limits<float>::quiet_NaN()));
+  return std::vector<T>(static_cast<size_t>(count), T(std::numeric_limits<float>::quiet_NaN()));
 }
 
 template <typename T>
-double as_double(T value) { return static_cast<double>(static_cast<float>(value)); }
-template <> inline double as_double(double value) { return value; }
+double as_double(T value) {
+  return static_cast<double>(static_cast<float>(value));
+}
+template <>
+inline double as_double(double value) {
+  return value;
+}
 
 // Half a unit in the last place of 1, with room for sums: the tolerance per dtype.
-template <typename T> constexpr double kTolerance = 2e-5;
-template <> inline constexpr double kTolerance<double> = 1e-12;
-template <> inline constexpr double kTolerance<bfloat16> = 1.0 / 128;
+template <typename T>
+constexpr double kTolerance = 2e-5;
+template <>
+inline constexpr double kTolerance<double> = 1e-12;
+template <>
+inline constexpr double kTolerance<bfloat16> = 1.0 / 128;
 
 // |got - want| <= tolerance * max(|want|, scale).
 template <typename T>

@@ -39,10 +39,12 @@ void check_gemm(const GemmShape& s, double alpha, double beta) {
           ASSERT_EQ(std::memcmp(&c[at], &before[at], sizeof(Out)), 0) << "wrote beyond a row";
           continue;
         }
-        double want = alpha * dot(s, a.data() + batch * s.stride_a, b.data() + batch * s.stride_b, i, j);
+        double want =
+            alpha * dot(s, a.data() + batch * s.stride_a, b.data() + batch * s.stride_b, i, j);
         if (beta != 0) want += beta * as_double(before[at]);
         const double tolerance = kTolerance<Out> * std::sqrt(static_cast<double>(s.k) + 1);
-        ASSERT_NEAR(as_double(c[at]), want, tolerance * (1 + std::abs(want) * 0.1)) << i << "," << j;
+        ASSERT_NEAR(as_double(c[at]), want, tolerance * (1 + std::abs(want) * 0.1))
+            << i << "," << j;
       }
     }
   }
@@ -50,8 +52,8 @@ void check_gemm(const GemmShape& s, double alpha, double beta) {
 
 template <typename In, typename Out>
 void check_shapes() {
-  const int64_t sizes[][3] = {{1, 1, 1}, {3, 5, 7}, {17, 33, 65}, {64, 1, 300}, {1, 130, 64},
-                              {130, 90, 257}, {12, 32, 256}, {2, 3, 1}};
+  const int64_t sizes[][3] = {{1, 1, 1},    {3, 5, 7},      {17, 33, 65},  {64, 1, 300},
+                              {1, 130, 64}, {130, 90, 257}, {12, 32, 256}, {2, 3, 1}};
   for (const auto& [m, n, k] : sizes) {
     for (int flags = 0; flags < 4; ++flags) {
       check_gemm<In, Out>(dense_gemm(flags & 1, flags & 2, m, n, k), 1, 0);

@@ -7,7 +7,8 @@ namespace tessera::cpu {
 namespace {
 
 template <typename T>
-void check_copy(const Shape& dims, const std::vector<int64_t>& strides, int64_t source_size, int64_t offset = 0) {
+void check_copy(const Shape& dims, const std::vector<int64_t>& strides, int64_t source_size,
+                int64_t offset = 0) {
   SCOPED_TRACE(testing::Message() << dims << " of " << sizeof(T) << " bytes");
   std::vector<T> source;
   for (int64_t i = 0; i < source_size; ++i) source.push_back(static_cast<T>(i * 2654435761u));
@@ -28,14 +29,14 @@ template <typename T>
 void check_copies() {
   check_copy<T>({5}, {1}, 5);
   check_copy<T>({}, {}, 1);
-  check_copy<T>({4, 7}, {0, 1}, 7);          // broadcast of a row
-  check_copy<T>({4, 7}, {1, 0}, 4);          // of a column
-  check_copy<T>({37, 50}, {1, 37}, 37 * 50); // transpose
+  check_copy<T>({4, 7}, {0, 1}, 7);           // broadcast of a row
+  check_copy<T>({4, 7}, {1, 0}, 4);           // of a column
+  check_copy<T>({37, 50}, {1, 37}, 37 * 50);  // transpose
   check_copy<T>({150, 130}, {1, 150}, 150 * 130);
-  check_copy<T>({2, 3, 20, 5}, {300, 5, 15, 1}, 600);   // heads <-> length
+  check_copy<T>({2, 3, 20, 5}, {300, 5, 15, 1}, 600);  // heads <-> length
   check_copy<T>({3, 40, 2, 18}, {1, 3, 120, 240}, 4320);
-  check_copy<T>({6, 9}, {20, 2}, 140);       // slice with a step
-  check_copy<T>({10}, {-1}, 10, 9);          // reverse
+  check_copy<T>({6, 9}, {20, 2}, 140);  // slice with a step
+  check_copy<T>({10}, {-1}, 10, 9);     // reverse
 }
 
 TEST(StridedCopy, AgreesWithLoops) {
@@ -48,15 +49,22 @@ TEST(StridedCopy, AgreesWithLoops) {
 template <typename In, typename Out>
 void check_reduce(ReduceKind kind, const ReduceShape& s) {
   using A = simd::Accumulator<In>;
-  SCOPED_TRACE(testing::Message() << name_of(kind) << " of " << s.outer << "," << s.count << "," << s.inner);
+  SCOPED_TRACE(testing::Message() << name_of(kind) << " of " << s.outer << "," << s.count << ","
+                                  << s.inner);
   const auto x = random_values<In>(s.outer * s.count * s.inner, 1, 0.9, 1.1);
   std::vector<double> want;
   for (int64_t o = 0; o < s.outer; ++o) {
     for (int64_t i = 0; i < s.inner; ++i) {
-      double value = kind == ReduceKind::sum ? 0 : kind == ReduceKind::product ? 1 : kind == ReduceKind::max ? -INFINITY : INFINITY;
+      double value = kind == ReduceKind::sum       ? 0
+                     : kind == ReduceKind::product ? 1
+                     : kind == ReduceKind::max     ? -INFINITY
+                                                   : INFINITY;
       for (int64_t c = 0; c < s.count; ++c) {
         const double v = as_double(x[(o * s.count + c) * s.inner + i]);
-        value = kind == ReduceKind::sum ? value + v : kind == ReduceKind::product ? value * v : kind == ReduceKind::max ? std::max(value, v) : std::min(value, v);
+        value = kind == ReduceKind::sum       ? value + v
+                : kind == ReduceKind::product ? value * v
+                : kind == ReduceKind::max     ? std::max(value, v)
+                                              : std::min(value, v);
       }
       want.push_back(value);
     }
@@ -71,9 +79,16 @@ void check_reduce(ReduceKind kind, const ReduceShape& s) {
 }
 
 TEST(Reduce, AgreesWithLoops) {
-  for (const ReduceShape& s : {ReduceShape{1, 1, 1}, {1, 100000, 1}, {37, 19, 1}, {1, 70, 33}, {1, 900, 700},
-                               {3, 5, 17}, {2, 0, 3}, {100, 3, 700}}) {
-    for (ReduceKind kind : {ReduceKind::sum, ReduceKind::max, ReduceKind::min, ReduceKind::product}) {
+  for (const ReduceShape& s : {ReduceShape{1, 1, 1},
+                               {1, 100000, 1},
+                               {37, 19, 1},
+                               {1, 70, 33},
+                               {1, 900, 700},
+                               {3, 5, 17},
+                               {2, 0, 3},
+                               {100, 3, 700}}) {
+    for (ReduceKind kind :
+         {ReduceKind::sum, ReduceKind::max, ReduceKind::min, ReduceKind::product}) {
       if (kind == ReduceKind::product && s.count > 1000) continue;
       check_reduce<float, float>(kind, s);
       check_reduce<double, double>(kind, s);

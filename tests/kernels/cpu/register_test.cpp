@@ -28,8 +28,10 @@ HostTensor random_tensor(const TensorType& type, unsigned seed, std::pair<double
   const auto low = static_cast<int64_t>(range.first), high = static_cast<int64_t>(range.second);
   std::uniform_int_distribution<int64_t> integers(std::min(low, high), high);
   for (int64_t i = 0; i < tensor.elements(); ++i) {
-    if (is_float(type.dtype)) tensor.set_real(i, reals(generator));
-    else tensor.set_int(i, integers(generator));
+    if (is_float(type.dtype))
+      tensor.set_real(i, reals(generator));
+    else
+      tensor.set_int(i, integers(generator));
   }
   return tensor;
 }
@@ -63,7 +65,8 @@ Outcome check_call(const OpDef& op, const OpSample& sample) {
   const KernelTable::Choice choice = table().choose(op, call, types);
   Outcome outcome{!choice.kernel->is_reference, join(choice.refusals)};
   if (!outcome.accepted) return outcome;
-  SCOPED_TRACE(testing::Message() << op.name << "(" << join(sample.operands) << ") by " << choice.kernel->name);
+  SCOPED_TRACE(testing::Message() << op.name << "(" << join(sample.operands) << ") by "
+                                  << choice.kernel->name);
 
   std::vector<HostTensor> operands;
   std::vector<const HostTensor*> pointers;
@@ -92,19 +95,25 @@ Outcome check_call(const OpDef& op, const OpSample& sample) {
       result_views.push_back({types[r], results[r].bytes().data()});
       if (!in_place) continue;
       const auto by = choice.kernel->in_place ? choice.kernel->in_place : op.alias;
-      if (by) over[r] = by(call, static_cast<int>(r));
-      else if (choice.kernel->in_place_any && types[r].bytes() == sample.operands[0].bytes()) over[r] = 0;
+      if (by)
+        over[r] = by(call, static_cast<int>(r));
+      else if (choice.kernel->in_place_any && types[r].bytes() == sample.operands[0].bytes())
+        over[r] = 0;
       if (over[r] >= 0) result_views[r].data = operand_views[static_cast<size_t>(over[r])].data;
     }
-    int64_t bytes = choice.kernel->workspace_bytes ? choice.kernel->workspace_bytes(call, types) : 0;
+    int64_t bytes =
+        choice.kernel->workspace_bytes ? choice.kernel->workspace_bytes(call, types) : 0;
     std::vector<std::byte> memory(static_cast<size_t>(bytes + 128), std::byte{0xff});
-    auto* aligned = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
+    auto* aligned =
+        reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
     choice.kernel->run({instruction, operand_views, result_views, aligned, nullptr});
     for (size_t r = 0; r < types.size(); ++r) {
-      if (over[r] >= 0) std::memcpy(results[r].bytes().data(), result_views[r].data, results[r].bytes().size());
+      if (over[r] >= 0)
+        std::memcpy(results[r].bytes().data(), result_views[r].data, results[r].bytes().size());
     }
-    EXPECT_TRUE(std::all_of(aligned + bytes, memory.data() + memory.size(),
-                            [](std::byte b) { return b == std::byte{0xff}; })) << "wrote beyond its workspace";
+    EXPECT_TRUE(std::all_of(aligned + bytes, memory.data() + memory.size(), [](std::byte b) {
+      return b == std::byte{0xff};
+    })) << "wrote beyond its workspace";
     return results;
   };
   omp_set_num_threads(1);
@@ -114,22 +123,27 @@ Outcome check_call(const OpDef& op, const OpSample& sample) {
   EXPECT_EQ(got, run(true)) << "differs in place";
   // Results cannot be better than their least precise operand allows.
   double tolerance = 0;
-  for (const TensorType& type : sample.operands) tolerance = std::max(tolerance, tolerance_of(type.dtype));
+  for (const TensorType& type : sample.operands)
+    tolerance = std::max(tolerance, tolerance_of(type.dtype));
   for (size_t r = 0; r < types.size(); ++r) {
-    EXPECT_LE(distance(got[r], want[r]), std::max(tolerance, tolerance_of(types[r].dtype))) << "result " << r;
+    EXPECT_LE(distance(got[r], want[r]), std::max(tolerance, tolerance_of(types[r].dtype)))
+        << "result " << r;
   }
   return outcome;
 }
 
-// The sample with its f64 operands in `dtype` or, where bit i of `wide` is set, in f32; nullopt where
-// the op has no such types.
-std::optional<OpSample> in_dtype(const OpDef& op, const OpSample& sample, DType dtype, unsigned wide) {
+// The sample with its f64 operands in `dtype` or, where bit i of `wide` is set, in f32; nullopt
+// where the op has no such types.
+std::optional<OpSample> in_dtype(const OpDef& op, const OpSample& sample, DType dtype,
+                                 unsigned wide) {
   OpSample changed = sample;
   for (size_t i = 0; i < changed.operands.size(); ++i) {
-    if (changed.operands[i].dtype == DType::f64) changed.operands[i].dtype = wide >> i & 1 ? DType::f32 : dtype;
+    if (changed.operands[i].dtype == DType::f64)
+      changed.operands[i].dtype = wide >> i & 1 ? DType::f32 : dtype;
   }
   if (&op == &ops::kFusion) return std::nullopt;  // its body says the types
-  if (changed.attributes.has(Attr::dtype) && sample.attributes.get<DType>(Attr::dtype) == DType::f64) {
+  if (changed.attributes.has(Attr::dtype) &&
+      sample.attributes.get<DType>(Attr::dtype) == DType::f64) {
     changed.attributes.set(Attr::dtype, dtype);
   }
   try {
@@ -154,11 +168,36 @@ TEST(Register, EveryKernelAgreesWithItsReference) {
       }
     }
   }
-  for (const char* name : {"add", "gelu", "gelu_grad", "convert", "select", "dot_general", "layer_norm",
-                           "layer_norm_grad", "rms_norm", "rms_norm_grad", "sum_of_squares", "attention",
-                           "attention_grad", "rotary", "embedding", "embedding_grad", "logits_max",
-                           "logits_sum", "logits_sum_grad", "adamw", "fusion", "reduce", "transpose",
-                           "broadcast_in_dim", "iota", "slice", "concatenate", "pad", "reshape", "constant"}) {
+  for (const char* name : {"add",
+                           "gelu",
+                           "gelu_grad",
+                           "convert",
+                           "select",
+                           "dot_general",
+                           "layer_norm",
+                           "layer_norm_grad",
+                           "rms_norm",
+                           "rms_norm_grad",
+                           "sum_of_squares",
+                           "attention",
+                           "attention_grad",
+                           "rotary",
+                           "embedding",
+                           "embedding_grad",
+                           "logits_max",
+                           "logits_sum",
+                           "logits_sum_grad",
+                           "adamw",
+                           "fusion",
+                           "reduce",
+                           "transpose",
+                           "broadcast_in_dim",
+                           "iota",
+                           "slice",
+                           "concatenate",
+                           "pad",
+                           "reshape",
+                           "constant"}) {
     EXPECT_TRUE(covered.count(name)) << name << " has no kernel that takes its samples";
   }
 }
@@ -183,16 +222,22 @@ TEST(Register, DotGeneralInAnyOrder) {
       contracting_dims.resize(contracting);
       for (size_t d = 0; d < roles.size(); ++d) {
         shape.push_back(roles[d] < 0 ? pick(1, 6) : shared[roles[d]]);
-        if (roles[d] >= batch) contracting_dims[roles[d] - batch] = static_cast<int64_t>(d);
-        else if (roles[d] >= 0) batch_dims[roles[d]] = static_cast<int64_t>(d);
+        if (roles[d] >= batch)
+          contracting_dims[roles[d] - batch] = static_cast<int64_t>(d);
+        else if (roles[d] >= 0)
+          batch_dims[roles[d]] = static_cast<int64_t>(d);
       }
       return shape;
     };
     Ints lb, lc, rb, rc;
     const Shape lhs = make_side(lb, lc), rhs = make_side(rb, rc);
-    const Attributes attributes{{Attr::lhs_contracting, lc}, {Attr::rhs_contracting, rc}, {Attr::lhs_batch, lb}, {Attr::rhs_batch, rb}};
+    const Attributes attributes{{Attr::lhs_contracting, lc},
+                                {Attr::rhs_contracting, rc},
+                                {Attr::lhs_batch, lb},
+                                {Attr::rhs_batch, rb}};
     for (DType dtype : {DType::f64, DType::f32}) {
-      EXPECT_TRUE(check_call(ops::kDotGeneral, {{{dtype, lhs}, {dtype, rhs}}, attributes}).accepted);
+      EXPECT_TRUE(
+          check_call(ops::kDotGeneral, {{{dtype, lhs}, {dtype, rhs}}, attributes}).accepted);
     }
   }
 }
@@ -257,7 +302,8 @@ TEST(Register, RefusalsSayWhy) {
   EXPECT_EQ(outcome.refusals, "cpu.fusion: shapes of the body cut across each other");
 
   const TensorType half{DType::f16, {4, 8}};
-  const Outcome norm = check_call(*find_op("rms_norm"), {{half, {DType::f16, {8}}}, {{Attr::epsilon, 1e-5}}});
+  const Outcome norm =
+      check_call(*find_op("rms_norm"), {{half, {DType::f16, {8}}}, {{Attr::epsilon, 1e-5}}});
   EXPECT_EQ(norm.refusals, "cpu.rms_norm: compiled for f32, f64 and bf16, not f16");
 }
 

@@ -29,7 +29,8 @@ double ulps(float got, double want) {
 
 // Every exponent and some hundred mantissas each, both signs, and the special values.
 std::vector<float> all_magnitudes() {
-  std::vector<float> values = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 88.72f, 88.73f, -87.4f, -103.9f};
+  std::vector<float> values = {0.0f,   -0.0f,  INFINITY, -INFINITY, NAN,
+                               88.72f, 88.73f, -87.4f,   -103.9f};
   std::mt19937 generator(7);
   for (uint32_t exponent = 0; exponent < 255; ++exponent) {
     for (int i = 0; i < 200; ++i) {
@@ -49,15 +50,34 @@ void check_ulps(TileOp op, double (*exact)(double), double most) {
   }
 }
 
-TEST(VectorMath, Exponential) { check_ulps(TileOp::exponential, [](double x) { return std::exp(x); }, 1.5); }
-TEST(VectorMath, Log) { check_ulps(TileOp::log, [](double x) { return std::log(x); }, 1.5); }
-TEST(VectorMath, Tanh) { check_ulps(TileOp::tanh, [](double x) { return std::tanh(x); }, 2); }
-TEST(VectorMath, Erf) { check_ulps(TileOp::erf, [](double x) { return std::erf(x); }, 2); }
-TEST(VectorMath, Logistic) {
-  check_ulps(TileOp::logistic, [](double x) { return 1 / (1 + std::exp(-x)); }, 2.5);
+TEST(VectorMath, Exponential) {
+  check_ulps(
+      TileOp::exponential, [](double x) { return std::exp(x); }, 1.5);
 }
-TEST(VectorMath, Sqrt) { check_ulps(TileOp::sqrt, [](double x) { return std::sqrt(x); }, 0.5); }
-TEST(VectorMath, Rsqrt) { check_ulps(TileOp::rsqrt, [](double x) { return 1 / std::sqrt(x); }, 1.5); }
+TEST(VectorMath, Log) {
+  check_ulps(
+      TileOp::log, [](double x) { return std::log(x); }, 1.5);
+}
+TEST(VectorMath, Tanh) {
+  check_ulps(
+      TileOp::tanh, [](double x) { return std::tanh(x); }, 2);
+}
+TEST(VectorMath, Erf) {
+  check_ulps(
+      TileOp::erf, [](double x) { return std::erf(x); }, 2);
+}
+TEST(VectorMath, Logistic) {
+  check_ulps(
+      TileOp::logistic, [](double x) { return 1 / (1 + std::exp(-x)); }, 2.5);
+}
+TEST(VectorMath, Sqrt) {
+  check_ulps(
+      TileOp::sqrt, [](double x) { return std::sqrt(x); }, 0.5);
+}
+TEST(VectorMath, Rsqrt) {
+  check_ulps(
+      TileOp::rsqrt, [](double x) { return 1 / std::sqrt(x); }, 1.5);
+}
 
 double gelu_exact(double x) { return 0.5 * x * (1 + std::erf(x / std::numbers::sqrt2)); }
 double gelu_tanh_exact(double x) {
@@ -103,10 +123,13 @@ void check_chain(DType dtype, int64_t rows, int64_t cols) {
   TileProgram program({rows, cols});
   const int in = program.input(dtype, {cols, 1}, 0);
   const int sum = program.apply(TileOp::add, dtype, {{in, program.input(dtype, {0, 1}, 1)}});
-  const int scaled = program.apply(TileOp::multiply, dtype, {{sum, program.input(dtype, {1, 0}, 2)}});
+  const int scaled =
+      program.apply(TileOp::multiply, dtype, {{sum, program.input(dtype, {1, 0}, 2)}});
   const T zero(0.0f);
-  const int positive = program.apply(TileOp::gt, DType::pred, {{in, program.constant(dtype, &zero)}});
-  program.output(program.apply(TileOp::select, dtype, {{positive, scaled, program.constant(dtype, &other)}}));
+  const int positive =
+      program.apply(TileOp::gt, DType::pred, {{in, program.constant(dtype, &zero)}});
+  program.output(
+      program.apply(TileOp::select, dtype, {{positive, scaled, program.constant(dtype, &other)}}));
   program.output(positive);
   program.output(program.apply(TileOp::convert, DType::s32, {{scaled}}));
   program.finish();
