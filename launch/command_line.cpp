@@ -50,6 +50,7 @@ class CommandLine {
     add_eval();
     add_generate();
     add_inspect();
+    add_bench();
     add_doctor();
   }
 
@@ -136,6 +137,17 @@ class CommandLine {
     add_json_option(app, inspect_.json);
   }
 
+  void add_bench() {
+    CLI::App& app = verb("bench",
+                         "Measure the training step of a job on random tokens: tokens/s, share of the\n"
+                         "machine's matrix-product peak measured in the same run, seconds by op. Under\n"
+                         "mpirun also all-reduce bandwidth, beside the MPI library's own.",
+                         [this] { return run_bench(bench_); });
+    add_job_options(app, bench_.job);
+    app.add_option("--rounds", bench_.rounds, "steps to measure")->check(CLI::PositiveNumber);
+    add_json_option(app, bench_.json);
+  }
+
   void add_doctor() {
     CLI::App& app = verb("doctor", "Say what this machine has and lacks for Tessera.",
                          [this] { return run_doctor(doctor_); });
@@ -149,6 +161,7 @@ class CommandLine {
   EvalArguments eval_;
   GenerateArguments generate_;
   InspectArguments inspect_;
+  BenchArguments bench_;
   DoctorArguments doctor_;
 };
 

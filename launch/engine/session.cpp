@@ -49,11 +49,12 @@ std::vector<const Executable*> Session::executables(const CompiledJob& job) {
   return all;
 }
 
-Session::Session(std::shared_ptr<const CompiledJob> job, Backend& backend, World& world)
+Session::Session(std::shared_ptr<const CompiledJob> job, Backend& backend, World& world,
+                 const ExecutorOptions& options)
     : job_(std::move(job)), backend_(backend), world_(world),
       state_(backend, world, job_->parameters, executables(*job_)) {
   auto make = [&](const CompiledGraph& graph) {
-    return std::make_unique<Executor>(*graph.executable, backend_, &world_, world_.rank(), state_.buffers());
+    return std::make_unique<Executor>(*graph.executable, backend_, &world_, world_.rank(), state_.buffers(), options);
   };
   step_ = make(job_->step);
   if (job_->accumulate) accumulate_ = make(*job_->accumulate);
@@ -109,6 +110,13 @@ EvaluationSums Session::evaluate(const ReadRows& read) {
   evaluate_->run();
   return {.loss = read_scalar(backend_, *evaluate_, names::kLossSum),
           .weight = read_scalar(backend_, *evaluate_, names::kWeightSum)};
+}
+
+std::map<std::string, double> Session::profile() const {
+  std::map<std::string, double> total = step_->profile();
+  if (accumulate_)
+    for (const auto& [name, seconds] : accumulate_->profile()) total[name] += seconds;
+  return total;
 }
 
 std::string Session::find_bad_tensor(const ReadRows& read) {

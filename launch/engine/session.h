@@ -5,8 +5,10 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/runtime/communicator.h"
 #include "core/runtime/executor.h"
@@ -32,7 +34,8 @@ using ReadRows = std::function<void(int64_t micro, int64_t row_begin, int64_t ro
 class Session {
  public:
   // Collective: all ranks construct their sessions together. `world`'s rank is the device.
-  Session(std::shared_ptr<const CompiledJob> job, Backend& backend, World& world);
+  Session(std::shared_ptr<const CompiledJob> job, Backend& backend, World& world,
+          const ExecutorOptions& options = {});
 
   const CompiledJob& job() const { return *job_; }
   StateStore& state() { return state_; }
@@ -45,6 +48,9 @@ class Session {
 
   // Sums over one batch of train.microbatch x batch_shards rows (micro is 0).
   EvaluationSums evaluate(const ReadRows& read);
+
+  // With options.profile: seconds per kind of step, summed over all steps so far.
+  std::map<std::string, double> profile() const;
 
   // Runs the microbatches of a step again, checking every value on its way, after a step whose loss
   // or norm was not finite (such a step leaves parameters and moments as they were). The name of

@@ -50,11 +50,11 @@ class Trainer {
     while (step_ < config_.train.steps) {
       train_step();
       if (is_due(config_.train.replica_check_interval)) check_replicas();
-      if (is_due(config_.eval.interval) && step_ < config_.train.steps) evaluate();
+      const bool is_last = step_ == config_.train.steps;
+      if (is_due(config_.eval.interval) || (is_last && config_.eval.at_end)) evaluate();
       if (is_due(config_.checkpoint.interval)) save();
       if (stop_requested()) return finish(/*on_request=*/true);
     }
-    if (config_.eval.at_end && data_.heldout && !summary_.losses.empty()) evaluate();
     return finish(/*on_request=*/false);
   }
 

@@ -64,11 +64,18 @@ struct DoctorArguments {
   std::string json;
 };
 
+struct BenchArguments {
+  JobArguments job;
+  int64_t rounds = 9;             // --rounds: steps measured, each beside a probe of the peak
+  std::string json;
+};
+
 int run_train(const TrainArguments& arguments);
 int run_plan(const PlanArguments& arguments);
 int run_eval(const EvalArguments& arguments);
 int run_generate(const GenerateArguments& arguments);
 int run_inspect(const InspectArguments& arguments);
+int run_bench(const BenchArguments& arguments);
 int run_doctor(const DoctorArguments& arguments);
 
 // Writes `text` to FILE, or to standard output for "-"; throws UserError naming the file.
