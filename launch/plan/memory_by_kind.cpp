@@ -83,8 +83,9 @@ int64_t gradients_at_peak(const Executable& executable) {
     const BufferPlan& buffer = executable.buffers[b];
     if (!is_planned(buffer) || buffer.alias_of >= 0 || buffer.first_step < 0) continue;
     auto note = [&](std::vector<int64_t>& changes) {
-      changes[static_cast<size_t>(buffer.first_step)] += buffer.bytes;
-      changes[static_cast<size_t>(buffer.last_step) + 1] -= buffer.bytes;
+      // What is read after the last step (an output) lives to the end.
+      changes[std::min(static_cast<size_t>(buffer.first_step), steps)] += buffer.bytes;
+      changes[std::min(static_cast<size_t>(buffer.last_step) + 1, steps)] -= buffer.bytes;
     };
     note(all);
     if (gradients.count(static_cast<int>(b)) > 0) note(of_gradients);

@@ -54,7 +54,8 @@ std::pair<std::string, std::string> split_role(const std::string& name) {
 // Tensors that differ by layer only, or are the optimizer's copies of them.
 struct TensorGroup {
   std::string name, type, sharding, reason;
-  std::vector<std::string> roles;
+  std::string role;                // of the first tensor: "" of a parameter
+  std::vector<std::string> roles;  // that lie as it does, its own included where it has one
   int64_t count = 0;  // of layers
 };
 
@@ -69,7 +70,7 @@ std::vector<TensorGroup> group_tensors(const std::vector<ShardingReason>& shardi
     const std::string key = cat(lying, "\n", reason, "\n", role);
     if (const auto found = known.find(key); found != known.end()) {
       TensorGroup& group = groups[found->second];
-      if (role == (group.roles.empty() ? "" : group.roles.front())) ++group.count;
+      if (role == group.role) ++group.count;
       continue;
     }
     // A moment or accumulator that lies as its parameter does joins it.
@@ -80,7 +81,7 @@ std::vector<TensorGroup> group_tensors(const std::vector<ShardingReason>& shardi
     }
     known.emplace(key, groups.size());
     of_parameter.emplace(lying, groups.size());
-    groups.push_back({pattern, type, entry.sharding, reason, {}, 1});
+    groups.push_back({pattern, type, entry.sharding, reason, role, {}, 1});
     if (!role.empty()) groups.back().roles = {role};
   }
   return groups;
