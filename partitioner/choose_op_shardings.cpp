@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <tuple>
 #include <unordered_map>
 
@@ -35,6 +36,12 @@ class Chooser {
       if (output.sharding) demanded_[output.value] = output.sharding->closed().without_partial();
     find_accepted_partials();
     find_shares();
+    for (const GraphInput& input : graph_.inputs) {
+      const ResultInfo& info = graph_.info(input.value);
+      if (input.kind == InputKind::parameter) weights_.insert(weight_key(info));
+      if (input.kind == InputKind::data && info.type.rank() > 0)
+        batch_axes_ = concat(batch_axes_, without(info.sharding->dims[0].axes, batch_axes_));
+    }
   }
 
   Graph run() {
@@ -52,13 +59,20 @@ class Chooser {
     std::vector<int64_t> operand_bytes;
     std::vector<Sharding> wanted;    // results
     std::vector<AxisList> welcome;   // partial axes of results that cost nothing
-    // How many like users share a reshard of the operand, and like values a reduction of the result.
+    // Into how many parts, by FLOPs, the cost of a reshard of an operand or a reduction of a result is
+    // divided among like users.
     std::vector<double> operand_share, result_share;
+    std::vector<bool> is_gradient;   // results that have the names and shape of a parameter
     // Lyings to which the operand is resharded for an earlier user already.
     std::vector<const std::vector<Sharding>*> at_hand;
     double flops = 0;
   };
 
+  static std::string weight_key(const ResultInfo& info) { return cat(join(info.logical_axes), info.type.shape); }
+  // Has the names and shape of a parameter.
+  bool is_gradient(const ResultInfo& info) const {
+    return !info.logical_axes.empty() && weights_.count(weight_key(info)) > 0;
+  }
   void find_accepted_partials();
   void find_shares();
   AxisList joined_partials(Value value) const;
@@ -77,7 +91,10 @@ class Chooser {
   std::vector<std::vector<Sharding>> lyings_;     // as producers leave their results
   std::vector<std::vector<AxisList>> accepted_;   // partial axes that all users of a result pass on
   std::map<Value, Sharding> demanded_;            // of outputs
+  std::vector<double> flops_;                        // by instruction
   std::vector<std::vector<double>> operand_shares_;  // by instruction and operand
+  AxisList batch_axes_;                              // of the leading dim of data inputs
+  std::set<std::string> weights_;                    // weight_key of every parameter
   std::map<Value, double> sum_shares_;               // values that are summed with others of their op
   // What a value is resharded to, apart for the forward and the backward pass (see merge_reshards).
   std::map<std::pair<Value, bool>, std::vector<Sharding>> resharded_;
@@ -137,11 +154,11 @@ Chooser::Work Chooser::work_of(int index) const {
     const AxisList joined = joined_partials({index, static_cast<int>(r)});
     work.welcome.push_back(concat(accepted, without(joined, accepted)));
     const auto share = sum_shares_.find({index, static_cast<int>(r)});
-    work.result_share.push_back(share == sum_shares_.end() ? 1 : share->second);
+    const double alike = share == sum_shares_.end() ? 1 : share->second;
+    work.result_share.push_back(alike);
+    work.is_gradient.push_back(is_gradient(instruction.results[r]));
   }
-  work.flops = with_call(graph_, instruction, [&](const OpCall& call) {
-    return flop_count(*instruction.op, call, Graph::result_types(instruction));
-  });
+  work.flops = flops_[static_cast<size_t>(index)];
   return work;
 }
 
@@ -155,7 +172,8 @@ std::string Chooser::memo_key(const Work& work) const {
       for (const Sharding& sharding : *work.at_hand[o]) key += cat("=", sharding);
   }
   for (size_t r = 0; r < work.wanted.size(); ++r)
-    key += cat(" ", work.wanted[r], " ", print_axes(*graph_.mesh, work.welcome[r]), "/", work.result_share[r]);
+    key += cat(" ", work.wanted[r], " ", print_axes(*graph_.mesh, work.welcome[r]), "/", work.result_share[r],
+               work.is_gradient[r] ? "g" : "");
   return key;
 }
 
@@ -263,8 +281,12 @@ double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
     wanted.partial = without(layout.results[r].partial, without(layout.results[r].partial, work.welcome[r]));
     wanted.partial = without(wanted.partial, wanted.without_partial().used_axes());
     wanted.partial_kind = layout.results[r].partial_kind;
-    if (!wanted.same_layout(layout.results[r]))
-      seconds += planner_.seconds(layout.results[r], wanted, type) / (layout.results[r].is_partial() ? work.result_share[r] : 1);
+    if (wanted.same_layout(layout.results[r])) continue;
+    double share = layout.results[r].is_partial() ? work.result_share[r] : 1;
+    // Over the axes of the batch every gradient is reduced, beside the rest of the backward pass.
+    if (work.is_gradient[r] && layout.results[r].is_partial() && without(layout.results[r].partial, batch_axes_).empty())
+      share /= machine.exposed_gradients;
+    seconds += planner_.seconds(layout.results[r], wanted, type) / share;
   }
   const DType dtype = work.operands.empty() ? instruction.results[0].type.dtype : graph_.type(instruction.operands[0]).dtype;
   seconds += work.flops / static_cast<double>(size_of(all_axes(axes))) / machine.flops(dtype);
@@ -272,17 +294,23 @@ double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
 }
 
 // q, k and v read the same activation, and their three cotangents are summed: what moves for one of
-// them serves all.
+// them serves all, and is charged to each by its FLOPs.
 void Chooser::find_shares() {
-  std::map<std::tuple<Value, const OpDef*, size_t, bool, bool>, int> alike;
+  for (const Instruction& instruction : graph_.instructions)
+    flops_.push_back(with_call(graph_, instruction, [&](const OpCall& call) {
+      return std::max(1.0, flop_count(*instruction.op, call, Graph::result_types(instruction)));
+    }));
+  std::map<std::tuple<Value, const OpDef*, size_t, bool, bool>, double> alike;
   auto key_of = [&](const Instruction& user, size_t o) {
     return std::tuple(user.operands[o], user.op, o, is_backward(user), user.recompute);
   };
-  for (const Instruction& user : graph_.instructions)
-    for (size_t o = 0; o < user.operands.size(); ++o) ++alike[key_of(user, o)];
-  for (const Instruction& user : graph_.instructions) {
+  for (size_t i = 0; i < graph_.instructions.size(); ++i)
+    for (size_t o = 0; o < graph_.instructions[i].operands.size(); ++o)
+      alike[key_of(graph_.instructions[i], o)] += flops_[i];
+  for (size_t i = 0; i < graph_.instructions.size(); ++i) {
     operand_shares_.emplace_back();
-    for (size_t o = 0; o < user.operands.size(); ++o) operand_shares_.back().push_back(alike.at(key_of(user, o)));
+    for (size_t o = 0; o < graph_.instructions[i].operands.size(); ++o)
+      operand_shares_.back().push_back(alike.at(key_of(graph_.instructions[i], o)) / flops_[i]);
   }
   // Trees of ops that are jointly linear in two operands (additions), from their roots down.
   auto is_sum = [&](const Instruction& instruction) {
@@ -306,8 +334,11 @@ void Chooser::find_shares() {
         leaves[{root[i], graph_.at(operand).op}].push_back(operand);
     }
   }
-  for (const auto& [tree, values] : leaves)
-    for (Value value : values) sum_shares_[value] = static_cast<double>(values.size());
+  for (const auto& [tree, values] : leaves) {
+    double together = 0;
+    for (Value value : values) together += flops_[static_cast<size_t>(value.instruction)];
+    for (Value value : values) sum_shares_[value] = together / flops_[static_cast<size_t>(value.instruction)];
+  }
 }
 
 // Partial axes that cost a value nothing, because its one user is linear in it together with another

@@ -29,6 +29,9 @@ struct MachineModel {
   int64_t devices_per_host = 1;
   Link inside_host;
   Link between_hosts;
+  // What part of a gradient's reduction costs time: the rest runs beside the backward pass, and with
+  // accumulation it happens once for many microbatches.
+  double exposed_gradients = 0.1;
 
   double flops(DType dtype) const {
     return size_of(dtype) < 4 ? flops_narrow : size_of(dtype) == 4 ? flops_f32 : flops_f32 / 2;
