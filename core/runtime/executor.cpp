@@ -17,6 +17,7 @@ struct Executor::Bound {
   std::byte* workspace = nullptr;
   Communicator* communicator = nullptr;
   CollectiveCall call;
+  int64_t coordinate = 0;  // of rank data; 0 on one device without a mesh
   Ticket ticket = 0;
   Bound* started = nullptr;  // of a done
   int profile_slot = -1;
@@ -161,6 +162,10 @@ void Executor::bind_steps() {
       bound.instruction = data->instruction;
       if (data->input >= 0) bound.operands = {view(data->input)};
       bound.results = {view(data->result)};
+      const Graph& graph = executable_.graph;
+      if (graph.mesh)
+        bound.coordinate = graph.mesh->coordinate(
+            device_, graph.instructions[static_cast<size_t>(data->instruction)].attributes.get<AxisList>(Attr::axes));
     } else {
       const auto& copy = std::get<CopyStep>(executable_.steps[s]);
       bound.kind = Bound::Kind::copy;
@@ -234,12 +239,7 @@ void Executor::run_step(Bound& bound) {
 void Executor::run_rank_data(const Bound& bound) {
   const Instruction& instruction =
       executable_.graph.instructions[static_cast<size_t>(bound.instruction)];
-  // On one device without a mesh every coordinate is 0.
-  const int64_t coordinate =
-      executable_.graph.mesh
-          ? executable_.graph.mesh->coordinate(device_, instruction.attributes.get<AxisList>(Attr::axes))
-          : 0;
-  compute_rank_data(instruction, coordinate, bound.operands, bound.results[0]);
+  compute_rank_data(instruction, bound.coordinate, bound.operands, bound.results[0]);
 }
 
 void Executor::observe(const Bound& bound) {

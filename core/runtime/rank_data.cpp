@@ -5,7 +5,6 @@
 #include "core/base/error.h"
 #include "core/ops/sharding.h"
 #include "core/ops/structure.h"
-#include "core/runtime/block_copy.h"
 
 namespace tessera {
 namespace {
@@ -47,8 +46,13 @@ void compute_rank_data(const Instruction& instruction, int64_t coordinate,
   if (instruction.is(ops::kAllSlice)) {
     const auto dim = static_cast<int>(instruction.attributes.integer(Attr::dimension));
     const int64_t extent = result.type.shape[dim];
-    copy_dim_block(result.as<std::byte>(), result.type.shape, 0, operand.as<std::byte>(),
-                   operand.type.shape, coordinate * extent, dim, extent, size_of(result.type.dtype));
+    int64_t rows = 1, inner = size_of(result.type.dtype);
+    for (int d = 0; d < dim; ++d) rows *= result.type.shape[d];
+    for (int d = dim + 1; d < result.type.rank(); ++d) inner *= result.type.shape[d];
+    const int64_t width = extent * inner, pitch = operand.type.shape[dim] * inner;
+    for (int64_t row = 0; row < rows; ++row)
+      std::memcpy(result.as<std::byte>() + row * width,
+                  operand.as<std::byte>() + row * pitch + coordinate * width, static_cast<size_t>(width));
     return;
   }
   TESSERA_CHECK(instruction.is(ops::kReplicatedToPartial), instruction.op->name, " is no rank data");

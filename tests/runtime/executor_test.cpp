@@ -11,7 +11,10 @@
 #include "core/ops/contraction.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/optimizer.h"
+#include "core/ops/sharding.h"
 #include "core/ops/structure.h"
+#include "core/runtime/thread_world.h"
+#include "tests/runtime/heap_count.h"
 
 namespace tessera {
 namespace {
@@ -116,6 +119,46 @@ TEST(Executor, ReleasesWhatItTook) {
   }
   EXPECT_GT(backend.allocations, 0);
   EXPECT_EQ(backend.allocations, backend.releases);
+}
+
+// Kernels of our own, so that only the executor and the communicators are looked at.
+TEST(Executor, RunAsksNothingOfTheHeapOnceWarm) {
+  Graph graph;
+  graph.mesh = std::make_shared<const Mesh>(parse_mesh("data=2"));
+  graph.is_local = true;
+  Builder b(graph);
+  const AxisList data{graph.mesh->axis("data")};
+  const Value x = b.input(InputKind::data, "x", {DType::f32, {64, 64}});
+  const Value sum = b.emit(ops::kAllReduce, {x}, {{Attr::axes, data}, {Attr::reduce_kind, ReduceKind::sum},
+                                                  {Attr::shape, Ints{64, 64}}});
+  const Value half = b.emit(ops::kAllSlice, {sum}, {{Attr::axes, data}, {Attr::dimension, int64_t{1}},
+                                                    {Attr::shape, Ints{64, 32}}});
+  const Value whole = b.emit(ops::kAllGather, {half}, {{Attr::axes, data}, {Attr::dimension, int64_t{1}},
+                                                       {Attr::shape, Ints{64, 64}}});
+  b.output(ops::negate(b, whole), "y");
+  b.output(ops::axis_index(b, data), "place");
+  KernelTable table;
+  Kernel kernel;
+  kernel.name = "negate";
+  kernel.run = [](const KernelArgs& args) {
+    for (int64_t i = 0; i < args.results[0].type.elements(); ++i)
+      args.results[0].as<float>()[i] = -args.operands[0].as<float>()[i];
+  };
+  table.add(ops::kNegate, kernel);
+  const Executable executable = compile(graph, table);
+  run_thread_ranks(2, [&](World& world) {
+    const auto backend = create_cpu_backend(KernelTable());
+    BufferStore store(*backend, &world);
+    Executor executor(executable, *backend, &world, world.rank(), store);
+    for (int i = 0; i < 64 * 64; ++i) executor.input(0).as<float>()[i] = static_cast<float>(i + world.rank());
+    // Enough collectives that the group has used each of its slots, as any real step has.
+    for (int repeat = 0; repeat < 100; ++repeat) executor.run();
+    const int64_t before = testing::heap_requests();
+    for (int repeat = 0; repeat < 5; ++repeat) executor.run();
+    EXPECT_EQ(testing::heap_requests(), before);
+    EXPECT_EQ(executor.output(0).as<float>()[70], -141.0f);
+    EXPECT_EQ(*executor.output(1).as<int64_t>(), world.rank());
+  });
 }
 
 TEST(Executor, GraphsShareThePersistentTensorsOfAStore) {
