@@ -1,5 +1,7 @@
 #include "models/parameters.h"
 
+#include <algorithm>
+
 #include "core/ops/elementwise.h"
 #include "core/ops/philox.h"
 
@@ -36,19 +38,41 @@ Value ParameterScope::value(const std::string& name) const {
   return found->second;
 }
 
+namespace {
+
+// Row-major runs of the last dim; `global` is the index of the run's first element in the parameter.
+template <typename T>
+void fill_row(const ParameterSpec& spec, uint64_t seed, int64_t global, std::span<T> row) {
+  const auto site = static_cast<uint64_t>(spec.init_site);
+  for (size_t i = 0; i < row.size(); ++i)
+    row[i] = static_cast<T>(spec.init_mean +
+                            spec.init_std * random_normal(seed, site, static_cast<uint64_t>(global) + i));
+}
+
+}  // namespace
+
 HostTensor initial_values(const ParameterSpec& spec, int64_t seed, std::span<const int64_t> start,
                           const Shape& shape) {
+  TESSERA_CHECK(shape.rank() > 0 && spec.type.rank() == shape.rank(), "parameter ", spec.name);
   HostTensor values({spec.type.dtype, shape});
-  std::vector<int64_t> position(static_cast<size_t>(shape.rank()), 0), global(position);
-  for (int64_t i = 0; i < shape.elements(); ++i) {
+  const int64_t length = shape[shape.rank() - 1];
+  std::vector<int64_t> global(start.begin(), start.end());
+  for (int64_t done = 0; done < shape.elements(); done += length) {
+    const std::vector<int64_t> position = position_of(done, shape);
     for (int d = 0; d < shape.rank(); ++d) global[d] = start[d] + position[d];
-    const bool padding = spec.valid_rows >= 0 && global[0] >= spec.valid_rows;
-    double value = padding ? 0 : spec.init_mean;
-    if (!padding && spec.init_std > 0)
-      value += spec.init_std * random_normal(static_cast<uint64_t>(seed), static_cast<uint64_t>(spec.init_site),
-                                             static_cast<uint64_t>(linear_index(global, spec.type.shape)));
-    values.set_real(i, value);
-    next_position(position, shape);
+    // A vector's rows are its elements: padding may begin inside the run.
+    int64_t meant = length;
+    if (spec.valid_rows >= 0)
+      meant = shape.rank() == 1 ? std::clamp<int64_t>(spec.valid_rows - global[0], 0, length)
+                                : (global[0] < spec.valid_rows ? length : 0);
+    const int64_t index = linear_index(global, spec.type.shape);
+    auto fill = [&]<typename T>() {
+      const std::span<T> row = values.data<T>().subspan(static_cast<size_t>(done), static_cast<size_t>(meant));
+      if (spec.init_std > 0) fill_row<T>(spec, static_cast<uint64_t>(seed), index, row);
+      else std::fill(row.begin(), row.end(), static_cast<T>(spec.init_mean));
+    };
+    if (spec.type.dtype == DType::f64) fill.template operator()<double>();
+    else fill.template operator()<float>();
   }
   return values;
 }
