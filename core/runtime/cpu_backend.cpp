@@ -1,3 +1,5 @@
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -18,7 +20,7 @@ class CpuBackend final : public Backend {
     return kName;
   }
   std::byte* allocate(int64_t bytes) override {
-    // Two MiB alignment of large arenas lets the kernel back them with huge pages.
+    // Large arenas are aligned to huge pages, and ask for them: fewer misses of the TLB.
     constexpr int64_t kHuge = int64_t{2} << 20;
     const int64_t alignment = bytes >= 4 * kHuge ? kHuge : 64;
     const int64_t rounded = (std::max<int64_t>(bytes, 1) + alignment - 1) / alignment * alignment;
@@ -26,6 +28,7 @@ class CpuBackend final : public Backend {
     if (memory == nullptr)
       throw_user_error("out of memory: cannot allocate ", human_bytes(static_cast<double>(bytes)),
                        " on the host; use a smaller microbatch or more devices");
+    if (alignment == kHuge) madvise(memory, static_cast<size_t>(rounded), MADV_HUGEPAGE);  // best effort
     return static_cast<std::byte*>(memory);
   }
   void release(std::byte* memory) noexcept override { std::free(memory); }
