@@ -124,7 +124,6 @@ TEST(OpShardings, EveryOpEveryFactorEqualsTheInterpreter) {
       }
   }
   EXPECT_GT(checked, 1000);
-  std::printf("%d\n", checked);
 }
 
 }  // namespace
