@@ -27,9 +27,12 @@ struct CompiledOverride {
 
 class Annotator {
  public:
-  Annotator(const Graph& source, const MeshPtr& mesh, const ShardingConfig& config, Origins* origins,
-            AnnotateNotes* notes)
-      : graph_(source), mesh_(mesh), origins_(origins), notes_(notes),
+  Annotator(const Graph& source, const MeshPtr& mesh, const ShardingConfig& config,
+            Origins* origins, AnnotateNotes* notes)
+      : graph_(source),
+        mesh_(mesh),
+        origins_(origins),
+        notes_(notes),
         parameter_rules_(compile(config.parameter_rules, "parameter")),
         activation_rules_(compile(config.activation_rules, "activation")),
         optimizer_rules_(config.optimizer_rules.empty()
@@ -56,7 +59,8 @@ class Annotator {
     }
     for (GraphOutput& output : graph_.outputs)
       if (output.alias_input >= 0 && !output.sharding)
-        output.sharding = graph_.sharding(graph_.inputs[static_cast<size_t>(output.alias_input)].value);
+        output.sharding =
+            graph_.sharding(graph_.inputs[static_cast<size_t>(output.alias_input)].value);
     check_use();
     return std::move(graph_);
   }
@@ -68,11 +72,13 @@ class Annotator {
     return canonical(axes);  // axes of size 1 shard nothing
   }
 
-  std::vector<CompiledRule> compile(const std::vector<AxisRule>& rules, std::string_view what) const {
+  std::vector<CompiledRule> compile(const std::vector<AxisRule>& rules,
+                                    std::string_view what) const {
     std::vector<CompiledRule> compiled;
     for (const AxisRule& rule : rules) {
-      const std::string text = cat(what, " rule ", rule.logical, " -> ",
-                                   rule.mesh_axes.empty() ? "(replicated)" : join(rule.mesh_axes, ","));
+      const std::string text =
+          cat(what, " rule ", rule.logical, " -> ",
+              rule.mesh_axes.empty() ? "(replicated)" : join(rule.mesh_axes, ","));
       try {
         compiled.push_back({rule.logical, compile_axes(rule.mesh_axes), rule.if_divides, text, 0});
       } catch (const ConfigError& error) {
@@ -156,7 +162,8 @@ class Annotator {
     if (size > 1 && size % size_of(rule.axes) != 0) {
       if (!rule.if_divides) refuse(value, dim, rule.logical, rule.axes, rule.text);
       note(cat(describe(graph_, value), ": dim ", dim, " (", rule.logical, ") of size ", size,
-               " is not a multiple of ", size_of(rule.axes), "; ", rule.text, " skipped (if_divides)"));
+               " is not a multiple of ", size_of(rule.axes), "; ", rule.text,
+               " skipped (if_divides)"));
       return;
     }
     placed[static_cast<size_t>(dim)] = true;
@@ -175,7 +182,8 @@ class Annotator {
       const AxisList& axes = entry.dims[static_cast<size_t>(d)];
       if (info.type.shape[d] == 1) continue;
       if (info.type.shape[d] % size_of(axes) != 0)
-        refuse(value, d, info.logical_axes.empty() ? "" : info.logical_axes[static_cast<size_t>(d)], axes, text);
+        refuse(value, d, info.logical_axes.empty() ? "" : info.logical_axes[static_cast<size_t>(d)],
+               axes, text);
       set_axes(value, d, axes, text);
     }
     info.sharding->verify();
@@ -189,12 +197,14 @@ class Annotator {
   [[noreturn]] void refuse(Value value, int dim, const std::string& logical, const AxisList& axes,
                            const std::string& text) const {
     std::vector<std::string> sizes;
-    for (const AxisRef& ref : axes) sizes.push_back(cat("\"", print_axis(*mesh_, ref), "\" of size ", ref.size));
+    for (const AxisRef& ref : axes)
+      sizes.push_back(cat("\"", print_axis(*mesh_, ref), "\" of size ", ref.size));
     throw_config_error("tensor ", describe(graph_, value), " ", graph_.type(value), ": dim ", dim,
                        logical.empty() ? "" : cat(" (", logical, ")"), " of size ",
                        graph_.type(value).shape[dim], " is not divisible by ", size_of(axes),
                        ", the size of mesh axis ", join(sizes, " times "), " (", text,
-                       "). Change the size or the mesh, or set if_divides on the rule to leave such tensors whole");
+                       "). Change the size or the mesh, or set if_divides on the rule to leave "
+                       "such tensors whole");
   }
 
   void note(std::string text) {
@@ -209,12 +219,14 @@ class Annotator {
       const std::string nearest = nearest_name(entry.config->tensor_regex, names);
       throw_config_error("sharding override \"", entry.config->tensor_regex,
                          "\" matches no tensor; it must match a whole name",
-                         nearest.empty() ? (names.empty() ? "" : cat(", such as \"", names.back(), "\""))
-                                         : cat("; did you mean \"", nearest, "\"?"));
+                         nearest.empty()
+                             ? (names.empty() ? "" : cat(", such as \"", names.back(), "\""))
+                             : cat("; did you mean \"", nearest, "\"?"));
     }
     for (const auto* rules : {&parameter_rules_, &activation_rules_, &optimizer_rules_})
       for (const CompiledRule& rule : *rules)
-        if (rule.matched == 0 && rule.text.rfind(rules == &optimizer_rules_ ? "optimizer" : "", 0) == 0)
+        if (rule.matched == 0 &&
+            rule.text.rfind(rules == &optimizer_rules_ ? "optimizer" : "", 0) == 0)
           note(cat(rule.text, " matches no tensor"));
   }
 
@@ -230,8 +242,8 @@ class Annotator {
 
 }  // namespace
 
-Graph annotate(const Graph& graph, const MeshPtr& mesh, const ShardingConfig& config, Origins* origins,
-               AnnotateNotes* notes) {
+Graph annotate(const Graph& graph, const MeshPtr& mesh, const ShardingConfig& config,
+               Origins* origins, AnnotateNotes* notes) {
   return Annotator(graph, mesh, config, origins, notes).run();
 }
 

@@ -17,12 +17,13 @@ struct AnnotateNotes {
 // Gives every value a sharding: inputs and named activations by the rules (parameter_rules for
 // parameters and accumulators, optimizer_rules for optimizer state, activation_rules for data and
 // everything named in the graph), overrides by tensor name first. What a rule places is closed; the
-// other dims are closed for inputs and open elsewhere. Outputs that overwrite an input must lie as it.
-// Accumulators stay partial over the axes of the batch that they do not use themselves, so that
+// other dims are closed for inputs and open elsewhere. Outputs that overwrite an input must lie as
+// it. Accumulators stay partial over the axes of the batch that they do not use themselves, so that
 // gradients are reduced once per step, not per microbatch.
 //
 // Throws ConfigError: an axis the mesh lacks, an override that matches no tensor or has another
-// number of dims, a dim that its axes do not divide (naming tensor, dim, logical axis and mesh axis).
+// number of dims, a dim that its axes do not divide (naming tensor, dim, logical axis and mesh
+// axis).
 Graph annotate(const Graph& graph, const MeshPtr& mesh, const ShardingConfig& config,
                Origins* origins = nullptr, AnnotateNotes* notes = nullptr);
 

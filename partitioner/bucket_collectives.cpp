@@ -17,12 +17,14 @@ struct Bucket {
   int64_t bytes = 0;
 };
 
-// What members of one bucket have in common: axes, combiner, dtype, partial axes that stay, recompute.
+// What members of one bucket have in common: axes, combiner, dtype, partial axes that stay,
+// recompute.
 using Key = std::tuple<AxisList, ReduceKind, DType, AxisList, bool>;
 
 class Bucketer {
  public:
-  Bucketer(const Graph& source, int64_t limit) : source_(source), limit_(limit), rewriter_(source) {}
+  Bucketer(const Graph& source, int64_t limit)
+      : source_(source), limit_(limit), rewriter_(source) {}
 
   Graph run() {
     plan();
@@ -30,7 +32,8 @@ class Bucketer {
       const auto found = bucket_of_.find(static_cast<int>(i));
       if (found == bucket_of_.end() || buckets_[found->second].members.size() == 1)
         rewriter_.copy(static_cast<int>(i));
-      else if (const Bucket& bucket = buckets_[found->second]; bucket.members.back() == static_cast<int>(i))
+      else if (const Bucket& bucket = buckets_[found->second];
+               bucket.members.back() == static_cast<int>(i))
         emit(bucket);
     }
     return rewriter_.finish();
@@ -42,8 +45,9 @@ class Bucketer {
   }
 
   Key key_of(const Instruction& reduce) const {
-    return {reduce.attributes.get<AxisList>(Attr::axes), reduce.attributes.get<ReduceKind>(Attr::reduce_kind),
-            reduce.results[0].type.dtype, reduce.results[0].sharding->partial, reduce.recompute};
+    return {reduce.attributes.get<AxisList>(Attr::axes),
+            reduce.attributes.get<ReduceKind>(Attr::reduce_kind), reduce.results[0].type.dtype,
+            reduce.results[0].sharding->partial, reduce.recompute};
   }
 
   // A bucket is closed when it is full or when an instruction uses one of its results.
@@ -79,7 +83,10 @@ class Bucketer {
   Sharding flat_sharding(const Bucket& bucket, const AxisList& partial, ReduceKind kind) const {
     AxisList axes;
     for (int member : bucket.members) {
-      const AxisList used = source_.instructions[static_cast<size_t>(member)].results[0].sharding->without_partial().used_axes();
+      const AxisList used = source_.instructions[static_cast<size_t>(member)]
+                                .results[0]
+                                .sharding->without_partial()
+                                .used_axes();
       axes = concat(axes, without(used, axes));
     }
     std::sort(axes.begin(), axes.end());
@@ -90,7 +97,8 @@ class Bucketer {
     return sharding;
   }
 
-  Value emit_in(const OpDef& op, std::vector<Value> operands, Attributes attributes, const Sharding& sharding) {
+  Value emit_in(const OpDef& op, std::vector<Value> operands, Attributes attributes,
+                const Sharding& sharding) {
     const Value value = rewriter_.builder().emit(op, std::move(operands), std::move(attributes));
     rewriter_.result().info(value).sharding = sharding;
     return value;
@@ -112,12 +120,14 @@ class Bucketer {
     std::vector<Value> parts;
     int64_t total = 0;
     for (int member : members) {
-      const Value operand = rewriter_.mapped(source_.instructions[static_cast<size_t>(member)].operands[0]);
+      const Value operand =
+          rewriter_.mapped(source_.instructions[static_cast<size_t>(member)].operands[0]);
       const int64_t elements = builder.type(operand).elements();
       total += elements;
-      parts.push_back(builder.shape(operand).rank() == 1
-                          ? operand
-                          : emit_in(ops::kReshape, {operand}, {{Attr::shape, Ints{elements}}}, before));
+      parts.push_back(
+          builder.shape(operand).rank() == 1
+              ? operand
+              : emit_in(ops::kReshape, {operand}, {{Attr::shape, Ints{elements}}}, before));
     }
     const Value flat = emit_in(ops::kConcatenate, parts, {{Attr::dimension, int64_t{0}}}, before);
     Attributes attributes = last.attributes;
@@ -128,9 +138,14 @@ class Bucketer {
       const ResultInfo& info = source_.instructions[static_cast<size_t>(member)].results[0];
       const int64_t end = start + info.type.elements();
       Value part = emit_in(ops::kSlice, {sum},
-                           {{Attr::start_indices, Ints{start}}, {Attr::limit_indices, Ints{end}}, {Attr::strides, Ints{1}}}, after);
+                           {{Attr::start_indices, Ints{start}},
+                            {Attr::limit_indices, Ints{end}},
+                            {Attr::strides, Ints{1}}},
+                           after);
       if (info.type.rank() != 1)
-        part = emit_in(ops::kReshape, {part}, {{Attr::shape, Ints(info.type.shape.begin(), info.type.shape.end())}}, *info.sharding);
+        part = emit_in(ops::kReshape, {part},
+                       {{Attr::shape, Ints(info.type.shape.begin(), info.type.shape.end())}},
+                       *info.sharding);
       ResultInfo& made = rewriter_.result().info(part);
       made.sharding = info.sharding;
       made.name = info.name;

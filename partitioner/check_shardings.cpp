@@ -22,14 +22,15 @@ class Checker {
         require(result.sharding && result.sharding->indivisible_dim(result.type.shape) < 0,
                 "a result does not divide or has no sharding");
       if (instruction.is(ops::kParameter) || instruction.is(ops::kReshard)) continue;
-      if (instruction.op->communicates || instruction.is(ops::kAllSlice) || instruction.is(ops::kReplicatedToPartial))
+      if (instruction.op->communicates || instruction.is(ops::kAllSlice) ||
+          instruction.is(ops::kReplicatedToPartial))
         check_collective(instruction);
       else
         check_op(instruction);
     }
     for (const GraphOutput& output : graph_.outputs)
-      require(output.sharding && output.sharding->same_layout(graph_.sharding(output.value)), "output \"",
-              output.name, "\" lies ", graph_.sharding(output.value), ", demanded ",
+      require(output.sharding && output.sharding->same_layout(graph_.sharding(output.value)),
+              "output \"", output.name, "\" lies ", graph_.sharding(output.value), ", demanded ",
               output.sharding.value_or(Sharding()));
   }
 
@@ -41,20 +42,22 @@ class Checker {
     std::vector<std::string> operands, results;
     for (Value operand : instruction.operands) operands.push_back(cat(graph_.sharding(operand)));
     for (const ResultInfo& result : instruction.results) results.push_back(cat(*result.sharding));
-    TESSERA_CHECK(false, "%", index_, " ", instruction.op->name, " (", join(operands), ") -> (", join(results),
-                  "): ", parts...);
+    TESSERA_CHECK(false, "%", index_, " ", instruction.op->name, " (", join(operands), ") -> (",
+                  join(results), "): ", parts...);
   }
 
   void check_op(const Instruction& instruction) const {
     const OpRules rules = op_rules(graph_, instruction);
     const FactorAxes none(rules.factors.factors.size());
-    require(is_legal(rules, instruction.factor_axes.empty() ? none : instruction.factor_axes), "illegal factor axes");
+    require(is_legal(rules, instruction.factor_axes.empty() ? none : instruction.factor_axes),
+            "illegal factor axes");
     const OpLayout layout = op_layout(graph_, instruction, rules);
     for (size_t o = 0; o < layout.operands.size(); ++o)
-      require(layout.operands[o].same_layout(graph_.sharding(instruction.operands[o])), "operand ", o,
-              " must lie ", layout.operands[o]);
+      require(layout.operands[o].same_layout(graph_.sharding(instruction.operands[o])), "operand ",
+              o, " must lie ", layout.operands[o]);
     for (size_t r = 0; r < layout.results.size(); ++r)
-      require(layout.results[r].same_layout(*instruction.results[r].sharding), "result ", r, " lies ", layout.results[r]);
+      require(layout.results[r].same_layout(*instruction.results[r].sharding), "result ", r,
+              " lies ", layout.results[r]);
   }
 
   // Redoes the move on the operand's sharding.
@@ -62,17 +65,23 @@ class Checker {
     if (instruction.operands.empty()) return;  // axis_index
     TESSERA_CHECK(instruction.operands.size() == instruction.results.size(), instruction.op->name);
     for (size_t o = 0; o < instruction.operands.size(); ++o)
-      check_move(instruction, graph_.sharding(instruction.operands[o]).closed(), instruction.results[o].sharding->closed());
+      check_move(instruction, graph_.sharding(instruction.operands[o]).closed(),
+                 instruction.results[o].sharding->closed());
   }
 
   void check_move(const Instruction& instruction, Sharding now, const Sharding& after) const {
     const AxisList axes = instruction.attributes.get<AxisList>(Attr::axes);
-    auto dim = [&](Attr key) -> AxisList& { return now.dims[static_cast<size_t>(instruction.attributes.integer(key))].axes; };
+    auto dim = [&](Attr key) -> AxisList& {
+      return now.dims[static_cast<size_t>(instruction.attributes.integer(key))].axes;
+    };
     auto remove_suffix = [&](AxisList& list) {
       AxisList whole = list, suffix = axes;
       split_to_common(whole, suffix);
-      require(suffix.size() <= whole.size() && std::equal(suffix.rbegin(), suffix.rend(), whole.rbegin()), "no such minor suffix");
-      list = canonical(AxisList(whole.begin(), whole.end() - static_cast<std::ptrdiff_t>(suffix.size())));
+      require(suffix.size() <= whole.size() &&
+                  std::equal(suffix.rbegin(), suffix.rend(), whole.rbegin()),
+              "no such minor suffix");
+      list = canonical(
+          AxisList(whole.begin(), whole.end() - static_cast<std::ptrdiff_t>(suffix.size())));
     };
     auto add_suffix = [&](AxisList& list) {
       require(!overlaps(now.used_axes(), axes), "axes already in use");
@@ -80,7 +89,8 @@ class Checker {
     };
     auto resolve = [&] {
       require(without(axes, now.partial).empty(), "not partial over these axes");
-      require(instruction.attributes.get<ReduceKind>(Attr::reduce_kind) == now.partial_kind, "another combiner");
+      require(instruction.attributes.get<ReduceKind>(Attr::reduce_kind) == now.partial_kind,
+              "another combiner");
       now.partial = without(now.partial, axes);
     };
     const OpDef& op = *instruction.op;
@@ -105,7 +115,8 @@ class Checker {
       require(without(axes, target).empty() && without(target, axes).empty(), "not a relabelling");
       require(!overlaps(now.partial, axes), "permutes partial axes");
       for (size_t d = 0; d < now.dims.size(); ++d)
-        require(size_of(now.dims[d].axes) == size_of(after.dims[d].axes), "changes the local shape");
+        require(size_of(now.dims[d].axes) == size_of(after.dims[d].axes),
+                "changes the local shape");
       return;
     }
     require(now.same_layout(after), "the result must lie ", now);

@@ -27,7 +27,10 @@ bool is_backward(const Instruction& instruction) { return instruction.scope.ends
 class Chooser {
  public:
   Chooser(const Graph& source, ReshardPlanner& planner)
-      : graph_(source), planner_(planner), uses_(graph_.uses()), annotated_(demanded_annotations(graph_)) {
+      : graph_(source),
+        planner_(planner),
+        uses_(graph_.uses()),
+        annotated_(demanded_annotations(graph_)) {
     lyings_.resize(graph_.instructions.size());
     for (size_t i = 0; i < graph_.instructions.size(); ++i)
       for (const ResultInfo& result : graph_.instructions[i].results)
@@ -57,18 +60,20 @@ class Chooser {
     OpRules rules;
     std::vector<Sharding> operands;  // as they lie
     std::vector<int64_t> operand_bytes;
-    std::vector<Sharding> wanted;    // results
-    std::vector<AxisList> welcome;   // partial axes of results that cost nothing
-    // Into how many parts, by FLOPs, the cost of a reshard of an operand or a reduction of a result is
-    // divided among like users.
+    std::vector<Sharding> wanted;   // results
+    std::vector<AxisList> welcome;  // partial axes of results that cost nothing
+    // Into how many parts, by FLOPs, the cost of a reshard of an operand or a reduction of a result
+    // is divided among like users.
     std::vector<double> operand_share, result_share;
-    std::vector<bool> is_gradient;   // results that have the names and shape of a parameter
+    std::vector<bool> is_gradient;  // results that have the names and shape of a parameter
     // Lyings to which the operand is resharded for an earlier user already.
     std::vector<const std::vector<Sharding>*> at_hand;
     double flops = 0;
   };
 
-  static std::string weight_key(const ResultInfo& info) { return cat(join(info.logical_axes), info.type.shape); }
+  static std::string weight_key(const ResultInfo& info) {
+    return cat(join(info.logical_axes), info.type.shape);
+  }
   // Has the names and shape of a parameter.
   bool is_gradient(const ResultInfo& info) const {
     return !info.logical_axes.empty() && weights_.count(weight_key(info)) > 0;
@@ -88,21 +93,21 @@ class Chooser {
   ReshardPlanner& planner_;
   std::vector<std::vector<Graph::Use>> uses_;
   std::vector<std::vector<bool>> annotated_;
-  std::vector<std::vector<Sharding>> lyings_;     // as producers leave their results
-  std::vector<std::vector<AxisList>> accepted_;   // partial axes that all users of a result pass on
-  std::map<Value, Sharding> demanded_;            // of outputs
-  std::vector<double> flops_;                        // by instruction
+  std::vector<std::vector<Sharding>> lyings_;    // as producers leave their results
+  std::vector<std::vector<AxisList>> accepted_;  // partial axes that all users of a result pass on
+  std::map<Value, Sharding> demanded_;           // of outputs
+  std::vector<double> flops_;                    // by instruction
   std::vector<std::vector<double>> operand_shares_;  // by instruction and operand
   AxisList batch_axes_;                              // of the leading dim of data inputs
   std::set<std::string> weights_;                    // weight_key of every parameter
-  std::map<Value, double> sum_shares_;               // values that are summed with others of their op
+  std::map<Value, double> sum_shares_;  // values that are summed with others of their op
   // What a value is resharded to, apart for the forward and the backward pass (see merge_reshards).
   std::map<std::pair<Value, bool>, std::vector<Sharding>> resharded_;
   std::unordered_map<std::string, FactorAxes> memo_;
 };
 
-// Backwards from outputs that are demanded partial: a value may be partial for free where every user
-// is linear in it and may itself be partial for free.
+// Backwards from outputs that are demanded partial: a value may be partial for free where every
+// user is linear in it and may itself be partial for free.
 void Chooser::find_accepted_partials() {
   accepted_.resize(graph_.instructions.size());
   std::vector<std::vector<int>> seen(graph_.instructions.size());
@@ -111,7 +116,8 @@ void Chooser::find_accepted_partials() {
     seen[i].assign(graph_.instructions[i].results.size(), 0);
   }
   auto meet = [&](Value value, const AxisList& axes) {
-    AxisList& known = accepted_[static_cast<size_t>(value.instruction)][static_cast<size_t>(value.result)];
+    AxisList& known =
+        accepted_[static_cast<size_t>(value.instruction)][static_cast<size_t>(value.result)];
     int& count = seen[static_cast<size_t>(value.instruction)][static_cast<size_t>(value.result)];
     known = count++ == 0 ? axes : without(known, without(known, axes));
   };
@@ -120,12 +126,16 @@ void Chooser::find_accepted_partials() {
   for (size_t i = graph_.instructions.size(); i-- > 0;) {
     const Instruction& instruction = graph_.instructions[i];
     if (instruction.operands.empty()) continue;
-    const bool any = std::any_of(accepted_[i].begin(), accepted_[i].end(), [](const auto& a) { return !a.empty(); });
+    const bool any = std::any_of(accepted_[i].begin(), accepted_[i].end(),
+                                 [](const auto& a) { return !a.empty(); });
     std::vector<LinearSet> sets;
-    if (any) sets = with_call(graph_, instruction, [&](const OpCall& call) { return linear_sets(*instruction.op, call); });
+    if (any)
+      sets = with_call(graph_, instruction,
+                       [&](const OpCall& call) { return linear_sets(*instruction.op, call); });
     for (size_t o = 0; o < instruction.operands.size(); ++o) {
       const bool is_linear = std::any_of(sets.begin(), sets.end(), [&](const LinearSet& set) {
-        return set.kind == ReduceKind::sum && std::count(set.operands.begin(), set.operands.end(), static_cast<int>(o));
+        return set.kind == ReduceKind::sum &&
+               std::count(set.operands.begin(), set.operands.end(), static_cast<int>(o));
       });
       meet(instruction.operands[o], is_linear ? accepted_[i][0] : AxisList{});
     }
@@ -139,7 +149,8 @@ Chooser::Work Chooser::work_of(int index) const {
   work.rules = op_rules(graph_, instruction);
   work.operand_share = operand_shares_[static_cast<size_t>(index)];
   for (Value operand : instruction.operands) {
-    work.operands.push_back(lyings_[static_cast<size_t>(operand.instruction)][static_cast<size_t>(operand.result)]);
+    work.operands.push_back(
+        lyings_[static_cast<size_t>(operand.instruction)][static_cast<size_t>(operand.result)]);
     work.operand_bytes.push_back(graph_.type(operand).bytes());
     const auto found = resharded_.find({operand, is_backward(instruction)});
     work.at_hand.push_back(found == resharded_.end() ? nullptr : &found->second);
@@ -166,20 +177,22 @@ std::string Chooser::memo_key(const Work& work) const {
   const Instruction& instruction = graph_.instructions[static_cast<size_t>(work.index)];
   std::string key = cat(instruction.op->name, " ", instruction.attributes.hash());
   for (size_t o = 0; o < work.operands.size(); ++o) {
-    key += cat(" ", graph_.type(instruction.operands[o]), work.operands[o], "/", work.operand_share[o],
-               work.operands[o].is_partial() ? cat(*graph_.info(instruction.operands[o]).sharding) : "");
+    key += cat(
+        " ", graph_.type(instruction.operands[o]), work.operands[o], "/", work.operand_share[o],
+        work.operands[o].is_partial() ? cat(*graph_.info(instruction.operands[o]).sharding) : "");
     if (work.at_hand[o])
       for (const Sharding& sharding : *work.at_hand[o]) key += cat("=", sharding);
   }
   for (size_t r = 0; r < work.wanted.size(); ++r)
-    key += cat(" ", work.wanted[r], " ", print_axes(*graph_.mesh, work.welcome[r]), "/", work.result_share[r],
-               work.is_gradient[r] ? "g" : "");
+    key += cat(" ", work.wanted[r], " ", print_axes(*graph_.mesh, work.welcome[r]), "/",
+               work.result_share[r], work.is_gradient[r] ? "g" : "");
   return key;
 }
 
 std::vector<Proposal> Chooser::proposals_of(const Work& work) const {
   std::vector<Proposal> proposals;
-  auto add = [&](const TensorFactors& factors, const Sharding& sharding, int64_t bytes, int tensor) {
+  auto add = [&](const TensorFactors& factors, const Sharding& sharding, int64_t bytes,
+                 int tensor) {
     const FactorAxes axes = project(work.rules.factors, factors, sharding);
     for (size_t f = 0; f < axes.size(); ++f) {
       const Factor& factor = work.rules.factors.factors[f];
@@ -193,11 +206,13 @@ std::vector<Proposal> Chooser::proposals_of(const Work& work) const {
     add(work.rules.factors.operands[o], work.operands[o], work.operand_bytes[o], tensor);
     // A partial operand that is wanted in shards can be had so by reduce_scatter.
     if (work.operands[o].is_partial())
-      add(work.rules.factors.operands[o], *graph_.info(instruction.operands[o]).sharding, work.operand_bytes[o], tensor);
+      add(work.rules.factors.operands[o], *graph_.info(instruction.operands[o]).sharding,
+          work.operand_bytes[o], tensor);
     ++tensor;
   }
   for (size_t r = 0; r < work.wanted.size(); ++r)
-    add(work.rules.factors.results[r], work.wanted[r], instruction.results[r].type.bytes(), tensor++);
+    add(work.rules.factors.results[r], work.wanted[r], instruction.results[r].type.bytes(),
+        tensor++);
   for (Proposal& one : proposals) {
     int64_t together = 0;
     for (const Proposal& other : proposals)
@@ -219,7 +234,8 @@ FactorAxes Chooser::assign(const Work& work, const std::vector<Proposal>& order)
       if (!is_prefix(list, proposal.axes)) continue;
       AxisList more = prefix_without(suffix_after(proposal.axes, list), all_axes(axes));
       const AxisList before = list;
-      list = dividing_prefix(concat(list, more), work.rules.factors.factors[static_cast<size_t>(proposal.factor)].size);
+      list = dividing_prefix(concat(list, more),
+                             work.rules.factors.factors[static_cast<size_t>(proposal.factor)].size);
       if (!is_legal(work.rules, axes)) axes[static_cast<size_t>(proposal.factor)] = before;
     }
   return axes;
@@ -244,16 +260,20 @@ std::vector<FactorAxes> Chooser::candidates_of(const Work& work) const {
   };
   offer(base);
   const int tensors = static_cast<int>(work.operands.size() + work.wanted.size());
-  for (int t = tensors - 1; t >= 0; --t) offer(first([&](const Proposal& p) { return p.tensor == t; }, true));
+  for (int t = tensors - 1; t >= 0; --t)
+    offer(first([&](const Proposal& p) { return p.tensor == t; }, true));
   for (const Proposal& one : base) {
     auto same = [&](const Proposal& p) { return p.factor == one.factor && p.axes == one.axes; };
     offer(first(same, true));
     offer(first([&](const Proposal& p) { return !same(p); }, false));  // all but this
     offer(first(same, false));
     for (size_t length = 1; length < one.axes.size(); ++length)  // its prefixes
-      offer({{one.factor, AxisList(one.axes.begin(), one.axes.begin() + static_cast<std::ptrdiff_t>(length)), one.tensor, one.bytes}});
+      offer({{one.factor,
+              AxisList(one.axes.begin(), one.axes.begin() + static_cast<std::ptrdiff_t>(length)),
+              one.tensor, one.bytes}});
   }
-  for (int t = 0; t < tensors; ++t) offer(first([&](const Proposal& p) { return p.tensor == t; }, false));
+  for (int t = 0; t < tensors; ++t)
+    offer(first([&](const Proposal& p) { return p.tensor == t; }, false));
   offer({});
   return candidates;
 }
@@ -261,34 +281,43 @@ std::vector<FactorAxes> Chooser::candidates_of(const Work& work) const {
 double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
   const Instruction& instruction = graph_.instructions[static_cast<size_t>(work.index)];
   const MachineModel& machine = planner_.machine();
-  const OpLayout layout = op_layout(graph_.mesh, work.rules, axes, work.operands, work.operand_bytes);
+  const OpLayout layout =
+      op_layout(graph_.mesh, work.rules, axes, work.operands, work.operand_bytes);
   double seconds = 0, bytes = 0;
   for (size_t o = 0; o < work.operands.size(); ++o) {
     const TensorType& type = graph_.type(instruction.operands[o]);
-    bytes += static_cast<double>(type.bytes()) / static_cast<double>(size_of(layout.operands[o].without_partial().used_axes()));
+    bytes += static_cast<double>(type.bytes()) /
+             static_cast<double>(size_of(layout.operands[o].without_partial().used_axes()));
     bool again = false;  // the same value in the same lying is resharded once
     for (size_t p = 0; p < o; ++p)
-      again = again || (instruction.operands[p] == instruction.operands[o] && layout.operands[p].same_layout(layout.operands[o]));
+      again = again || (instruction.operands[p] == instruction.operands[o] &&
+                        layout.operands[p].same_layout(layout.operands[o]));
     if (work.at_hand[o])
-      for (const Sharding& known : *work.at_hand[o]) again = again || known.same_layout(layout.operands[o]);
+      for (const Sharding& known : *work.at_hand[o])
+        again = again || known.same_layout(layout.operands[o]);
     if (!again && !work.operands[o].same_layout(layout.operands[o]))
-      seconds += planner_.seconds(work.operands[o], layout.operands[o], type) / work.operand_share[o];
+      seconds +=
+          planner_.seconds(work.operands[o], layout.operands[o], type) / work.operand_share[o];
   }
   for (size_t r = 0; r < layout.results.size(); ++r) {
     const TensorType& type = instruction.results[r].type;
-    bytes += static_cast<double>(type.bytes()) / static_cast<double>(size_of(layout.results[r].without_partial().used_axes()));
+    bytes += static_cast<double>(type.bytes()) /
+             static_cast<double>(size_of(layout.results[r].without_partial().used_axes()));
     Sharding wanted = work.wanted[r];
-    wanted.partial = without(layout.results[r].partial, without(layout.results[r].partial, work.welcome[r]));
+    wanted.partial =
+        without(layout.results[r].partial, without(layout.results[r].partial, work.welcome[r]));
     wanted.partial = without(wanted.partial, wanted.without_partial().used_axes());
     wanted.partial_kind = layout.results[r].partial_kind;
     if (wanted.same_layout(layout.results[r])) continue;
     double share = layout.results[r].is_partial() ? work.result_share[r] : 1;
     // Over the axes of the batch every gradient is reduced, beside the rest of the backward pass.
-    if (work.is_gradient[r] && layout.results[r].is_partial() && without(layout.results[r].partial, batch_axes_).empty())
+    if (work.is_gradient[r] && layout.results[r].is_partial() &&
+        without(layout.results[r].partial, batch_axes_).empty())
       share /= machine.exposed_gradients;
     seconds += planner_.seconds(layout.results[r], wanted, type) / share;
   }
-  const DType dtype = work.operands.empty() ? instruction.results[0].type.dtype : graph_.type(instruction.operands[0]).dtype;
+  const DType dtype = work.operands.empty() ? instruction.results[0].type.dtype
+                                            : graph_.type(instruction.operands[0]).dtype;
   seconds += work.flops / static_cast<double>(size_of(all_axes(axes))) / machine.flops(dtype);
   return seconds + bytes / machine.memory_bandwidth;
 }
@@ -314,10 +343,11 @@ void Chooser::find_shares() {
   }
   // Trees of ops that are jointly linear in two operands (additions), from their roots down.
   auto is_sum = [&](const Instruction& instruction) {
-    return instruction.operands.size() == 2 && instruction.results.size() == 1 && instruction.op->commutative &&
-           with_call(graph_, instruction, [&](const OpCall& call) {
+    return instruction.operands.size() == 2 && instruction.results.size() == 1 &&
+           instruction.op->commutative && with_call(graph_, instruction, [&](const OpCall& call) {
              const std::vector<LinearSet> sets = linear_sets(*instruction.op, call);
-             return !sets.empty() && sets[0].kind == ReduceKind::sum && sets[0].operands.size() == 2;
+             return !sets.empty() && sets[0].kind == ReduceKind::sum &&
+                    sets[0].operands.size() == 2;
            });
   };
   std::vector<int> root(graph_.instructions.size(), -1);
@@ -337,22 +367,27 @@ void Chooser::find_shares() {
   for (const auto& [tree, values] : leaves) {
     double together = 0;
     for (Value value : values) together += flops_[static_cast<size_t>(value.instruction)];
-    for (Value value : values) sum_shares_[value] = together / flops_[static_cast<size_t>(value.instruction)];
+    for (Value value : values)
+      sum_shares_[value] = together / flops_[static_cast<size_t>(value.instruction)];
   }
 }
 
-// Partial axes that cost a value nothing, because its one user is linear in it together with another
-// operand that is partial over them already: their sum is reduced once.
+// Partial axes that cost a value nothing, because its one user is linear in it together with
+// another operand that is partial over them already: their sum is reduced once.
 AxisList Chooser::joined_partials(Value value) const {
   const auto& uses = uses_[static_cast<size_t>(value.instruction)];
   if (uses.size() != 1) return {};
   const Instruction& user = graph_.instructions[static_cast<size_t>(uses[0].user)];
-  for (const LinearSet& set : with_call(graph_, user, [&](const OpCall& call) { return linear_sets(*user.op, call); })) {
-    if (set.kind != ReduceKind::sum || !std::count(set.operands.begin(), set.operands.end(), uses[0].operand)) continue;
+  for (const LinearSet& set :
+       with_call(graph_, user, [&](const OpCall& call) { return linear_sets(*user.op, call); })) {
+    if (set.kind != ReduceKind::sum ||
+        !std::count(set.operands.begin(), set.operands.end(), uses[0].operand))
+      continue;
     for (int operand : set.operands) {
       const Value other = user.operands[static_cast<size_t>(operand)];
       if (other == value || other.instruction >= value.instruction) continue;
-      const Sharding& lying = lyings_[static_cast<size_t>(other.instruction)][static_cast<size_t>(other.result)];
+      const Sharding& lying =
+          lyings_[static_cast<size_t>(other.instruction)][static_cast<size_t>(other.result)];
       if (lying.is_partial() && lying.partial_kind == ReduceKind::sum) return lying.partial;
     }
   }
@@ -375,11 +410,13 @@ void Chooser::choose(int index) {
     known = memo_.emplace(std::move(key), candidates[best]).first;
   }
   instruction.factor_axes = known->second;
-  OpLayout layout = op_layout(graph_.mesh, work.rules, known->second, work.operands, work.operand_bytes);
+  OpLayout layout =
+      op_layout(graph_.mesh, work.rules, known->second, work.operands, work.operand_bytes);
   for (size_t o = 0; o < work.operands.size(); ++o)
     if (!work.operands[o].same_layout(layout.operands[o])) {
       std::vector<Sharding>& made = resharded_[{instruction.operands[o], is_backward(instruction)}];
-      if (std::none_of(made.begin(), made.end(), [&](const Sharding& s) { return s.same_layout(layout.operands[o]); }))
+      if (std::none_of(made.begin(), made.end(),
+                       [&](const Sharding& s) { return s.same_layout(layout.operands[o]); }))
         made.push_back(layout.operands[o]);
     }
   for (size_t r = 0; r < instruction.results.size(); ++r) {
@@ -393,6 +430,8 @@ void Chooser::choose(int index) {
 
 }  // namespace
 
-Graph choose_op_shardings(const Graph& graph, ReshardPlanner& planner) { return Chooser(graph, planner).run(); }
+Graph choose_op_shardings(const Graph& graph, ReshardPlanner& planner) {
+  return Chooser(graph, planner).run();
+}
 
 }  // namespace tessera

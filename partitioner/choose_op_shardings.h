@@ -2,8 +2,8 @@
 //
 // For each op, in topological order: candidates are made from the lyings of its operands (as their
 // producers will leave them) and the wanted lyings of its results (from propagation): all tensors
-// together, largest first; each tensor first; each (factor, axes) first; each tensor alone; none. At
-// most 64. The cheapest wins; ties go to the earlier candidate:
+// together, largest first; each tensor first; each (factor, axes) first; each tensor alone; none.
+// At most 64. The cheapest wins; ties go to the earlier candidate:
 //
 //     reshards of operands + compute time on the shard + reshard of results to what is wanted,
 //

@@ -9,10 +9,13 @@
 namespace tessera {
 namespace {
 
-bool is_annotated(const ResultInfo& info) { return !info.logical_axes.empty() || !info.name.empty(); }
+bool is_annotated(const ResultInfo& info) {
+  return !info.logical_axes.empty() || !info.name.empty();
+}
 
 // A reshard of `value` of `graph` to `sharding`, in the scope of `like`.
-Instruction make_reshard(const Graph& graph, Value value, const Sharding& sharding, const Instruction& like) {
+Instruction make_reshard(const Graph& graph, Value value, const Sharding& sharding,
+                         const Instruction& like) {
   Instruction reshard;
   reshard.op = &ops::kReshard;
   reshard.operands = {value};
@@ -26,11 +29,13 @@ Instruction make_reshard(const Graph& graph, Value value, const Sharding& shardi
   return reshard;
 }
 
-Value append_reshard(GraphRewriter& rewriter, Value value, const Sharding& sharding, const Instruction& like) {
+Value append_reshard(GraphRewriter& rewriter, Value value, const Sharding& sharding,
+                     const Instruction& like) {
   return rewriter.append(make_reshard(rewriter.result(), value, sharding, like));
 }
 
-// Adds, after every named activation, a reshard to its annotated dims. It bears the name from then on.
+// Adds, after every named activation, a reshard to its annotated dims. It bears the name from then
+// on.
 Graph add_annotated_reshards(const Graph& graph) {
   GraphRewriter rewriter(graph);
   const std::vector<std::vector<bool>> demanded = demanded_annotations(graph);
@@ -79,18 +84,21 @@ class LayOut {
     for (Value& operand : instruction.operands) operand = rewriter_.mapped(operand);
     if (!instruction.is(ops::kParameter)) {
       const OpRules rules = op_rules(rewriter_.result(), instruction);
-      if (instruction.factor_axes.empty()) instruction.factor_axes.resize(rules.factors.factors.size());
+      if (instruction.factor_axes.empty())
+        instruction.factor_axes.resize(rules.factors.factors.size());
       const OpLayout layout = op_layout(rewriter_.result(), instruction, rules);
       for (size_t o = 0; o < instruction.operands.size(); ++o) {
         Value& operand = instruction.operands[o];
         if (rewriter_.result().sharding(operand).same_layout(layout.operands[o])) continue;
         const Value resharded = append_reshard(rewriter_, operand, layout.operands[o], instruction);
         for (size_t p = o + 1; p < instruction.operands.size(); ++p)  // the same value again
-          if (instruction.operands[p] == operand && layout.operands[p].same_layout(layout.operands[o]))
+          if (instruction.operands[p] == operand &&
+              layout.operands[p].same_layout(layout.operands[o]))
             instruction.operands[p] = resharded;
         operand = resharded;
       }
-      for (size_t r = 0; r < instruction.results.size(); ++r) instruction.results[r].sharding = layout.results[r];
+      for (size_t r = 0; r < instruction.results.size(); ++r)
+        instruction.results[r].sharding = layout.results[r];
     } else {
       instruction.results[0].sharding = instruction.results[0].sharding->closed();
     }
@@ -120,8 +128,8 @@ class LayOut {
   }
 
   void settle(Value old_value, Value made, const Instruction& like) {
-    if (const auto found = resolve_.find(old_value); found != resolve_.end() &&
-                                                     !rewriter_.result().sharding(made).same_layout(found->second))
+    if (const auto found = resolve_.find(old_value);
+        found != resolve_.end() && !rewriter_.result().sharding(made).same_layout(found->second))
       made = append_reshard(rewriter_, made, found->second, like);
     rewriter_.replace(old_value, made);
   }
@@ -132,7 +140,8 @@ class LayOut {
       const Sharding now = result.sharding(output.value);
       output.sharding = output.sharding ? output.sharding->closed() : now.without_partial();
       if (now.same_layout(*output.sharding)) continue;
-      result.instructions.push_back(make_reshard(result, output.value, *output.sharding, result.at(output.value)));
+      result.instructions.push_back(
+          make_reshard(result, output.value, *output.sharding, result.at(output.value)));
       output.value = {static_cast<int>(result.instructions.size()) - 1, 0};
     }
   }
@@ -144,7 +153,9 @@ class LayOut {
 
 }  // namespace
 
-Graph lay_out(const Graph& graph, const std::map<Value, Sharding>& resolve) { return LayOut(graph, resolve).run(); }
+Graph lay_out(const Graph& graph, const std::map<Value, Sharding>& resolve) {
+  return LayOut(graph, resolve).run();
+}
 
 Graph insert_reshards(const Graph& graph) { return lay_out(add_annotated_reshards(graph), {}); }
 

@@ -29,19 +29,21 @@ class Localizer {
     TESSERA_CHECK(!instruction.is(ops::kReshard), "%", index, " is still a reshard");
     LocalCall local = local_call(source_, instruction);
     for (Value& operand : instruction.operands) operand = rewriter_.mapped(operand);
-    for (const StartOperand& start : local.starts) instruction.operands.push_back(start_value(start));
+    for (const StartOperand& start : local.starts)
+      instruction.operands.push_back(start_value(start));
     instruction.attributes = std::move(local.attributes);
     const std::vector<TensorType> operand_types = rewriter_.result().operand_types(instruction);
     std::vector<TensorType> inferred;
     try {
       inferred = infer_types(*instruction.op, {operand_types, instruction.attributes});
     } catch (const UserError& error) {
-      TESSERA_CHECK(false, "%", index, " ", instruction.op->name, " refuses its local operands: ", error.what());
+      TESSERA_CHECK(false, "%", index, " ", instruction.op->name,
+                    " refuses its local operands: ", error.what());
     }
     for (size_t r = 0; r < instruction.results.size(); ++r) {
-      TESSERA_CHECK(inferred[r] == local.results[r], "%", index, " ", instruction.op->name, " result ", r,
-                    " is locally ", inferred[r], " by infer, but ", local.results[r], " by its sharding ",
-                    *instruction.results[r].sharding);
+      TESSERA_CHECK(inferred[r] == local.results[r], "%", index, " ", instruction.op->name,
+                    " result ", r, " is locally ", inferred[r], " by infer, but ", local.results[r],
+                    " by its sharding ", *instruction.results[r].sharding);
       instruction.results[r].type = inferred[r];
     }
     const Value made = rewriter_.append(std::move(instruction));
@@ -60,13 +62,15 @@ class Localizer {
       value = replicated(ops::constant(builder, 0, scalar));
     } else {
       const Value coordinate = replicated(ops::axis_index(builder, start.axes));
-      const Value size = replicated(ops::constant(builder, static_cast<double>(start.local_size), scalar));
+      const Value size =
+          replicated(ops::constant(builder, static_cast<double>(start.local_size), scalar));
       value = replicated(ops::multiply(builder, coordinate, size));
     }
     return starts_.emplace(key, value).first->second;
   }
 
-  // Start operands differ between devices on purpose; their sharding only says that they are scalars.
+  // Start operands differ between devices on purpose; their sharding only says that they are
+  // scalars.
   Value replicated(Value value) {
     rewriter_.result().info(value).sharding = Sharding(source_.mesh, 0);
     return value;

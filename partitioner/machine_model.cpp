@@ -11,7 +11,8 @@ bool MachineModel::crosses_hosts(const Mesh& mesh, AxisRef ref) const {
   if (mesh.devices() <= devices_per_host) return false;
   // Neighbours along the part are `stride` apart, and a group spans stride * size devices.
   int64_t stride = 1;
-  for (int a = ref.axis + 1; a < mesh.rank(); ++a) stride *= mesh.axes()[static_cast<size_t>(a)].size;
+  for (int a = ref.axis + 1; a < mesh.rank(); ++a)
+    stride *= mesh.axes()[static_cast<size_t>(a)].size;
   stride *= mesh.axes()[static_cast<size_t>(ref.axis)].size / (ref.pre * ref.size);
   return devices_per_host % (stride * ref.size) != 0;
 }
@@ -50,8 +51,8 @@ std::vector<std::string> machine_model_names() {
 MachineModel machine_model(std::string_view name) {
   for (const MachineModel& model : profiles())
     if (model.name == name) return model;
-  throw_config_error("there is no machine profile \"", name, "\"; known profiles: ",
-                     join(machine_model_names()));
+  throw_config_error("there is no machine profile \"", name,
+                     "\"; known profiles: ", join(machine_model_names()));
 }
 
 }  // namespace tessera

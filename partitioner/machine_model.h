@@ -1,8 +1,9 @@
-// What the cost model believes of a machine: how fast a device computes, and how fast mesh axes are.
+// What the cost model believes of a machine: how fast a device computes, and how fast mesh axes
+// are.
 //
-// An axis of the mesh is as fast as its slowest hop: devices are numbered row-major over the mesh and
-// hosts hold `devices_per_host` consecutive ones, so an axis stays inside a host exactly when all its
-// groups do. Costs decide between plans; they are not promises (see docs/partitioner.md).
+// An axis of the mesh is as fast as its slowest hop: devices are numbered row-major over the mesh
+// and hosts hold `devices_per_host` consecutive ones, so an axis stays inside a host exactly when
+// all its groups do. Costs decide between plans; they are not promises (see docs/partitioner.md).
 #pragma once
 
 #include <cstdint>
@@ -22,15 +23,15 @@ struct Link {
 
 struct MachineModel {
   std::string name;
-  double flops_narrow = 1;        // per second of one device, matrix products in 16 bits ...
-  double flops_f32 = 1;           // ... and in 32; f64 counts as half of that
-  double memory_bandwidth = 1;    // bytes per second of one device
-  double kernel_latency = 0;      // seconds per kernel
+  double flops_narrow = 1;      // per second of one device, matrix products in 16 bits ...
+  double flops_f32 = 1;         // ... and in 32; f64 counts as half of that
+  double memory_bandwidth = 1;  // bytes per second of one device
+  double kernel_latency = 0;    // seconds per kernel
   int64_t devices_per_host = 1;
   Link inside_host;
   Link between_hosts;
-  // What part of a gradient's reduction costs time: the rest runs beside the backward pass, and with
-  // accumulation it happens once for many microbatches.
+  // What part of a gradient's reduction costs time: the rest runs beside the backward pass, and
+  // with accumulation it happens once for many microbatches.
   double exposed_gradients = 0.1;
 
   double flops(DType dtype) const {

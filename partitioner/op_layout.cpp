@@ -37,7 +37,8 @@ std::vector<std::vector<bool>> demanded_annotations(const Graph& graph) {
   auto is_sum = [&](const Instruction& instruction) {
     return with_call(graph, instruction, [&](const OpCall& call) {
       const std::vector<LinearSet> sets = linear_sets(*instruction.op, call);
-      return instruction.op->elementwise && !sets.empty() && sets[0].kind == ReduceKind::sum && sets[0].operands.size() > 1;
+      return instruction.op->elementwise && !sets.empty() && sets[0].kind == ReduceKind::sum &&
+             sets[0].operands.size() > 1;
     });
   };
   std::vector<std::vector<bool>> demanded;
@@ -71,8 +72,9 @@ struct Carried {
   AxisList axes;
 };
 
-Carried carried_partials(const OpRules& rules, const FactorAxes& axes, std::optional<ReduceKind> own_kind,
-                         std::span<const Sharding> current, std::span<const int64_t> bytes) {
+Carried carried_partials(const OpRules& rules, const FactorAxes& axes,
+                         std::optional<ReduceKind> own_kind, std::span<const Sharding> current,
+                         std::span<const int64_t> bytes) {
   const AxisList used = all_axes(axes);
   Carried best;
   int64_t best_bytes = 0;
@@ -137,8 +139,9 @@ OpLayout op_layout(const Graph& graph, const Instruction& instruction, const OpR
     bytes.push_back(graph.type(operand).bytes());
   }
   const FactorAxes none(rules.factors.factors.size());
-  return op_layout(graph.mesh, rules, instruction.factor_axes.empty() ? none : instruction.factor_axes,
-                   current, bytes);
+  return op_layout(graph.mesh, rules,
+                   instruction.factor_axes.empty() ? none : instruction.factor_axes, current,
+                   bytes);
 }
 
 bool is_legal(const OpRules& rules, const FactorAxes& axes) {
@@ -150,12 +153,15 @@ bool is_legal(const OpRules& rules, const FactorAxes& axes) {
     if (factor.kind == FactorKind::need_replication || overlaps(seen, axes[f])) return false;
     seen.insert(seen.end(), axes[f].begin(), axes[f].end());
     if (factor.kind != FactorKind::reduction) continue;
-    if (factor.reduce != ReduceKind::sum && factor.reduce != ReduceKind::max && factor.reduce != ReduceKind::min)
+    if (factor.reduce != ReduceKind::sum && factor.reduce != ReduceKind::max &&
+        factor.reduce != ReduceKind::min)
       return false;
     if (kind && *kind != factor.reduce) return false;
     kind = factor.reduce;
   }
-  auto expressible = [&](const TensorFactors& tensor) { return is_expressible(rules.factors, tensor, axes); };
+  auto expressible = [&](const TensorFactors& tensor) {
+    return is_expressible(rules.factors, tensor, axes);
+  };
   return std::all_of(rules.factors.operands.begin(), rules.factors.operands.end(), expressible) &&
          std::all_of(rules.factors.results.begin(), rules.factors.results.end(), expressible);
 }

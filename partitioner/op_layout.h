@@ -1,10 +1,10 @@
 // Which lyings of operands and results let an op run on shards without communication.
 //
-// Given the axes chosen per factor, operands and results lie as their factors; a result that lacks a
-// sharded reduction factor is partial over its axes. A partial operand may stay partial where the op
-// is linear in it and its axes are not used by the op itself; then all operands of the linear set are
-// partial together and so are the results. This one function is the definition: reshards are inserted
-// until it holds, and the sharding checker asks it after every later pass.
+// Given the axes chosen per factor, operands and results lie as their factors; a result that lacks
+// a sharded reduction factor is partial over its axes. A partial operand may stay partial where the
+// op is linear in it and its axes are not used by the op itself; then all operands of the linear
+// set are partial together and so are the results. This one function is the definition: reshards
+// are inserted until it holds, and the sharding checker asks it after every later pass.
 #pragma once
 
 #include <span>
@@ -43,9 +43,9 @@ bool is_legal(const OpRules& rules, const FactorAxes& axes);
 // dims as they are unless the annotation needs their axes; partial over what is left.
 Sharding constrained(const Sharding& produced, const Sharding& annotation);
 
-// By instruction and result, whether the annotation is demanded: the value has a name or logical axes,
-// and is not merely one addend of a sum that is annotated in the same way (the cotangents of one
-// activation, which are better reduced together).
+// By instruction and result, whether the annotation is demanded: the value has a name or logical
+// axes, and is not merely one addend of a sum that is annotated in the same way (the cotangents of
+// one activation, which are better reduced together).
 std::vector<std::vector<bool>> demanded_annotations(const Graph& graph);
 
 // All axes in use, and their number of shards.

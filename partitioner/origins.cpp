@@ -12,7 +12,8 @@ namespace {
 
 std::string cause(const Graph& graph, const Origin& origin) {
   if (!origin.rule.empty()) return cat("because ", origin.rule);
-  if (origin.instruction < 0) return cat("because it is stored as ", describe(graph, origin.source));
+  if (origin.instruction < 0)
+    return cat("because it is stored as ", describe(graph, origin.source));
   const Instruction& instruction = graph.instructions[static_cast<size_t>(origin.instruction)];
   return cat("because ", instruction.op->name, " %", origin.instruction,
              instruction.scope.empty() ? "" : cat(" in ", instruction.scope), " shares factor ",
@@ -25,8 +26,8 @@ std::string Origins::explain(const Graph& graph, Value value) const {
   std::string text;
   for (const Origin& first : of(value)) {
     std::string indent = "  ";
-    text += cat(text.empty() ? "" : "\n", "dim ", first.dim, " {", print_axes(*graph.mesh, first.axes),
-                "} ", cause(graph, first));
+    text += cat(text.empty() ? "" : "\n", "dim ", first.dim, " {",
+                print_axes(*graph.mesh, first.axes), "} ", cause(graph, first));
     // Every source got its axes earlier, so the walk ends; 64 links are more than anyone reads.
     const Origin* link = &first;
     for (int depth = 0; depth < 64 && link->source.valid(); ++depth) {
@@ -41,7 +42,8 @@ std::string Origins::explain(const Graph& graph, Value value) const {
       link = next;
     }
   }
-  return text.empty() ? "replicated: no rule names its dims, and no neighbour is sharded along them" : text;
+  return text.empty() ? "replicated: no rule names its dims, and no neighbour is sharded along them"
+                      : text;
 }
 
 }  // namespace tessera

@@ -11,17 +11,17 @@ namespace tessera {
 
 struct Origin {
   int dim = 0;
-  AxisList axes;           // appended to the minor end of the dim
-  std::string rule;        // of an annotation: "parameter rule mlp -> model"; else empty
-  Value source;            // of a propagation: the value that had the axes ...
-  int instruction = -1;    // ... and the op that ties the two together
-  int factor = -1;         // through this factor of its rule
+  AxisList axes;         // appended to the minor end of the dim
+  std::string rule;      // of an annotation: "parameter rule mlp -> model"; else empty
+  Value source;          // of a propagation: the value that had the axes ...
+  int instruction = -1;  // ... and the op that ties the two together
+  int factor = -1;       // through this factor of its rule
 };
 
 struct Conflict {
-  int instruction = -1;    // the op whose tensors disagree
-  std::string text;        // what each side wanted
-  int64_t bytes = 0;       // of the largest tensor concerned
+  int instruction = -1;  // the op whose tensors disagree
+  std::string text;      // what each side wanted
+  int64_t bytes = 0;     // of the largest tensor concerned
 };
 
 class Origins {

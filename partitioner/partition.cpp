@@ -26,7 +26,8 @@ enum class Stage { built, sharded, explicit_reshards, local };
 // Runs, times, verifies and shows one pass.
 class PassRunner {
  public:
-  PassRunner(const PartitionOptions& options, PartitionReport* report) : options_(options), report_(report) {}
+  PassRunner(const PartitionOptions& options, PartitionReport* report)
+      : options_(options), report_(report) {}
 
   template <typename Pass>
   Graph run(std::string_view name, Stage stage, const Pass& pass) {
@@ -52,10 +53,18 @@ class PassRunner {
 }  // namespace
 
 std::vector<std::string> partition_passes() {
-  return {"split_constants",       "annotate",       "propagate",
-          "choose_op_shardings",   "insert_reshards", "place_reductions",
-          "move_reshards_past_converts", "merge_reshards", "reshards_to_collectives",
-          "make_reduce_scatters",  "localize",       "bucket_collectives"};
+  return {"split_constants",
+          "annotate",
+          "propagate",
+          "choose_op_shardings",
+          "insert_reshards",
+          "place_reductions",
+          "move_reshards_past_converts",
+          "merge_reshards",
+          "reshards_to_collectives",
+          "make_reduce_scatters",
+          "localize",
+          "bucket_collectives"};
 }
 
 Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& config,
@@ -68,10 +77,12 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   Origins origins;
 
   // Constants get one copy per use, so that users do not disagree through them.
-  Graph graph = passes.run("split_constants", Stage::built, [&] { return split_constants(source); });
+  Graph graph =
+      passes.run("split_constants", Stage::built, [&] { return split_constants(source); });
   // Inputs and named activations get mesh axes by the rules and overrides of the config.
   AnnotateNotes annotate_notes;
-  graph = passes.run("annotate", Stage::sharded, [&] { return annotate(graph, mesh, config, &origins, &annotate_notes); });
+  graph = passes.run("annotate", Stage::sharded,
+                     [&] { return annotate(graph, mesh, config, &origins, &annotate_notes); });
   // Their shardings flow along the ops' factors to all other tensors.
   graph = passes.run("propagate", Stage::sharded, [&] {
     PropagateResult result = propagate(graph, origins);
@@ -80,30 +91,41 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   });
   report_shardings(graph, origins, notes);
   // Each op decides along which of its factors it is computed in shards.
-  graph = passes.run("choose_op_shardings", Stage::sharded, [&] { return choose_op_shardings(graph, planner); });
+  graph = passes.run("choose_op_shardings", Stage::sharded,
+                     [&] { return choose_op_shardings(graph, planner); });
   // Where an operand lies otherwise than its op demands, an explicit reshard is put in.
-  graph = passes.run("insert_reshards", Stage::explicit_reshards, [&] { return insert_reshards(graph); });
+  graph = passes.run("insert_reshards", Stage::explicit_reshards,
+                     [&] { return insert_reshards(graph); });
   // Partial sums are reduced where that costs least.
-  graph = passes.run("place_reductions", Stage::explicit_reshards, [&] { return place_reductions(graph, planner); });
+  graph = passes.run("place_reductions", Stage::explicit_reshards,
+                     [&] { return place_reductions(graph, planner); });
   // Gathers move below converts to narrower types.
-  graph = passes.run("move_reshards_past_converts", Stage::explicit_reshards, [&] { return move_reshards_past_converts(graph); });
+  graph = passes.run("move_reshards_past_converts", Stage::explicit_reshards,
+                     [&] { return move_reshards_past_converts(graph); });
   // The same reshard of the same value is done once, memory permitting.
-  graph = passes.run("merge_reshards", Stage::explicit_reshards, [&] { return merge_reshards(graph); });
+  graph =
+      passes.run("merge_reshards", Stage::explicit_reshards, [&] { return merge_reshards(graph); });
   // A search turns every reshard into its cheapest sequence of collectives.
-  graph = passes.run("reshards_to_collectives", Stage::explicit_reshards, [&] { return reshards_to_collectives(graph, planner); });
+  graph = passes.run("reshards_to_collectives", Stage::explicit_reshards,
+                     [&] { return reshards_to_collectives(graph, planner); });
   // all_reduce followed by all_slice is reduce_scatter.
-  graph = passes.run("make_reduce_scatters", Stage::explicit_reshards, [&] { return make_reduce_scatters(graph); });
+  graph = passes.run("make_reduce_scatters", Stage::explicit_reshards,
+                     [&] { return make_reduce_scatters(graph); });
   // Shapes become those of one device's shards; the device's place enters as axis_index.
   graph = passes.run("localize", Stage::local, [&] { return localize(graph); });
   // Gradient reductions that are ready one after the other are joined into buckets.
-  graph = passes.run("bucket_collectives", Stage::local, [&] { return bucket_collectives(graph, options.bucket_bytes); });
+  graph = passes.run("bucket_collectives", Stage::local,
+                     [&] { return bucket_collectives(graph, options.bucket_bytes); });
 
   report_program(graph, options.machine, notes);
-  notes.warnings.insert(notes.warnings.end(), annotate_notes.warnings.begin(), annotate_notes.warnings.end());
+  notes.warnings.insert(notes.warnings.end(), annotate_notes.warnings.begin(),
+                        annotate_notes.warnings.end());
   notes.reshard_searches = planner.searches();
   notes.reshard_fallbacks = planner.fallbacks();
   if (planner.fallbacks() > 0)
-    notes.warnings.push_back(cat(planner.fallbacks(), " reshard plans were found greedily because their search was cut off"));
+    notes.warnings.push_back(
+        cat(planner.fallbacks(),
+            " reshard plans were found greedily because their search was cut off"));
   notes.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return graph;
 }

@@ -15,35 +15,36 @@ namespace tessera {
 
 struct PartitionOptions {
   MachineModel machine = machine_model("cpu-shm");
-  int64_t bucket_bytes = 32 << 20;  // gradient reductions are combined up to this size; 0: not at all
-  bool verify = true;               // the verifier and the sharding checker after every pass
+  int64_t bucket_bytes =
+      32 << 20;        // gradient reductions are combined up to this size; 0: not at all
+  bool verify = true;  // the verifier and the sharding checker after every pass
   // Sees the graph after every pass.
   std::function<void(std::string_view pass, const Graph& graph)> observe = nullptr;
 };
 
 struct CollectiveSummary {
-  std::string op;         // "all_reduce"
-  std::string axes;       // "data" or "data,model"
+  std::string op;    // "all_reduce"
+  std::string axes;  // "data" or "data,model"
   int64_t count = 0;
-  int64_t bytes = 0;      // of the operands on one device, all together
+  int64_t bytes = 0;  // of the operands on one device, all together
   bool crosses_hosts = false;
 };
 
 struct ShardingReason {
-  std::string tensor;     // name, with its type
+  std::string tensor;  // name, with its type
   std::string sharding;
-  std::string reason;     // "dim 1 {model} because parameter rule mlp -> model"
+  std::string reason;  // "dim 1 {model} because parameter rule mlp -> model"
 };
 
 struct PartitionReport {
-  std::vector<ShardingReason> shardings;          // inputs and named activations
-  std::vector<CollectiveSummary> collectives;     // by op and axes
+  std::vector<ShardingReason> shardings;                           // inputs and named activations
+  std::vector<CollectiveSummary> collectives;                      // by op and axes
   std::vector<std::pair<std::string, int64_t>> memory_per_device;  // bytes of inputs by kind
-  std::vector<Conflict> conflicts;                // largest first
+  std::vector<Conflict> conflicts;                                 // largest first
   std::vector<std::string> warnings;
   std::vector<std::pair<std::string, double>> pass_seconds;
   double seconds = 0;
-  double wire_bytes = 0;       // that one device sends in a run of the graph
+  double wire_bytes = 0;  // that one device sends in a run of the graph
   int64_t reshard_searches = 0;
   int64_t reshard_fallbacks = 0;  // plans found greedily because the search was cut off
 };
@@ -51,9 +52,9 @@ struct PartitionReport {
 // The names of the passes, in order.
 std::vector<std::string> partition_passes();
 
-// Runs all passes. The result is local: the same program for every device. Throws ConfigError for what
-// the user can mend (see annotate.h and localize.h). A graph without mesh axes of size above 1 goes
-// the same way.
+// Runs all passes. The result is local: the same program for every device. Throws ConfigError for
+// what the user can mend (see annotate.h and localize.h). A graph without mesh axes of size above 1
+// goes the same way.
 Graph partition(const Graph& graph, const MeshPtr& mesh, const ShardingConfig& config,
                 const PartitionOptions& options = {}, PartitionReport* report = nullptr);
 

@@ -15,7 +15,9 @@ bool is_backward(const std::string& scope) { return scope.ends_with("backward");
 
 // Makes the shard larger.
 bool enlarges(const Graph& graph, const Instruction& reshard) {
-  auto parts = [](const Sharding& sharding) { return size_of(sharding.without_partial().used_axes()); };
+  auto parts = [](const Sharding& sharding) {
+    return size_of(sharding.without_partial().used_axes());
+  };
   return parts(*reshard.results[0].sharding) < parts(graph.sharding(reshard.operands[0]));
 }
 
@@ -31,8 +33,9 @@ Graph merge_reshards(const Graph& graph) {
       continue;
     }
     const bool phase = enlarges(graph, instruction) && is_backward(instruction.scope);
-    const auto key = std::tuple(rewriter.mapped(instruction.operands[0]), cat(instruction.results[0].sharding->closed()),
-                                instruction.recompute, phase);
+    const auto key =
+        std::tuple(rewriter.mapped(instruction.operands[0]),
+                   cat(instruction.results[0].sharding->closed()), instruction.recompute, phase);
     if (const auto found = known.find(key); found != known.end())
       rewriter.replace({static_cast<int>(i), 0}, found->second);
     else
@@ -64,9 +67,11 @@ Graph move_reshards_past_converts(const Graph& graph) {
     first.results[0].logical_axes.clear();
     second.operands = {rewriter.append(std::move(first))};
     second.results[0].type = convert.results[0].type;
-    second.results[0].name = reshard.results[0].name.empty() ? convert.results[0].name : reshard.results[0].name;
-    second.results[0].logical_axes = convert.results[0].logical_axes.empty() ? reshard.results[0].logical_axes
-                                                                             : convert.results[0].logical_axes;
+    second.results[0].name =
+        reshard.results[0].name.empty() ? convert.results[0].name : reshard.results[0].name;
+    second.results[0].logical_axes = convert.results[0].logical_axes.empty()
+                                         ? reshard.results[0].logical_axes
+                                         : convert.results[0].logical_axes;
     return rewriter.append(std::move(second));
   };
   for (size_t i = 0; i < graph.instructions.size(); ++i) {
@@ -74,17 +79,20 @@ Graph move_reshards_past_converts(const Graph& graph) {
     const int index = static_cast<int>(i);
     const bool is_partial = !instruction.operands.empty() && instruction.is(ops::kReshard) &&
                             graph.sharding(instruction.operands[0]).is_partial();
-    if (instruction.is(ops::kReshard) && !is_partial && enlarges(graph, instruction) && only_user(index)) {
+    if (instruction.is(ops::kReshard) && !is_partial && enlarges(graph, instruction) &&
+        only_user(index)) {
       const Graph::Use use = uses[i][0];
       const Instruction& user = graph.instructions[static_cast<size_t>(use.user)];
-      if (user.is(ops::kConvert) && bytes_of({use.user, 0}) < bytes_of({index, 0}) && instruction.results[0].name.empty()) {
+      if (user.is(ops::kConvert) && bytes_of({use.user, 0}) < bytes_of({index, 0}) &&
+          instruction.results[0].name.empty()) {
         delayed[use.user] = index;
         continue;
       }
     }
     if (const auto found = delayed.find(index); found != delayed.end()) {
       const Instruction& reshard = graph.instructions[static_cast<size_t>(found->second)];
-      rewriter.replace({index, 0}, append_swapped(instruction, reshard, rewriter.mapped(reshard.operands[0])));
+      rewriter.replace({index, 0},
+                       append_swapped(instruction, reshard, rewriter.mapped(reshard.operands[0])));
       continue;
     }
     rewriter.copy(index);
@@ -100,13 +108,16 @@ Graph make_reduce_scatters(const Graph& graph) {
   for (size_t i = 0; i < graph.instructions.size(); ++i) {
     const Instruction& reduce = graph.instructions[i];
     const int index = static_cast<int>(i);
-    bool fits = reduce.is(ops::kAllReduce) && !uses[i].empty() && output_uses.count({index, 0}) == 0;
+    bool fits =
+        reduce.is(ops::kAllReduce) && !uses[i].empty() && output_uses.count({index, 0}) == 0;
     for (const Graph::Use& use : uses[i]) {
       if (!fits) break;
       const Instruction& user = graph.instructions[static_cast<size_t>(use.user)];
       const Instruction& first = graph.instructions[static_cast<size_t>(uses[i][0].user)];
-      fits = user.is(ops::kAllSlice) && user.attributes == first.attributes && user.recompute == reduce.recompute &&
-             user.attributes.get<AxisList>(Attr::axes) == reduce.attributes.get<AxisList>(Attr::axes);
+      fits =
+          user.is(ops::kAllSlice) && user.attributes == first.attributes &&
+          user.recompute == reduce.recompute &&
+          user.attributes.get<AxisList>(Attr::axes) == reduce.attributes.get<AxisList>(Attr::axes);
     }
     if (!fits) {
       if (!rewriter.has({index, 0})) rewriter.copy(index);

@@ -39,7 +39,8 @@ class FlowNetwork {
         const int node = queue.front();
         queue.pop_front();
         for (int e : edges_of_[static_cast<size_t>(node)])
-          if (const Edge& edge = edges_[static_cast<size_t>(e)]; edge.capacity > 0 && !seen[static_cast<size_t>(edge.to)]) {
+          if (const Edge& edge = edges_[static_cast<size_t>(e)];
+              edge.capacity > 0 && !seen[static_cast<size_t>(edge.to)]) {
             seen[static_cast<size_t>(edge.to)] = true;
             via[static_cast<size_t>(edge.to)] = e;
             queue.push_back(edge.to);
@@ -47,9 +48,11 @@ class FlowNetwork {
       }
       if (!seen[static_cast<size_t>(t)]) return seen;
       int64_t flow = kUnlimited;
-      for (int node = t; node != s; node = edges_[static_cast<size_t>(via[static_cast<size_t>(node)] ^ 1)].to)
+      for (int node = t; node != s;
+           node = edges_[static_cast<size_t>(via[static_cast<size_t>(node)] ^ 1)].to)
         flow = std::min(flow, edges_[static_cast<size_t>(via[static_cast<size_t>(node)])].capacity);
-      for (int node = t; node != s; node = edges_[static_cast<size_t>(via[static_cast<size_t>(node)] ^ 1)].to) {
+      for (int node = t; node != s;
+           node = edges_[static_cast<size_t>(via[static_cast<size_t>(node)] ^ 1)].to) {
         edges_[static_cast<size_t>(via[static_cast<size_t>(node)])].capacity -= flow;
         edges_[static_cast<size_t>(via[static_cast<size_t>(node)] ^ 1)].capacity += flow;
       }
@@ -70,9 +73,9 @@ struct Node {
   Value value;
   bool is_source = false;
   bool has_sink = false;
-  std::vector<int> carried_to;               // nodes that carry it on
-  std::optional<Sharding> wanted;            // by the direct users that need it whole ...
-  bool wants_agree = true;                   // ... if they want the same
+  std::vector<int> carried_to;     // nodes that carry it on
+  std::optional<Sharding> wanted;  // by the direct users that need it whole ...
+  bool wants_agree = true;         // ... if they want the same
 };
 
 class Placer {
@@ -100,7 +103,8 @@ class Placer {
       }
     }
     uses_ = graph_.uses();
-    for (Node& node : nodes_) node.is_source = makes_partial(graph_.at(node.value), graph_.sharding(node.value));
+    for (Node& node : nodes_)
+      node.is_source = makes_partial(graph_.at(node.value), graph_.sharding(node.value));
   }
 
   // A reshard of a whole value to a partial one: nothing to reduce there.
@@ -117,8 +121,10 @@ class Placer {
     AxisList incoming;
     for (Value operand : instruction.operands) {
       const AxisList& partial = graph_.sharding(operand).partial;
-      const Value base = graph_.at(operand).is(ops::kReshard) ? graph_.at(operand).operands[0] : operand;
-      if (graph_.sharding(base).is_partial()) incoming = concat(incoming, without(partial, incoming));
+      const Value base =
+          graph_.at(operand).is(ops::kReshard) ? graph_.at(operand).operands[0] : operand;
+      if (graph_.sharding(base).is_partial())
+        incoming = concat(incoming, without(partial, incoming));
     }
     return !without(result.partial, incoming).empty();
   }
@@ -135,13 +141,15 @@ class Placer {
         else
           carry(node, {use.user, 0});  // more partial axes, or other dims
       } else {
-        for (size_t r = 0; r < user.results.size(); ++r) carry(node, {use.user, static_cast<int>(r)});
+        for (size_t r = 0; r < user.results.size(); ++r)
+          carry(node, {use.user, static_cast<int>(r)});
       }
     }
   }
 
   void carry(Node& node, Value to) {
-    if (const auto found = number_of_.find(to); found != number_of_.end()) node.carried_to.push_back(found->second);
+    if (const auto found = number_of_.find(to); found != number_of_.end())
+      node.carried_to.push_back(found->second);
   }
 
   static void sink(Node& node, const Sharding& wanted) {
@@ -155,13 +163,17 @@ class Placer {
     std::vector<int> parent(nodes_.size());
     std::iota(parent.begin(), parent.end(), 0);
     auto find = [&](int n) {
-      while (parent[static_cast<size_t>(n)] != n) n = parent[static_cast<size_t>(n)] = parent[static_cast<size_t>(parent[static_cast<size_t>(n)])];
+      while (parent[static_cast<size_t>(n)] != n)
+        n = parent[static_cast<size_t>(n)] =
+            parent[static_cast<size_t>(parent[static_cast<size_t>(n)])];
       return n;
     };
     for (size_t n = 0; n < nodes_.size(); ++n)
-      for (int to : nodes_[n].carried_to) parent[static_cast<size_t>(find(to))] = find(static_cast<int>(n));
+      for (int to : nodes_[n].carried_to)
+        parent[static_cast<size_t>(find(to))] = find(static_cast<int>(n));
     std::map<int, std::vector<int>> by_root;
-    for (size_t n = 0; n < nodes_.size(); ++n) by_root[find(static_cast<int>(n))].push_back(static_cast<int>(n));
+    for (size_t n = 0; n < nodes_.size(); ++n)
+      by_root[find(static_cast<int>(n))].push_back(static_cast<int>(n));
     std::vector<std::vector<int>> regions;
     for (auto& [root, members] : by_root) regions.push_back(std::move(members));
     return regions;
@@ -181,11 +193,13 @@ class Placer {
     FlowNetwork network(2 * size + 2);
     for (int i = 0; i < size; ++i) {
       const Node& node = nodes_[static_cast<size_t>(region[static_cast<size_t>(i)])];
-      const double seconds = planner_.seconds(graph_.sharding(node.value), resolved(node), graph_.type(node.value));
+      const double seconds =
+          planner_.seconds(graph_.sharding(node.value), resolved(node), graph_.type(node.value));
       network.add(2 * i, 2 * i + 1, std::max<int64_t>(1, std::llround(seconds * 1e12)));
       if (node.is_source) network.add(s, 2 * i, FlowNetwork::kUnlimited);
       if (node.has_sink) network.add(2 * i + 1, t, FlowNetwork::kUnlimited);
-      for (int to : node.carried_to) network.add(2 * i + 1, 2 * place.at(to), FlowNetwork::kUnlimited);
+      for (int to : node.carried_to)
+        network.add(2 * i + 1, 2 * place.at(to), FlowNetwork::kUnlimited);
     }
     const std::vector<bool> reachable = network.reachable_after_max_flow(s, t);
     for (int i = 0; i < size; ++i) {
@@ -211,7 +225,8 @@ Graph place_reductions(const Graph& graph, ReshardPlanner& planner) {
   // The cut names values of `graph`; those of plain reshards vanish with them, and lay_out then
   // reduces at the use as before.
   std::vector<int> number_in_stripped(graph.instructions.size(), -1);
-  for (size_t i = 0; i < map_back.size(); ++i) number_in_stripped[static_cast<size_t>(map_back[i])] = static_cast<int>(i);
+  for (size_t i = 0; i < map_back.size(); ++i)
+    number_in_stripped[static_cast<size_t>(map_back[i])] = static_cast<int>(i);
   std::map<Value, Sharding> resolve;
   for (const auto& [value, sharding] : cut)
     if (const int number = number_in_stripped[static_cast<size_t>(value.instruction)]; number >= 0)

@@ -56,7 +56,8 @@ Sharding unproject(const MeshPtr& mesh, const TensorFactors& tensor, const Facto
   for (size_t d = 0; d < tensor.size(); ++d) {
     AxisList& list = sharding.dims[d].axes;
     for (int factor : tensor[d])
-      list.insert(list.end(), axes[static_cast<size_t>(factor)].begin(), axes[static_cast<size_t>(factor)].end());
+      list.insert(list.end(), axes[static_cast<size_t>(factor)].begin(),
+                  axes[static_cast<size_t>(factor)].end());
     list = canonical(list);
   }
   return sharding;

@@ -15,9 +15,9 @@ constexpr int kLevels = 5;
 // What is fixed about an op during propagation.
 struct OpFacts {
   FactorRule rule;
-  bool is_pass_through = true;   // every factor is in every tensor that has dims
-  bool is_broadcast = false;     // a result has a factor that no operand has
-  bool is_single_use = true;     // no operand has a second user
+  bool is_pass_through = true;  // every factor is in every tensor that has dims
+  bool is_broadcast = false;    // a result has a factor that no operand has
+  bool is_single_use = true;    // no operand has a second user
 };
 
 // One operand or result of the op under work.
@@ -25,19 +25,23 @@ struct Tensor {
   Value value;
   const TensorFactors* factors = nullptr;
   bool is_result = false;
-  FactorAxes axes;     // what is visible at the current priority
+  FactorAxes axes;  // what is visible at the current priority
   int64_t bytes = 0;
 };
 
 class Propagator {
  public:
-  Propagator(const Graph& graph, Origins& origins) : graph_(graph), origins_(origins), uses_(graph.uses()) {
-    for (const Instruction& instruction : graph.instructions) facts_.push_back(facts_of(instruction));
+  Propagator(const Graph& graph, Origins& origins)
+      : graph_(graph), origins_(origins), uses_(graph.uses()) {
+    for (const Instruction& instruction : graph.instructions)
+      facts_.push_back(facts_of(instruction));
     from_activation_.resize(graph.instructions.size());
     for (size_t i = 0; i < graph.instructions.size(); ++i)
-      from_activation_[i].assign(graph.instructions[i].results.size(), !graph.instructions[i].is(ops::kParameter));
+      from_activation_[i].assign(graph.instructions[i].results.size(),
+                                 !graph.instructions[i].is(ops::kParameter));
     for (const GraphInput& input : graph.inputs)
-      from_activation_[static_cast<size_t>(input.value.instruction)][0] = input.kind == InputKind::data;
+      from_activation_[static_cast<size_t>(input.value.instruction)][0] =
+          input.kind == InputKind::data;
   }
 
   PropagateResult run() {
@@ -90,7 +94,8 @@ class Propagator {
   void aggressive_step(int instruction, std::vector<Tensor>& tensors);
   AxisList agreed_axes(int instruction, int factor, const std::vector<Tensor>& tensors);
   // Appends to the tensor's dim what of `wanted` is new, legal and free. True if it grew.
-  bool extend(int instruction, int factor, Tensor& tensor, const AxisList& wanted, const Tensor& source);
+  bool extend(int instruction, int factor, Tensor& tensor, const AxisList& wanted,
+              const Tensor& source);
   bool may_flow(int instruction, const Tensor& source, const Tensor& target) const {
     // Broadcasts run forward only at the last level.
     return level_ == kLevels - 1 || !facts_[static_cast<size_t>(instruction)].is_broadcast ||
@@ -99,7 +104,8 @@ class Propagator {
   void record_conflict(int instruction, int factor, const std::vector<Tensor>& tensors);
   // vector<bool>: its references are objects of their own.
   std::vector<bool>::reference rooted_in_activation(Value value) {
-    return from_activation_[static_cast<size_t>(value.instruction)][static_cast<size_t>(value.result)];
+    return from_activation_[static_cast<size_t>(value.instruction)]
+                           [static_cast<size_t>(value.result)];
   }
 
   Graph graph_;
@@ -124,16 +130,19 @@ OpFacts Propagator::facts_of(const Instruction& instruction) const {
     return count;
   };
   auto with_dims = [](const std::vector<TensorFactors>& tensors) {
-    return static_cast<size_t>(std::count_if(tensors.begin(), tensors.end(), [](const TensorFactors& tensor) {
-      return std::any_of(tensor.begin(), tensor.end(), [](const auto& dim) { return !dim.empty(); });
-    }));
+    return static_cast<size_t>(
+        std::count_if(tensors.begin(), tensors.end(), [](const TensorFactors& tensor) {
+          return std::any_of(tensor.begin(), tensor.end(),
+                             [](const auto& dim) { return !dim.empty(); });
+        }));
   };
   for (size_t f = 0; f < rule.factors.size(); ++f) {
     const size_t operands = count_with(rule.operands, static_cast<int>(f));
     const size_t results = count_with(rule.results, static_cast<int>(f));
     if (rule.factors[f].kind == FactorKind::reduction) facts.is_pass_through = false;
     if (rule.factors[f].kind != FactorKind::pass_through) continue;
-    if (operands != with_dims(rule.operands) || results != with_dims(rule.results)) facts.is_pass_through = false;
+    if (operands != with_dims(rule.operands) || results != with_dims(rule.results))
+      facts.is_pass_through = false;
     if (operands == 0 && !instruction.operands.empty()) facts.is_broadcast = true;
   }
   for (Value operand : instruction.operands)
@@ -149,12 +158,16 @@ void Propagator::tie_outputs() {
     for (int d = 0; d < own.rank(); ++d) {
       DimSharding& dim = own.dims[static_cast<size_t>(d)];
       const AxisList& wanted = output.sharding->dims[static_cast<size_t>(d)].axes;
-      if (!dim.open || !dim.axes.empty() || wanted.empty() || overlaps(own.used_axes(), wanted)) continue;
+      if (!dim.open || !dim.axes.empty() || wanted.empty() || overlaps(own.used_axes(), wanted))
+        continue;
       dim.axes = wanted;
       rooted_in_activation(output.value) = false;
-      origins_.add(output.value, {d, wanted, output.alias_input >= 0 ? "" : cat("output \"", output.name, "\" demands it"),
-                                  output.alias_input >= 0 ? graph_.inputs[static_cast<size_t>(output.alias_input)].value : Value{},
-                                  -1, -1});
+      origins_.add(
+          output.value,
+          {d, wanted, output.alias_input >= 0 ? "" : cat("output \"", output.name, "\" demands it"),
+           output.alias_input >= 0 ? graph_.inputs[static_cast<size_t>(output.alias_input)].value
+                                   : Value{},
+           -1, -1});
     }
   }
 }
@@ -200,8 +213,9 @@ std::vector<Tensor> Propagator::tensors_of(int index) const {
   auto add = [&](Value value, const TensorFactors& factors, bool is_result) {
     const ResultInfo& info = graph_.info(value);
     Tensor tensor{value, &factors, is_result, {}, info.type.bytes()};
-    const bool hides = std::any_of(info.sharding->dims.begin(), info.sharding->dims.end(),
-                                   [&](const DimSharding& dim) { return dim.priority > priority_; });
+    const bool hides =
+        std::any_of(info.sharding->dims.begin(), info.sharding->dims.end(),
+                    [&](const DimSharding& dim) { return dim.priority > priority_; });
     if (hides) {
       Sharding visible = *info.sharding;
       for (DimSharding& dim : visible.dims)
@@ -212,7 +226,8 @@ std::vector<Tensor> Propagator::tensors_of(int index) const {
     }
     tensors.push_back(std::move(tensor));
   };
-  for (size_t o = 0; o < instruction.operands.size(); ++o) add(instruction.operands[o], rule.operands[o], false);
+  for (size_t o = 0; o < instruction.operands.size(); ++o)
+    add(instruction.operands[o], rule.operands[o], false);
   for (size_t r = 0; r < instruction.results.size(); ++r)
     add({index, static_cast<int>(r)}, rule.results[r], true);
   return tensors;
@@ -232,13 +247,15 @@ bool Propagator::extend(int instruction, int factor, Tensor& tensor, const AxisL
   AxisList taken = sharding.used_axes();
   taken.insert(taken.end(), sharding.replicated.begin(), sharding.replicated.end());
   AxisList more = prefix_without(suffix_after(wanted, have), taken);
-  more = suffix_after(dividing_prefix(concat(have, more), rule.factors[static_cast<size_t>(factor)].size), have);
+  more = suffix_after(
+      dividing_prefix(concat(have, more), rule.factors[static_cast<size_t>(factor)].size), have);
   if (more.empty()) return false;
   // The dim must now read, factor by factor, exactly what it has plus `more` at the minor end.
   FactorAxes axes = tensor.axes;
   axes[static_cast<size_t>(factor)] = concat(have, more);
   if (!is_expressible(rule, *tensor.factors, axes)) return false;
-  const AxisList grown = unproject(graph_.mesh, *tensor.factors, axes).dims[static_cast<size_t>(d)].axes;
+  const AxisList grown =
+      unproject(graph_.mesh, *tensor.factors, axes).dims[static_cast<size_t>(d)].axes;
   if (grown != concat(dim.axes, more)) return false;
   dim.axes = grown;
   tensor.axes = std::move(axes);
@@ -319,22 +336,26 @@ void Propagator::aggressive_step(int instruction, std::vector<Tensor>& tensors) 
     for (const Offer& offer : offers)
       if (&tensors[offer.source] != &target)
         extend(instruction, offer.factor, target,
-               tensors[offer.source].axes[static_cast<size_t>(offer.factor)], tensors[offer.source]);
+               tensors[offer.source].axes[static_cast<size_t>(offer.factor)],
+               tensors[offer.source]);
 }
 
 void Propagator::record_conflict(int instruction, int factor, const std::vector<Tensor>& tensors) {
   Conflict& conflict = conflicts_[{instruction, factor}];
   conflict = {instruction, "", 0};
   for (const Tensor& tensor : tensors)
-    if (std::any_of(tensor.axes.begin(), tensor.axes.end(), [](const AxisList& axes) { return !axes.empty(); })) {
-      conflict.text += cat(conflict.text.empty() ? "" : "; ", describe(graph_, tensor.value), " lies ",
-                           graph_.sharding(tensor.value));
+    if (std::any_of(tensor.axes.begin(), tensor.axes.end(),
+                    [](const AxisList& axes) { return !axes.empty(); })) {
+      conflict.text += cat(conflict.text.empty() ? "" : "; ", describe(graph_, tensor.value),
+                           " lies ", graph_.sharding(tensor.value));
       conflict.bytes = std::max(conflict.bytes, tensor.bytes);
     }
 }
 
 }  // namespace
 
-PropagateResult propagate(const Graph& graph, Origins& origins) { return Propagator(graph, origins).run(); }
+PropagateResult propagate(const Graph& graph, Origins& origins) {
+  return Propagator(graph, origins).run();
+}
 
 }  // namespace tessera

@@ -42,7 +42,8 @@ void report_program(const Graph& local, const MachineModel& machine, PartitionRe
         collectives[{std::string(instruction.op->name), print_axes(*local.mesh, axes)}];
     summary.op = instruction.op->name;
     summary.axes = print_axes(*local.mesh, axes);
-    for (const AxisRef& axis : axes) summary.crosses_hosts = summary.crosses_hosts || machine.crosses_hosts(*local.mesh, axis);
+    for (const AxisRef& axis : axes)
+      summary.crosses_hosts = summary.crosses_hosts || machine.crosses_hosts(*local.mesh, axis);
     ++summary.count;
     for (Value operand : instruction.operands) {
       summary.bytes += local.type(operand).bytes();
@@ -51,8 +52,10 @@ void report_program(const Graph& local, const MachineModel& machine, PartitionRe
   }
   for (auto& [key, summary] : collectives) report.collectives.push_back(std::move(summary));
   std::map<InputKind, int64_t> memory;
-  for (const GraphInput& input : local.inputs) memory[input.kind] += local.type(input.value).bytes();
-  for (const auto& [kind, bytes] : memory) report.memory_per_device.emplace_back(name_of(kind), bytes);
+  for (const GraphInput& input : local.inputs)
+    memory[input.kind] += local.type(input.value).bytes();
+  for (const auto& [kind, bytes] : memory)
+    report.memory_per_device.emplace_back(name_of(kind), bytes);
 }
 
 }  // namespace tessera

@@ -35,13 +35,19 @@ std::string print_move(const ReshardMove& move) {
 double wire_bytes(MoveKind kind, int64_t local_bytes, int64_t group_size) {
   const double bytes = static_cast<double>(local_bytes), n = static_cast<double>(group_size);
   switch (kind) {
-    case MoveKind::all_gather: return bytes * (n - 1);
-    case MoveKind::all_to_all: return bytes * (n - 1) / n;
-    case MoveKind::permute: return bytes;
-    case MoveKind::all_reduce: return 2 * bytes * (n - 1) / n;
-    case MoveKind::reduce_scatter: return bytes * (n - 1) / n;
+    case MoveKind::all_gather:
+      return bytes * (n - 1);
+    case MoveKind::all_to_all:
+      return bytes * (n - 1) / n;
+    case MoveKind::permute:
+      return bytes;
+    case MoveKind::all_reduce:
+      return 2 * bytes * (n - 1) / n;
+    case MoveKind::reduce_scatter:
+      return bytes * (n - 1) / n;
     case MoveKind::slice:
-    case MoveKind::replicated_to_partial: return 0;
+    case MoveKind::replicated_to_partial:
+      return 0;
   }
   return 0;
 }
@@ -197,7 +203,8 @@ bool Search::needs_communication(const State& state) const {
     if (!goal_.partial.count(atom)) return true;
   for (size_t d = 0; d < state.dims.size(); ++d) {
     const auto &now = state.dims[d], &wanted = goal_.dims[d];
-    if (now.size() > wanted.size() || !std::equal(now.begin(), now.end(), wanted.begin())) return true;
+    if (now.size() > wanted.size() || !std::equal(now.begin(), now.end(), wanted.begin()))
+      return true;
   }
   return false;
 }
@@ -226,13 +233,27 @@ State Search::apply(State state, const AtomMove& move, const State* permuted) {
     for (int atom : move.atoms) state.partial.erase(atom);
   };
   switch (move.kind) {
-    case MoveKind::slice: append(move.dim); break;
-    case MoveKind::all_gather: cut(move.dim); break;
-    case MoveKind::all_to_all: cut(move.concat_dim), append(move.dim); break;
-    case MoveKind::all_reduce: resolve(); break;
-    case MoveKind::reduce_scatter: resolve(), append(move.dim); break;
-    case MoveKind::replicated_to_partial: state.partial.insert(move.atoms.begin(), move.atoms.end()); break;
-    case MoveKind::permute: state = *permuted; break;
+    case MoveKind::slice:
+      append(move.dim);
+      break;
+    case MoveKind::all_gather:
+      cut(move.dim);
+      break;
+    case MoveKind::all_to_all:
+      cut(move.concat_dim), append(move.dim);
+      break;
+    case MoveKind::all_reduce:
+      resolve();
+      break;
+    case MoveKind::reduce_scatter:
+      resolve(), append(move.dim);
+      break;
+    case MoveKind::replicated_to_partial:
+      state.partial.insert(move.atoms.begin(), move.atoms.end());
+      break;
+    case MoveKind::permute:
+      state = *permuted;
+      break;
   }
   return state;
 }
@@ -263,7 +284,8 @@ void Search::partial_moves(const State& state, const Emit& emit) const {
     for (int atom : to_resolve) scatter(static_cast<int>(d), {atom});
     // What the goal wants next on this dim, as one move.
     const auto &now = state.dims[d], &wanted = goal_.dims[d];
-    if (now.size() >= wanted.size() || !std::equal(now.begin(), now.end(), wanted.begin())) continue;
+    if (now.size() >= wanted.size() || !std::equal(now.begin(), now.end(), wanted.begin()))
+      continue;
     std::vector<int> run;
     for (size_t i = now.size(); i < wanted.size() && state.partial.count(wanted[i]); ++i)
       run.push_back(wanted[i]);
@@ -410,13 +432,20 @@ std::vector<AtomMove> Search::greedy() const {
     while (keep < now.size() && keep < wanted.size() && now[keep] == wanted[keep]) ++keep;
     kept.push_back(keep);
     if (keep < now.size())
-      moves.push_back({MoveKind::all_gather, static_cast<int>(d), -1,
-                       {now.begin() + static_cast<std::ptrdiff_t>(keep), now.end()}, {}});
+      moves.push_back({MoveKind::all_gather,
+                       static_cast<int>(d),
+                       -1,
+                       {now.begin() + static_cast<std::ptrdiff_t>(keep), now.end()},
+                       {}});
   }
   for (size_t d = 0; d < goal_.dims.size(); ++d)
     if (kept[d] < goal_.dims[d].size())
-      moves.push_back({MoveKind::slice, static_cast<int>(d), -1,
-                       {goal_.dims[d].begin() + static_cast<std::ptrdiff_t>(kept[d]), goal_.dims[d].end()}, {}});
+      moves.push_back(
+          {MoveKind::slice,
+           static_cast<int>(d),
+           -1,
+           {goal_.dims[d].begin() + static_cast<std::ptrdiff_t>(kept[d]), goal_.dims[d].end()},
+           {}});
   AtomMove make{MoveKind::replicated_to_partial, -1, -1, {}, {}};
   for (int atom : goal_.partial)
     if (!start_.partial.count(atom)) make.atoms.push_back(atom);
@@ -430,7 +459,8 @@ std::vector<AtomMove> join_neighbours(std::vector<AtomMove> moves) {
   for (AtomMove& move : moves) {
     const bool may_join = move.kind == MoveKind::slice || move.kind == MoveKind::all_reduce ||
                           move.kind == MoveKind::reduce_scatter;
-    if (may_join && !joined.empty() && joined.back().kind == move.kind && joined.back().dim == move.dim)
+    if (may_join && !joined.empty() && joined.back().kind == move.kind &&
+        joined.back().dim == move.dim)
       joined.back().atoms.insert(joined.back().atoms.end(), move.atoms.begin(), move.atoms.end());
     else
       joined.push_back(std::move(move));
@@ -448,13 +478,19 @@ Sharding apply_move(Sharding at, const ReshardMove& move, const Sharding& to) {
     dim(d) = canonical(whole);
   };
   switch (move.kind) {
-    case MoveKind::slice: dim(move.dim) = concat(dim(move.dim), move.axes); break;
-    case MoveKind::all_gather: cut(move.dim); break;
+    case MoveKind::slice:
+      dim(move.dim) = concat(dim(move.dim), move.axes);
+      break;
+    case MoveKind::all_gather:
+      cut(move.dim);
+      break;
     case MoveKind::all_to_all:
       cut(move.concat_dim);
       dim(move.dim) = concat(dim(move.dim), move.axes);
       break;
-    case MoveKind::all_reduce: at.partial = without(at.partial, move.axes); break;
+    case MoveKind::all_reduce:
+      at.partial = without(at.partial, move.axes);
+      break;
     case MoveKind::reduce_scatter:
       at.partial = without(at.partial, move.axes);
       dim(move.dim) = concat(dim(move.dim), move.axes);
@@ -465,14 +501,16 @@ Sharding apply_move(Sharding at, const ReshardMove& move, const Sharding& to) {
       std::sort(at.partial.begin(), at.partial.end());
       at.partial = canonical(at.partial);
       break;
-    case MoveKind::permute: break;  // the caller knows the dims
+    case MoveKind::permute:
+      break;  // the caller knows the dims
   }
   return at;
 }
 
 }  // namespace
 
-ReshardPlan ReshardPlanner::search(const Sharding& from, const Sharding& to, const TensorType& type) {
+ReshardPlan ReshardPlanner::search(const Sharding& from, const Sharding& to,
+                                   const TensorType& type) {
   if (from.is_partial() && to.is_partial() && from.partial_kind != to.partial_kind) {
     // Combiners do not mix: resolve the first one, then make the second.
     ReshardPlan first = plan(from, from.without_partial(), type);
@@ -492,8 +530,12 @@ ReshardPlan ReshardPlanner::search(const Sharding& from, const Sharding& to, con
   Sharding at = from.closed();
   State state = search.start();
   for (const AtomMove& move : join_neighbours(raw)) {
-    ReshardMove step{move.kind, move.dim, move.concat_dim, search.axes_of(move.atoms),
-                     search.axes_of(move.target_atoms), {}};
+    ReshardMove step{move.kind,
+                     move.dim,
+                     move.concat_dim,
+                     search.axes_of(move.atoms),
+                     search.axes_of(move.target_atoms),
+                     {}};
     plan.seconds += search.seconds(state, move);
     plan.wire_bytes += wire_bytes(move.kind, search.local_bytes(state), size_of(step.axes));
     if (move.kind == MoveKind::permute) {
@@ -521,7 +563,8 @@ ReshardPlan ReshardPlanner::search(const Sharding& from, const Sharding& to, con
     step.result = at;
     plan.moves.push_back(std::move(step));
   }
-  TESSERA_CHECK(at.same_layout(to), "reshard of ", type, " from ", from, " to ", to, " ended in ", at);
+  TESSERA_CHECK(at.same_layout(to), "reshard of ", type, " from ", from, " to ", to, " ended in ",
+                at);
   return plan;
 }
 

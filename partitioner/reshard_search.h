@@ -4,9 +4,10 @@
 //     [{x, y}]   ->  [{y}]              permute{x,y -> y,x}, all_gather{0, x}
 //     [{}] partial{sum: x} -> [{x}]     reduce_scatter{0, x}
 //
-// Both shardings are cut into common atomic parts of axes. A state is the ordered atoms of every dim
-// and the set of partial ones. A move costs latency + bytes on the wire / bandwidth of its axes. A*
-// with the bound "if any communication is left, at least half of the final shard must still arrive".
+// Both shardings are cut into common atomic parts of axes. A state is the ordered atoms of every
+// dim and the set of partial ones. A move costs latency + bytes on the wire / bandwidth of its
+// axes. A* with the bound "if any communication is left, at least half of the final shard must
+// still arrive".
 #pragma once
 
 #include <cstdint>
@@ -45,8 +46,8 @@ std::string print_move(const ReshardMove& move);
 struct ReshardPlan {
   std::vector<ReshardMove> moves;
   double seconds = 0;
-  double wire_bytes = 0;      // that one device sends
-  bool is_fallback = false;   // found greedily, because the search was cut off
+  double wire_bytes = 0;     // that one device sends
+  bool is_fallback = false;  // found greedily, because the search was cut off
 };
 
 // Bytes that one device sends for a move on a shard of `local_bytes` (before the move).
@@ -64,7 +65,8 @@ class ReshardPlanner {
     int64_t max_states = 20000;  // expanded before the greedy plan is taken
   };
 
-  ReshardPlanner(MeshPtr mesh, MachineModel machine) : ReshardPlanner(std::move(mesh), std::move(machine), Options()) {}
+  ReshardPlanner(MeshPtr mesh, MachineModel machine)
+      : ReshardPlanner(std::move(mesh), std::move(machine), Options()) {}
   ReshardPlanner(MeshPtr mesh, MachineModel machine, Options options)
       : mesh_(std::move(mesh)), machine_(std::move(machine)), options_(options) {}
 

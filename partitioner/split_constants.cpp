@@ -23,7 +23,8 @@ Graph split_constants(const Graph& graph) {
   GraphRewriter rewriter(graph);
   std::vector<int> uses_left(graph.instructions.size(), 0);
   for (const Instruction& instruction : graph.instructions)
-    for (Value operand : instruction.operands) ++uses_left[static_cast<size_t>(operand.instruction)];
+    for (Value operand : instruction.operands)
+      ++uses_left[static_cast<size_t>(operand.instruction)];
   for (size_t i = 0; i < graph.instructions.size(); ++i) {
     Instruction copy = graph.instructions[i];
     for (Value& operand : copy.operands) {
@@ -39,7 +40,8 @@ Graph split_constants(const Graph& graph) {
     }
     const Value made = rewriter.append(std::move(copy));
     for (size_t r = 0; r < graph.instructions[i].results.size(); ++r)
-      rewriter.replace({static_cast<int>(i), static_cast<int>(r)}, {made.instruction, static_cast<int>(r)});
+      rewriter.replace({static_cast<int>(i), static_cast<int>(r)},
+                       {made.instruction, static_cast<int>(r)});
   }
   return rewriter.finish();
 }

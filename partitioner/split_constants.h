@@ -1,6 +1,6 @@
 // Pass 2a: constants, iotas and broadcasts of scalars get one copy per use, so that two users that
-// want them sharded differently do not disagree through them (a false dependency). Copies that end up
-// equal are merged by common-subexpression elimination after partitioning.
+// want them sharded differently do not disagree through them (a false dependency). Copies that end
+// up equal are merged by common-subexpression elimination after partitioning.
 #pragma once
 
 #include "core/ir/graph.h"

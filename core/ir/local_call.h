@@ -1,7 +1,7 @@
 // What one device computes of an instruction: the same op on local shapes.
 //
-//     dot_general f32[8,16], f32[16,32] with factor axes i {data}, j {}, k {model} on <data=2, model=2>
-//     is locally dot_general f32[4,8], f32[8,32] -> f32[4,32], partial over model.
+//     dot_general f32[8,16], f32[16,32] with factor axes i {data}, j {}, k {model} on <data=2,
+//     model=2> is locally dot_general f32[4,8], f32[8,32] -> f32[4,32], partial over model.
 #pragma once
 
 #include <vector>

@@ -25,7 +25,8 @@ HostTensor combine(std::span<const HostTensor* const> parts, ReduceKind kind) {
 }
 
 // Tensors that combine to `whole`, the first of which makes up for the random others.
-std::vector<HostTensor> split_partial(const HostTensor& whole, int64_t count, ReduceKind kind, uint64_t seed) {
+std::vector<HostTensor> split_partial(const HostTensor& whole, int64_t count, ReduceKind kind,
+                                      uint64_t seed) {
   std::vector<HostTensor> parts(static_cast<size_t>(count), HostTensor(whole.type()));
   std::mt19937_64 random(seed);
   std::uniform_real_distribution<double> unit(-1, 1);
@@ -34,7 +35,8 @@ std::vector<HostTensor> split_partial(const HostTensor& whole, int64_t count, Re
       // Integers: random addends for sum, everything on part 0 and ties elsewhere for max and min.
       int64_t rest = whole.get_int(i);
       for (size_t p = 1; p < parts.size(); ++p) {
-        const int64_t addend = kind == ReduceKind::sum ? static_cast<int64_t>(random() % 17) - 8 : whole.get_int(i);
+        const int64_t addend =
+            kind == ReduceKind::sum ? static_cast<int64_t>(random() % 17) - 8 : whole.get_int(i);
         parts[p].set_int(i, addend);
         if (kind == ReduceKind::sum) rest -= addend;
       }
@@ -59,7 +61,8 @@ std::vector<HostTensor> split_partial(const HostTensor& whole, int64_t count, Re
 
 Shape global_shape(const Shape& local, const Sharding& sharding) {
   Shape global = local;
-  for (int d = 0; d < global.rank(); ++d) global[d] *= size_of(sharding.dims[static_cast<size_t>(d)].axes);
+  for (int d = 0; d < global.rank(); ++d)
+    global[d] *= size_of(sharding.dims[static_cast<size_t>(d)].axes);
   return global;
 }
 
@@ -91,10 +94,12 @@ class ShardedInterpreter {
 
   std::vector<HostTensor> run(std::span<const HostTensor> inputs) {
     if (inputs.size() != graph_.inputs.size())
-      throw_user_error("graph \"", graph_.name, "\" takes ", graph_.inputs.size(), " inputs, got ", inputs.size());
+      throw_user_error("graph \"", graph_.name, "\" takes ", graph_.inputs.size(), " inputs, got ",
+                       inputs.size());
     for (size_t i = 0; i < inputs.size(); ++i) {
       const Value value = graph_.inputs[i].value;
-      values_[static_cast<size_t>(value.instruction)] = {shard(inputs[i], graph_.sharding(value), options_.seed + i)};
+      values_[static_cast<size_t>(value.instruction)] = {
+          shard(inputs[i], graph_.sharding(value), options_.seed + i)};
     }
     std::vector<int> last_use = last_uses();
     for (size_t i = 0; i < graph_.instructions.size(); ++i) {
@@ -119,7 +124,8 @@ class ShardedInterpreter {
       for (Value operand : graph_.instructions[i].operands)
         last_use[static_cast<size_t>(operand.instruction)] = static_cast<int>(i);
     for (const GraphOutput& output : graph_.outputs)
-      last_use[static_cast<size_t>(output.value.instruction)] = static_cast<int>(graph_.instructions.size());
+      last_use[static_cast<size_t>(output.value.instruction)] =
+          static_cast<int>(graph_.instructions.size());
     return last_use;
   }
 
@@ -133,20 +139,25 @@ class ShardedInterpreter {
     if (instruction.is(ops::kReshard)) {
       const Value operand = instruction.operands[0];
       const HostTensor whole = assemble(shards_of(operand), graph_.sharding(operand));
-      return {shard(whole, *instruction.results[0].sharding, options_.seed + static_cast<uint64_t>(index_))};
+      return {shard(whole, *instruction.results[0].sharding,
+                    options_.seed + static_cast<uint64_t>(index_))};
     }
-    if (instruction.op->communicates || instruction.is(ops::kAllSlice) || instruction.is(ops::kReplicatedToPartial)) {
+    if (instruction.op->communicates || instruction.is(ops::kAllSlice) ||
+        instruction.is(ops::kReplicatedToPartial)) {
       std::vector<Shards> results;
-      for (Value operand : instruction.operands) results.push_back(collective(instruction, shards_of(operand)));
+      for (Value operand : instruction.operands)
+        results.push_back(collective(instruction, shards_of(operand)));
       return results;
     }
-    return graph_.is_local ? local_op(instruction, stated_call(instruction)) : local_op(instruction, local_call(graph_, instruction));
+    return graph_.is_local ? local_op(instruction, stated_call(instruction))
+                           : local_op(instruction, local_call(graph_, instruction));
   }
 
   Shards axis_index(const Instruction& instruction) const {
     Shards shards;
     for (int64_t device = 0; device < mesh_.devices(); ++device) {
-      const int64_t coordinate = mesh_.coordinate(device, instruction.attributes.get<AxisList>(Attr::axes));
+      const int64_t coordinate =
+          mesh_.coordinate(device, instruction.attributes.get<AxisList>(Attr::axes));
       shards.push_back(HostTensor::of<int64_t>({}, std::span(&coordinate, 1)));
     }
     return shards;
@@ -162,7 +173,8 @@ class ShardedInterpreter {
       const HostTensor& own = in[static_cast<size_t>(device)];
       const int64_t coordinate = mesh_.coordinate(device, axes);
       std::vector<const HostTensor*> group;
-      for (int64_t member : mesh_.group(device, axes)) group.push_back(&in[static_cast<size_t>(member)]);
+      for (int64_t member : mesh_.group(device, axes))
+        group.push_back(&in[static_cast<size_t>(member)]);
       if (instruction.is(ops::kAllReduce)) {
         out.push_back(combine(group, attributes.get<ReduceKind>(Attr::reduce_kind)));
       } else if (instruction.is(ops::kReduceScatter)) {
@@ -180,13 +192,17 @@ class ShardedInterpreter {
           parts.push_back(block_of(*member, dim(Attr::split_dimension), n, coordinate));
         out.push_back(side_by_side(parts, dim(Attr::concat_dimension)));
       } else if (instruction.is(ops::kCollectivePermute)) {
-        const int64_t sender = mesh_.coordinate(device, attributes.get<AxisList>(Attr::target_axes));
+        const int64_t sender =
+            mesh_.coordinate(device, attributes.get<AxisList>(Attr::target_axes));
         out.push_back(*group[static_cast<size_t>(sender)]);
       } else if (instruction.is(ops::kReplicatedToPartial)) {
         const ReduceKind kind = attributes.get<ReduceKind>(Attr::reduce_kind);
-        out.push_back(coordinate == 0 ? own : HostTensor::filled(own.type(), ops::identity_of(kind, own.dtype())));
+        out.push_back(coordinate == 0
+                          ? own
+                          : HostTensor::filled(own.type(), ops::identity_of(kind, own.dtype())));
       } else {
-        TESSERA_CHECK(false, "the sharded interpreter does not know the collective ", instruction.op->name);
+        TESSERA_CHECK(false, "the sharded interpreter does not know the collective ",
+                      instruction.op->name);
       }
     }
     return out;
@@ -212,14 +228,16 @@ class ShardedInterpreter {
     for (int64_t device = 0; device < mesh_.devices(); ++device) {
       std::vector<HostTensor> starts;
       for (const StartOperand& start : call.starts) {
-        const int64_t first = start.axes.empty() ? 0 : mesh_.coordinate(device, start.axes) * start.local_size;
+        const int64_t first =
+            start.axes.empty() ? 0 : mesh_.coordinate(device, start.axes) * start.local_size;
         starts.push_back(HostTensor::of<int64_t>({}, std::span(&first, 1)));
       }
       std::vector<const HostTensor*> operands;
       for (size_t o = 0; o < instruction.operands.size(); ++o) {
         operands.push_back(&shards_of(instruction.operands[o])[static_cast<size_t>(device)]);
-        TESSERA_CHECK(operands.back()->type() == call.operands[o], "%", index_, " ", instruction.op->name, " operand ",
-                      o, " is ", operands.back()->type(), ", expected ", call.operands[o]);
+        TESSERA_CHECK(operands.back()->type() == call.operands[o], "%", index_, " ",
+                      instruction.op->name, " operand ", o, " is ", operands.back()->type(),
+                      ", expected ", call.operands[o]);
       }
       for (const HostTensor& start : starts) operands.push_back(&start);
       std::vector<HostTensor> outs(inferred.begin(), inferred.end());
@@ -248,7 +266,8 @@ class ShardedInterpreter {
         TESSERA_CHECK(whole.type() == graph_.type(value), "assembled to ", whole.type());
       if (options_.observe) options_.observe(value, whole);
     } catch (const InternalError& error) {
-      throw InternalError(cat("after %", index_, " ", instruction.op->name, " ", instruction.scope, ": ", error.what()));
+      throw InternalError(cat("after %", index_, " ", instruction.op->name, " ", instruction.scope,
+                              ": ", error.what()));
     }
   }
 
@@ -270,13 +289,15 @@ std::vector<HostTensor> interpret_sharded(const Graph& graph, std::span<const Ho
 std::vector<HostTensor> shard(const HostTensor& global, const Sharding& sharding, uint64_t seed) {
   const Mesh& mesh = *sharding.mesh;
   const std::vector<HostTensor> parts =
-      sharding.is_partial() ? split_partial(global, size_of(sharding.partial), sharding.partial_kind, seed)
-                            : std::vector<HostTensor>{global};
+      sharding.is_partial()
+          ? split_partial(global, size_of(sharding.partial), sharding.partial_kind, seed)
+          : std::vector<HostTensor>{global};
   const Shape local = sharding.local_shape(global.shape());
   Shards shards;
   for (int64_t device = 0; device < mesh.devices(); ++device) {
     const int64_t part = sharding.is_partial() ? mesh.coordinate(device, sharding.partial) : 0;
-    shards.push_back(parts[static_cast<size_t>(part)].slice(sharding.shard_start(global.shape(), device), local));
+    shards.push_back(parts[static_cast<size_t>(part)].slice(
+        sharding.shard_start(global.shape(), device), local));
   }
   return shards;
 }
@@ -289,15 +310,17 @@ HostTensor assemble(std::span<const HostTensor> shards, const Sharding& sharding
   std::map<std::pair<std::vector<int64_t>, int64_t>, int64_t> first_holder;
   for (int64_t device = 0; device < mesh.devices(); ++device) {
     const HostTensor& own = shards[static_cast<size_t>(device)];
-    TESSERA_CHECK(own.type() == shards[0].type(), "device ", device, " holds ", own.type(), ", device 0 ", shards[0].type());
+    TESSERA_CHECK(own.type() == shards[0].type(), "device ", device, " holds ", own.type(),
+                  ", device 0 ", shards[0].type());
     const std::vector<int64_t> start = sharding.shard_start(type.shape, device);
     const int64_t part = sharding.is_partial() ? mesh.coordinate(device, sharding.partial) : 0;
     const auto [holder, is_new] = first_holder.try_emplace({start, part}, device);
     if (is_new)
       parts[static_cast<size_t>(part)].put(start, own);
     else
-      TESSERA_CHECK(own == shards[static_cast<size_t>(holder->second)], "devices ", holder->second, " and ", device,
-                    " should hold the same shard of ", type, " ", sharding, ", but differ");
+      TESSERA_CHECK(own == shards[static_cast<size_t>(holder->second)], "devices ", holder->second,
+                    " and ", device, " should hold the same shard of ", type, " ", sharding,
+                    ", but differ");
   }
   if (parts.size() == 1) return std::move(parts[0]);
   std::vector<const HostTensor*> pointers;

@@ -3,9 +3,9 @@
 // insert_reshards on, before localize (each op on the local blocks that its factor axes cut) and
 // after it (each op on the local shapes that the graph states).
 //
-// It takes nothing on trust: collectives move data between the devices, a value that becomes partial
-// is split into random addends, and after every instruction devices that should hold the same shard
-// are compared bit by bit.
+// It takes nothing on trust: collectives move data between the devices, a value that becomes
+// partial is split into random addends, and after every instruction devices that should hold the
+// same shard are compared bit by bit.
 #pragma once
 
 #include <cstdint>

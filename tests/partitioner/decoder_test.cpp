@@ -10,8 +10,16 @@ namespace {
 
 models::StepConfig small_step(models::Family family) {
   models::StepConfig config;
-  config.model = {.family = family, .layers = 2, .embed = 16, .heads = 4, .kv_heads = family == models::Family::llama ? 2 : 4,
-                  .head_dim = 4, .mlp = 32, .vocab = 13, .padded_vocab = 16, .context = 16,
+  config.model = {.family = family,
+                  .layers = 2,
+                  .embed = 16,
+                  .heads = 4,
+                  .kv_heads = family == models::Family::llama ? 2 : 4,
+                  .head_dim = 4,
+                  .mlp = 32,
+                  .vocab = 13,
+                  .padded_vocab = 16,
+                  .context = 16,
                   .tied_embeddings = family == models::Family::gpt2};
   config.compute = DType::f64;
   config.clip_norm = 1;
@@ -34,8 +42,10 @@ const Scheme kSchemes[] = {
     {"data", "data=2", "", "batch=data", ""},
     {"zero1", "data=2", "", "batch=data", "embed=data mlp=data heads=data kv_heads=data"},
     {"fsdp", "data=2", "embed=data mlp=data heads=data kv_heads=data", "batch=data", ""},
-    {"hsdp", "host=2,data=2", "embed=data mlp=data heads=data kv_heads=data", "batch=host,data", ""},
-    {"tensor", "data=2,model=2", kTensor, "batch=data heads=model kv_heads=model mlp=model vocab=model", ""},
+    {"hsdp", "host=2,data=2", "embed=data mlp=data heads=data kv_heads=data", "batch=host,data",
+     ""},
+    {"tensor", "data=2,model=2", kTensor,
+     "batch=data heads=model kv_heads=model mlp=model vocab=model", ""},
     {"tensor_sequence", "data=2,model=2", kTensor,
      "batch=data heads=model kv_heads=model mlp=model vocab=model length=model", ""},
     {"2d", "data=2,model=2", "heads=model kv_heads=model mlp=model vocab=model embed=data",
@@ -47,13 +57,15 @@ class Decoder : public ::testing::TestWithParam<std::tuple<Scheme, models::Famil
 TEST_P(Decoder, IsTheSameAfterEveryPass) {
   const auto& [scheme, family] = GetParam();
   const models::StepConfig config = small_step(family);
-  const std::pair<const char*, Graph> graphs[] = {{"step", models::build_step(config, false)},
-                                                  {"accumulate", models::build_accumulate(config)},
-                                                  {"step with accumulators", models::build_step(config, true)}};
+  const std::pair<const char*, Graph> graphs[] = {
+      {"step", models::build_step(config, false)},
+      {"accumulate", models::build_accumulate(config)},
+      {"step with accumulators", models::build_step(config, true)}};
   for (const auto& [name, graph] : graphs) {
     PartitionReport report;
     const std::string failure = check_every_pass(
-        graph, mesh_of(scheme.mesh), config_of(scheme.parameters, scheme.activations, scheme.optimizer), {}, 1e-10, 1, &report);
+        graph, mesh_of(scheme.mesh),
+        config_of(scheme.parameters, scheme.activations, scheme.optimizer), {}, 1e-10, 1, &report);
     EXPECT_TRUE(failure.empty()) << name << ": " << failure;
     EXPECT_EQ(report.reshard_fallbacks, 0);
   }
@@ -64,8 +76,9 @@ TEST(DecoderRemat, IsTheSameAfterEveryPass) {
   models::StepConfig config = small_step(models::Family::gpt2);
   config.remat = RematPolicy::full;
   for (const Scheme& scheme : {kSchemes[2], kSchemes[5]}) {
-    const std::string failure = check_every_pass(models::build_step(config, false), mesh_of(scheme.mesh),
-                                                 config_of(scheme.parameters, scheme.activations, scheme.optimizer));
+    const std::string failure =
+        check_every_pass(models::build_step(config, false), mesh_of(scheme.mesh),
+                         config_of(scheme.parameters, scheme.activations, scheme.optimizer));
     EXPECT_TRUE(failure.empty()) << scheme.name << ": " << failure;
   }
 }
@@ -76,14 +89,16 @@ TEST(DecoderBf16, IsRoughlyTheSameAfterEveryPass) {
   config.compute = DType::bf16;
   config.clip_norm = 0;
   const Scheme& scheme = kSchemes[6];
-  const std::string failure = check_every_pass(models::build_accumulate(config), mesh_of(scheme.mesh),
-                                               config_of(scheme.parameters, scheme.activations, scheme.optimizer), {}, 0.1);
+  const std::string failure =
+      check_every_pass(models::build_accumulate(config), mesh_of(scheme.mesh),
+                       config_of(scheme.parameters, scheme.activations, scheme.optimizer), {}, 0.1);
   EXPECT_TRUE(failure.empty()) << failure;
 }
 
 INSTANTIATE_TEST_SUITE_P(Schemes, Decoder,
                          ::testing::Combine(::testing::ValuesIn(kSchemes),
-                                            ::testing::Values(models::Family::gpt2, models::Family::llama)));
+                                            ::testing::Values(models::Family::gpt2,
+                                                              models::Family::llama)));
 
 }  // namespace
 }  // namespace tessera::testing

@@ -31,7 +31,8 @@ Graph graph_of(const OpDef& op, const OpSample& sample, const MeshPtr& mesh) {
   for (size_t r = 0; r < graph.at(value).results.size(); ++r)
     b.output({value.instruction, static_cast<int>(r)}, cat("y", r));
   for (Instruction& instruction : graph.instructions)
-    for (ResultInfo& result : instruction.results) result.sharding = Sharding(mesh, result.type.rank(), true);
+    for (ResultInfo& result : instruction.results)
+      result.sharding = Sharding(mesh, result.type.rank(), true);
   return graph;
 }
 
@@ -45,7 +46,9 @@ std::vector<HostTensor> inputs_of(const OpSample& sample, uint64_t seed) {
       if (is_float(tensor.dtype()) || tensor.dtype() == DType::c64)
         tensor.set_real(i, std::uniform_real_distribution<double>(low, high)(random));
       else
-        tensor.set_int(i, static_cast<int64_t>(low) + static_cast<int64_t>(random() % static_cast<uint64_t>(high - low + 1)));
+        tensor.set_int(i,
+                       static_cast<int64_t>(low) +
+                           static_cast<int64_t>(random() % static_cast<uint64_t>(high - low + 1)));
     }
     inputs.push_back(std::move(tensor));
   }
@@ -56,7 +59,8 @@ double tolerance_of(const OpSample& sample, const std::vector<HostTensor>& outpu
   double tolerance = 1e-12;
   auto widen = [&](DType dtype) {
     if (dtype == DType::f32 || dtype == DType::c64) tolerance = std::max(tolerance, 2e-6);
-    if (is_float(dtype) && size_of(dtype) < 4) tolerance = std::max(tolerance, size_of(dtype) == 2 ? 2e-2 : 0.3);
+    if (is_float(dtype) && size_of(dtype) < 4)
+      tolerance = std::max(tolerance, size_of(dtype) == 2 ? 2e-2 : 0.3);
   };
   for (const TensorType& type : sample.operands) widen(type.dtype);
   for (const HostTensor& output : outputs) widen(output.dtype());
@@ -82,7 +86,9 @@ std::vector<FactorAxes> choices_of(const OpRules& rules, const Mesh& mesh) {
 bool divides(const Graph& graph, const OpRules& rules, const FactorAxes& axes) {
   const Instruction& instruction = graph.instructions.back();
   for (size_t o = 0; o < instruction.operands.size(); ++o)
-    if (unproject(graph.mesh, rules.factors.operands[o], axes).indivisible_dim(graph.type(instruction.operands[o]).shape) >= 0) return false;
+    if (unproject(graph.mesh, rules.factors.operands[o], axes)
+            .indivisible_dim(graph.type(instruction.operands[o]).shape) >= 0)
+      return false;
   return true;
 }
 
@@ -90,7 +96,8 @@ TEST(OpShardings, EveryOpEveryFactorEqualsTheInterpreter) {
   int checked = 0;
   for (const OpDef* op : all_ops()) {
     if (op->communicates || op->has_state || op->device_dependent || !op->samples) continue;
-    if (op->name == "reshard" || op->name == "all_slice" || op->name == "replicated_to_partial") continue;
+    if (op->name == "reshard" || op->name == "all_slice" || op->name == "replicated_to_partial")
+      continue;
     for (const OpSample& sample : op->samples())
       for (const char* mesh_text : {"a=2", "a=2,b=2", "a=4", "a=4,b=2"}) {
         const MeshPtr mesh = mesh_of(mesh_text);
@@ -113,10 +120,12 @@ TEST(OpShardings, EveryOpEveryFactorEqualsTheInterpreter) {
               const std::vector<HostTensor> outputs = interpret_sharded(*stage, inputs);
               for (size_t o = 0; o < outputs.size(); ++o)
                 EXPECT_LE(error_between(expected[o], outputs[o]), tolerance_of(sample, expected))
-                    << op->name << " output " << o << " on " << mesh_text << "\n" << text;
+                    << op->name << " output " << o << " on " << mesh_text << "\n"
+                    << text;
             }
           } catch (const std::exception& error) {
-            ADD_FAILURE() << op->name << " on " << mesh_text << ": " << error.what() << "\n" << text;
+            ADD_FAILURE() << op->name << " on " << mesh_text << ": " << error.what() << "\n"
+                          << text;
           }
           ++checked;
           if (::testing::Test::HasFailure()) return;

@@ -49,7 +49,8 @@ std::vector<HostTensor> random_inputs(const Graph& graph, uint64_t seed, int64_t
     for (int64_t i = 0; i < tensor.elements(); ++i) {
       if (is_float(tensor.dtype()))
         // Moments, rates, bias corrections and token weights are positive.
-        tensor.set_real(i, input.kind == InputKind::parameter ? real(random) : 0.1 + 0.9 * std::abs(real(random)));
+        tensor.set_real(i, input.kind == InputKind::parameter ? real(random)
+                                                              : 0.1 + 0.9 * std::abs(real(random)));
       else
         tensor.set_int(i, static_cast<int64_t>(random() % static_cast<uint64_t>(integer_limit)));
     }
@@ -72,7 +73,8 @@ double error_between(const HostTensor& a, const HostTensor& b) {
 }
 
 std::string check_every_pass(const Graph& graph, const MeshPtr& mesh, const ShardingConfig& config,
-                             const PartitionOptions& given, double tolerance, uint64_t seed, PartitionReport* report) {
+                             const PartitionOptions& given, double tolerance, uint64_t seed,
+                             PartitionReport* report) {
   const std::vector<HostTensor> inputs = random_inputs(graph, seed);
   const std::vector<HostTensor> expected = interpret(graph, inputs);
   std::string failure;
@@ -85,7 +87,8 @@ std::string check_every_pass(const Graph& graph, const MeshPtr& mesh, const Shar
     is_explicit = is_explicit || pass == "insert_reshards";
     try {
       const std::vector<HostTensor> outputs =
-          is_explicit ? interpret_sharded(after, inputs, {seed, nullptr}) : interpret(after, inputs);
+          is_explicit ? interpret_sharded(after, inputs, {seed, nullptr})
+                      : interpret(after, inputs);
       for (size_t o = 0; o < outputs.size(); ++o)
         if (const double error = error_between(expected[o], outputs[o]); !(error <= tolerance))
           failure = cat("output \"", graph.outputs[o].name, "\" is off by ", error, " ", last_text);
@@ -137,7 +140,8 @@ Graph perceptron(const PerceptronOptions& options) {
     out = b.annotate(ops::matmul(b, hidden, weights[2].value), {"batch", "embed"}, "out");
   }
   const Value error = ops::subtract(b, out, y);
-  const Value loss = ops::scale(b, ops::reduce_all(b, ops::multiply(b, error, error)), 1.0 / static_cast<double>(options.batch));
+  const Value loss = ops::scale(b, ops::reduce_all(b, ops::multiply(b, error, error)),
+                                1.0 / static_cast<double>(options.batch));
   b.output(loss, "loss");
   if (!options.is_trained) return graph;
 
@@ -149,9 +153,12 @@ Graph perceptron(const PerceptronOptions& options) {
   const Value one = ops::constant(b, 1.0, scalar), half = ops::constant(b, 0.5, scalar);
   for (size_t i = 0; i < weights.size(); ++i) {
     const int m_number = static_cast<int>(graph.inputs.size());
-    const Value m = b.input(InputKind::optimizer, weights[i].name + "/m", {t, weights[i].shape}, weights[i].logical);
-    const Value v = b.input(InputKind::optimizer, weights[i].name + "/v", {t, weights[i].shape}, weights[i].logical);
-    const ops::AdamWResult step = ops::adamw(b, {weights[i].value, m, v, grads[i], rate, one, half, half}, {});
+    const Value m = b.input(InputKind::optimizer, weights[i].name + "/m", {t, weights[i].shape},
+                            weights[i].logical);
+    const Value v = b.input(InputKind::optimizer, weights[i].name + "/v", {t, weights[i].shape},
+                            weights[i].logical);
+    const ops::AdamWResult step =
+        ops::adamw(b, {weights[i].value, m, v, grads[i], rate, one, half, half}, {});
     b.output(step.param, weights[i].name, static_cast<int>(2 + i));
     b.output(step.m, weights[i].name + "/m", m_number);
     b.output(step.v, weights[i].name + "/v", m_number + 1);

@@ -24,11 +24,11 @@ std::vector<HostTensor> random_inputs(const Graph& graph, uint64_t seed, int64_t
 double error_between(const HostTensor& a, const HostTensor& b);
 
 // Partitions, and after every pass runs the graph in the interpreter that fits (global before
-// insert_reshards, sharded from there on) and compares its outputs with those of `graph`. Returns ""
-// or what went wrong, with the IR text of the pass.
+// insert_reshards, sharded from there on) and compares its outputs with those of `graph`. Returns
+// "" or what went wrong, with the IR text of the pass.
 std::string check_every_pass(const Graph& graph, const MeshPtr& mesh, const ShardingConfig& config,
-                             const PartitionOptions& options = {}, double tolerance = 1e-10, uint64_t seed = 1,
-                             PartitionReport* report = nullptr);
+                             const PartitionOptions& options = {}, double tolerance = 1e-10,
+                             uint64_t seed = 1, PartitionReport* report = nullptr);
 
 // "all_reduce{data} x2 1024 B; ..." in a fixed order.
 std::string collectives_of(const PartitionReport& report);

@@ -27,8 +27,10 @@ const Scheme kSchemes[] = {
     {"zero1", "data=4", "", "batch=data", "mlp=data embed=data"},
     {"fsdp", "data=4", "embed=data mlp=data", "batch=data", ""},
     {"2d", "data=2,model=2", "mlp=model embed=data", "batch=data mlp=model", ""},
-    {"2d activations", "data=2,model=2", "mlp=model embed=data", "batch=data mlp=model embed=model", ""},
-    {"eight devices", "data=2,fsdp=2,model=2", "mlp=model embed=fsdp", "batch=data,fsdp mlp=model", ""},
+    {"2d activations", "data=2,model=2", "mlp=model embed=data", "batch=data mlp=model embed=model",
+     ""},
+    {"eight devices", "data=2,fsdp=2,model=2", "mlp=model embed=fsdp", "batch=data,fsdp mlp=model",
+     ""},
 };
 
 // The two-layer perceptron with backward pass and update is the same after every pass.
@@ -36,19 +38,21 @@ TEST(Partition, PerceptronIsTheSameAfterEveryPass) {
   for (const Scheme& scheme : kSchemes) {
     PartitionReport report;
     const std::string failure = check_every_pass(
-        perceptron(), mesh_of(scheme.mesh), config_of(scheme.parameters, scheme.activations, scheme.optimizer), {}, 1e-10, 1,
-        &report);
+        perceptron(), mesh_of(scheme.mesh),
+        config_of(scheme.parameters, scheme.activations, scheme.optimizer), {}, 1e-10, 1, &report);
     EXPECT_TRUE(failure.empty()) << scheme.name << ": " << failure;
     EXPECT_EQ(report.reshard_fallbacks, 0) << scheme.name;
   }
 }
 
 TEST(Partition, CollectivesOfThePerceptron) {
-  auto collectives = [](const char* mesh, const char* parameters, const char* activations, const char* optimizer = "") {
+  auto collectives = [](const char* mesh, const char* parameters, const char* activations,
+                        const char* optimizer = "") {
     PartitionReport report;
     PartitionOptions options;
     options.bucket_bytes = 0;
-    partition(perceptron({.batch = 64}), mesh_of(mesh), config_of(parameters, activations, optimizer), options, &report);
+    partition(perceptron({.batch = 64}), mesh_of(mesh),
+              config_of(parameters, activations, optimizer), options, &report);
     return collectives_of(report);
   };
   // Weights of 8 x 16 and 16 x 8 and a bias of 16, in f64; and the loss.
@@ -62,20 +66,25 @@ TEST(Partition, CollectivesOfThePerceptron) {
 
 TEST(Partition, ReportNamesReasonsMemoryAndWarnings) {
   PartitionReport report;
-  partition(perceptron(), mesh_of("data=2,model=2"), config_of("mlp=model nothing=data", "batch=data mlp=model"), {}, &report);
+  partition(perceptron(), mesh_of("data=2,model=2"),
+            config_of("mlp=model nothing=data", "batch=data mlp=model"), {}, &report);
   auto reason = [&](const std::string& tensor) -> std::string {
     for (const ShardingReason& one : report.shardings)
       if (one.tensor == tensor) return one.sharding + " " + one.reason;
     return "none";
   };
-  EXPECT_EQ(reason("w1 f64[8,16]"), "[{}, {model}] dim 1 {model} because parameter rule mlp -> model");
-  EXPECT_EQ(reason("w2/v f64[16,8]"), "[{model}, {}] dim 0 {model} because parameter rule mlp -> model");
+  EXPECT_EQ(reason("w1 f64[8,16]"),
+            "[{}, {model}] dim 1 {model} because parameter rule mlp -> model");
+  EXPECT_EQ(reason("w2/v f64[16,8]"),
+            "[{model}, {}] dim 0 {model} because parameter rule mlp -> model");
   const std::vector<std::pair<std::string, int64_t>> memory = {
       {"data", 512}, {"parameter", 1088}, {"optimizer", 2176}, {"scalar", 8}};
   EXPECT_EQ(report.memory_per_device, memory);
-  EXPECT_EQ(report.warnings, std::vector<std::string>{"parameter rule nothing -> data matches no tensor"});
+  EXPECT_EQ(report.warnings,
+            std::vector<std::string>{"parameter rule nothing -> data matches no tensor"});
   EXPECT_EQ(report.pass_seconds.size(), partition_passes().size());
-  for (size_t i = 0; i < report.pass_seconds.size(); ++i) EXPECT_EQ(report.pass_seconds[i].first, partition_passes()[i]);
+  for (size_t i = 0; i < report.pass_seconds.size(); ++i)
+    EXPECT_EQ(report.pass_seconds[i].first, partition_passes()[i]);
 }
 
 TEST(Partition, AccumulatorsAreNotReduced) {
@@ -85,17 +94,21 @@ TEST(Partition, AccumulatorsAreNotReduced) {
   const Value loss = graph.outputs[0].value;
   const Value w = graph.inputs[2].value;
   const Value gradient = gradients(b, loss, std::vector<Value>{w})[0];
-  const Value old = b.input(InputKind::accumulator, "accumulator/w1", b.type(gradient), {"embed", "mlp"});
+  const Value old =
+      b.input(InputKind::accumulator, "accumulator/w1", b.type(gradient), {"embed", "mlp"});
   graph.outputs.clear();
   b.output(ops::add(b, old, gradient), "accumulator/w1", static_cast<int>(graph.inputs.size()) - 1);
   PartitionReport report;
-  EXPECT_EQ(check_every_pass(graph, mesh_of("data=4"), config_of("", "batch=data"), {}, 1e-10, 1, &report), "");
+  EXPECT_EQ(check_every_pass(graph, mesh_of("data=4"), config_of("", "batch=data"), {}, 1e-10, 1,
+                             &report),
+            "");
   EXPECT_EQ(collectives_of(report), "");
 }
 
 TEST(Partition, IsDeterministic) {
   auto text = [] {
-    return print_graph(partition(perceptron(), mesh_of("data=2,model=2"), config_of("mlp=model embed=data", "batch=data mlp=model")));
+    return print_graph(partition(perceptron(), mesh_of("data=2,model=2"),
+                                 config_of("mlp=model embed=data", "batch=data mlp=model")));
   };
   EXPECT_EQ(text(), text());
 }

@@ -23,7 +23,8 @@ namespace tessera::testing {
 namespace {
 
 struct Program {
-  explicit Program(const char* mesh_text) : mesh(mesh_of(mesh_text)), planner(mesh, machine_model("cpu-shm")), b(graph) {
+  explicit Program(const char* mesh_text)
+      : mesh(mesh_of(mesh_text)), planner(mesh, machine_model("cpu-shm")), b(graph) {
     graph.mesh = mesh;
   }
   Value input(const char* name, TensorType type, const char* sharding) {
@@ -37,9 +38,12 @@ struct Program {
   }
   Graph explicit_reshards() {
     Origins origins;
-    return insert_reshards(choose_op_shardings(propagate(annotate(graph, mesh, {}), origins).graph, planner));
+    return insert_reshards(
+        choose_op_shardings(propagate(annotate(graph, mesh, {}), origins).graph, planner));
   }
-  Graph collectives() { return reshards_to_collectives(place_reductions(explicit_reshards(), planner), planner); }
+  Graph collectives() {
+    return reshards_to_collectives(place_reductions(explicit_reshards(), planner), planner);
+  }
 
   MeshPtr mesh;
   ReshardPlanner planner;
@@ -137,7 +141,8 @@ TEST(Peepholes, EqualReshardsAreMergedExceptAcrossRecomputeAndPasses) {
     graph.mesh = mesh;
     Builder b(graph);
     const Value a = b.input(InputKind::parameter, "a", kMatrix);
-    graph.info(a).sharding = parse_sharding(mesh, to == std::string("[{}, {}]") ? "[{x}, {}]" : "[{}, {}]");
+    graph.info(a).sharding =
+        parse_sharding(mesh, to == std::string("[{}, {}]") ? "[{x}, {}]" : "[{}, {}]");
     for (int i = 0; i < 2; ++i) {
       b.set_scope(i ? second_scope : "block.0");
       b.set_recompute(i && second_recompute);
@@ -206,7 +211,9 @@ TEST(Buckets, JoinWhatIsReadyUpToTheLimit) {
 
   // ... unless they are all made first.
   Program q("x=2");
-  for (int i = 0; i < 4; ++i) values.push_back(ops::reduce(q.b, q.input(cat("a", i).c_str(), {DType::f32, {4, 8}}, "[{}, {x}]"), {1}));
+  for (int i = 0; i < 4; ++i)
+    values.push_back(
+        ops::reduce(q.b, q.input(cat("a", i).c_str(), {DType::f32, {4, 8}}, "[{}, {x}]"), {1}));
   for (Value value : values) q.output(ops::tanh(q.b, value));
   auto reductions = [&](int64_t limit) {
     const Graph joined = bucket_collectives(localize(q.collectives()), limit);

@@ -15,17 +15,21 @@
 namespace tessera::testing {
 namespace {
 
-// A graph under construction whose values are told apart by names, which do not demand anything here.
+// A graph under construction whose values are told apart by names, which do not demand anything
+// here.
 struct Program {
   explicit Program(const char* mesh) : mesh(mesh_of(mesh)), b(graph) { graph.mesh = this->mesh; }
 
-  Value input(const char* name, Shape shape, const char* sharding, InputKind kind = InputKind::data) {
+  Value input(const char* name, Shape shape, const char* sharding,
+              InputKind kind = InputKind::data) {
     const Value value = b.input(kind, name, {DType::f32, std::move(shape)});
     graph.info(value).sharding = parse_sharding(mesh, sharding);
     return value;
   }
   PropagateResult run() { return propagate(annotate(graph, mesh, {}), origins); }
-  static std::string at(const PropagateResult& result, Value value) { return cat(result.graph.sharding(value).closed()); }
+  static std::string at(const PropagateResult& result, Value value) {
+    return cat(result.graph.sharding(value).closed());
+  }
 
   MeshPtr mesh;
   Graph graph;
@@ -65,7 +69,8 @@ TEST(Propagate, AttentionHeadsAreOneFactorWithKeyHeads) {
   const PropagateResult result = p.run();
   EXPECT_EQ(Program::at(result, attended.out), "[{}, {}, {model}, {}]");
   EXPECT_EQ(Program::at(result, attended.lse), "[{}, {model}, {}]");
-  // Two key heads take the major half of the axis; the minor half runs over the query heads of each.
+  // Two key heads take the major half of the axis; the minor half runs over the query heads of
+  // each.
   EXPECT_EQ(Program::at(result, k), "[{}, {}, {model:(1)2}, {}]");
 }
 
@@ -101,7 +106,8 @@ TEST(Propagate, ClosedDimsAndUsedAxesStay) {
 TEST(Propagate, ActivationsWinOverStoredWeights) {
   Program p("data=2");
   const Value x = p.input("x", {8, 64}, "[{data}, {}]");
-  const Value w = p.input("w", {64, 4096}, "[{}, {data}]", InputKind::parameter);  // larger, but only stored so
+  const Value w =
+      p.input("w", {64, 4096}, "[{}, {data}]", InputKind::parameter);  // larger, but only stored so
   const Value y = ops::matmul(p.b, x, w);
   EXPECT_EQ(Program::at(p.run(), y), "[{data}, {}]");
 }
@@ -136,11 +142,13 @@ TEST(Propagate, ExplainTellsTheWholeChain) {
   const Value h = ops::matmul(p.b, x, w);
   const Value y = ops::tanh(p.b, h);
   Origins origins;
-  const PropagateResult result = propagate(annotate(p.graph, p.mesh, config_of("mlp=model", ""), &origins), origins);
-  EXPECT_EQ(origins.explain(result.graph, y),
-            "dim 1 {model} because tanh %3 shares factor 1 with %2 (dot_general);\n"
-            "  %2 (dot_general) dim 1 {model} because dot_general %2 shares factor 1 with \"w\" (%0);\n"
-            "    \"w\" (%0) dim 1 {model} because parameter rule mlp -> model");
+  const PropagateResult result =
+      propagate(annotate(p.graph, p.mesh, config_of("mlp=model", ""), &origins), origins);
+  EXPECT_EQ(
+      origins.explain(result.graph, y),
+      "dim 1 {model} because tanh %3 shares factor 1 with %2 (dot_general);\n"
+      "  %2 (dot_general) dim 1 {model} because dot_general %2 shares factor 1 with \"w\" (%0);\n"
+      "    \"w\" (%0) dim 1 {model} because parameter rule mlp -> model");
   EXPECT_EQ(origins.explain(result.graph, x),
             "replicated: no rule names its dims, and no neighbour is sharded along them");
 }

@@ -19,7 +19,8 @@ namespace {
 class Writer {
  public:
   explicit Writer(const std::vector<uint32_t>& tape) : tape_(tape), b_(graph_) {
-    static const char* const kMeshes[] = {"a=2", "a=2,b=2", "a=4", "a=2,b=4", "a=2,b=2,c=2", "a=8", "a=4,b=2"};
+    static const char* const kMeshes[] = {"a=2",         "a=2,b=2", "a=4",    "a=2,b=4",
+                                          "a=2,b=2,c=2", "a=8",     "a=4,b=2"};
     mesh_ = std::make_shared<const Mesh>(parse_mesh(kMeshes[draw(std::size(kMeshes))]));
     graph_.mesh = mesh_;
     graph_.name = "random";
@@ -62,7 +63,8 @@ class Writer {
   Shape random_shape() {
     static constexpr int64_t kSizes[] = {8, 4, 8, 1, 2, 16};
     Shape shape;
-    for (uint64_t rank = 1 + draw(3); rank > 0; --rank) shape.push_back(kSizes[draw(std::size(kSizes))]);
+    for (uint64_t rank = 1 + draw(3); rank > 0; --rank)
+      shape.push_back(kSizes[draw(std::size(kSizes))]);
     return shape;
   }
 
@@ -76,7 +78,8 @@ class Writer {
 
   void add_input() {
     const TensorType type{DType::f64, random_shape()};
-    static constexpr InputKind kKinds[] = {InputKind::data, InputKind::parameter, InputKind::accumulator};
+    static constexpr InputKind kKinds[] = {InputKind::data, InputKind::parameter,
+                                           InputKind::accumulator};
     const Value value = b_.input(kKinds[draw(3)], cat("in", graph_.inputs.size()), type);
     graph_.info(value).sharding = random_sharding(type.shape, false, chance(3));
     if (chance(4)) graph_.info(value).sharding->partial_kind = ReduceKind::max;
@@ -86,13 +89,16 @@ class Writer {
   void add_output(int number) {
     const Value value = reals_[reals_.size() - 1 - draw(std::min<uint64_t>(reals_.size(), 6))];
     b_.output(value, cat("out", number));
-    if (chance(2)) graph_.outputs.back().sharding = random_sharding(b_.shape(value), false, chance(2));
+    if (chance(2))
+      graph_.outputs.back().sharding = random_sharding(b_.shape(value), false, chance(2));
   }
 
   Value integers(const Shape& shape, int64_t below) {
     // Exact on every sharding: from iotas.
-    const Value index = ops::iota(b_, {DType::s32, shape}, static_cast<int64_t>(draw(static_cast<uint64_t>(shape.rank()))));
-    const Value twice = ops::add(b_, ops::multiply(b_, index, ops::constant_like(b_, index, 3)), ops::constant_like(b_, index, static_cast<double>(draw(5))));
+    const Value index = ops::iota(b_, {DType::s32, shape},
+                                  static_cast<int64_t>(draw(static_cast<uint64_t>(shape.rank()))));
+    const Value twice = ops::add(b_, ops::multiply(b_, index, ops::constant_like(b_, index, 3)),
+                                 ops::constant_like(b_, index, static_cast<double>(draw(5))));
     return ops::minimum(b_, twice, ops::constant_like(b_, twice, static_cast<double>(below - 1)));
   }
 
@@ -118,7 +124,8 @@ void Writer::add_dot(Value x) {
   for (size_t tries = 0; tries < reals_.size(); ++tries) {
     const Value candidate = pick();
     for (int d = 0; d < b_.shape(candidate).rank(); ++d)
-      if (b_.shape(candidate)[d] == shape[static_cast<int>(dim)] && b_.shape(candidate).rank() + shape.rank() <= 5) {
+      if (b_.shape(candidate)[d] == shape[static_cast<int>(dim)] &&
+          b_.shape(candidate).rank() + shape.rank() <= 5) {
         other = candidate;
         other_dim = d;
       }
@@ -170,7 +177,8 @@ void Writer::add_composite(Value x) {
       const auto y = ops::rms_norm(b_, x, ops::constant(b_, 0.5, {DType::f64, vector}), 1e-1);
       return keep(y.y);
     }
-    case 2: return keep(ops::sum_of_squares(b_, x));
+    case 2:
+      return keep(ops::sum_of_squares(b_, x));
     case 3: {
       if (shape.rank() != 2) return;
       const Value ids = integers({4, 2}, shape[0]);
@@ -182,7 +190,9 @@ void Writer::add_composite(Value x) {
       if (shape.rank() < 2 || shape.rank() > 3) return;
       Shape batch = shape;
       batch = Shape(std::vector<int64_t>(shape.begin(), shape.end() - 1));
-      return keep(ops::softmax_cross_entropy(b_, x, integers(batch, last), std::max<int64_t>(1, last - 1)).loss);
+      return keep(
+          ops::softmax_cross_entropy(b_, x, integers(batch, last), std::max<int64_t>(1, last - 1))
+              .loss);
     }
     case 5: {
       if (shape.rank() != 4 || shape.elements() > 1024) return;
@@ -190,7 +200,8 @@ void Writer::add_composite(Value x) {
       return;
     }
     default: {
-      const Value noise = ops::random_uniform(b_, {DType::f64, shape}, 7, static_cast<int64_t>(draw(9)));
+      const Value noise =
+          ops::random_uniform(b_, {DType::f64, shape}, 7, static_cast<int64_t>(draw(9)));
       return keep(ops::add(b_, x, noise));
     }
   }
@@ -206,17 +217,24 @@ void Writer::add_op() {
   }
   const auto dim = static_cast<int64_t>(draw(static_cast<uint64_t>(shape.rank())));
   switch (op) {
-    case 0: return keep(ops::tanh(b_, x));
+    case 0:
+      return keep(ops::tanh(b_, x));
     case 1:
     case 2:
     case 3: {  // with another value of this shape
       Value y = x;
       for (size_t i = 0; i < reals_.size(); ++i)
-        if (const Value candidate = reals_[(i + draw(8)) % reals_.size()]; b_.shape(candidate) == shape) y = candidate;
-      return keep(op == 1 ? ops::add(b_, x, y) : op == 2 ? ops::multiply(b_, x, y) : chance(2) ? ops::maximum(b_, x, y) : ops::subtract(b_, x, y));
+        if (const Value candidate = reals_[(i + draw(8)) % reals_.size()];
+            b_.shape(candidate) == shape)
+          y = candidate;
+      return keep(op == 1     ? ops::add(b_, x, y)
+                  : op == 2   ? ops::multiply(b_, x, y)
+                  : chance(2) ? ops::maximum(b_, x, y)
+                              : ops::subtract(b_, x, y));
     }
     case 4:
-    case 5: return add_dot(x);
+    case 5:
+      return add_dot(x);
     case 6: {
       static constexpr ReduceKind kKinds[] = {ReduceKind::sum, ReduceKind::max, ReduceKind::min};
       return keep(ops::reduce(b_, x, {dim}, kKinds[draw(3)]));
@@ -235,15 +253,22 @@ void Writer::add_op() {
       std::swap(order[0], order[static_cast<size_t>(dim)]);
       return keep(ops::transpose(b_, x, order));
     }
-    case 9: return add_reshape(x);
-    case 10: return keep(ops::concatenate(b_, {x, ops::negate(b_, x)}, dim));
-    case 11: return shape[static_cast<int>(dim)] > 1 ? keep(ops::slice_dim(b_, x, dim, shape[static_cast<int>(dim)] / 2, shape[static_cast<int>(dim)])) : void();
+    case 9:
+      return add_reshape(x);
+    case 10:
+      return keep(ops::concatenate(b_, {x, ops::negate(b_, x)}, dim));
+    case 11:
+      return shape[static_cast<int>(dim)] > 1
+                 ? keep(ops::slice_dim(b_, x, dim, shape[static_cast<int>(dim)] / 2,
+                                       shape[static_cast<int>(dim)]))
+                 : void();
     case 12: {
       // An iota takes part, so that positions matter.
       const Value index = ops::convert(b_, ops::iota(b_, {DType::s32, shape}, dim), DType::f64);
       return keep(ops::add(b_, ops::scale(b_, index, 0.125), x));
     }
-    default: return add_composite(x);
+    default:
+      return add_composite(x);
   }
 }
 

@@ -1,5 +1,5 @@
-// Random programs with random annotations, decoded from a tape of numbers, so that a shrunk tape is a
-// smaller program.
+// Random programs with random annotations, decoded from a tape of numbers, so that a shrunk tape is
+// a smaller program.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,8 @@
 namespace tessera::testing {
 
 struct RandomProgram {
-  Graph graph;   // f64 and s32 values; some are named and carry a sharding, inputs and outputs partial too
+  Graph graph;   // f64 and s32 values; some are named and carry a sharding, inputs and outputs
+                 // partial too
   MeshPtr mesh;  // 2 to 8 devices
 };
 
