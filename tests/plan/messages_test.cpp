@@ -1,0 +1,46 @@
+// What a wrong call of `tessera plan` gets: each message says what, where, and what to do.
+#include <gtest/gtest.h>
+
+#include "tests/plan/plan_testing.h"
+
+namespace tessera::plan_testing {
+namespace {
+
+void expect_parts(const std::string& message, const std::vector<std::string>& parts) {
+  for (const std::string& part : parts) EXPECT_NE(message.find(part), std::string::npos) << part << "\nnot in: " << message;
+}
+
+TEST(PlanMessages, UnknownPassListsAll) {
+  PlanArguments arguments = quickstart("tensor", "data=2,model=2");
+  arguments.after = "propagat";
+  expect_parts(message_of(arguments), {"no pass \"propagat\"", "did you mean \"propagate\"?", "annotate, ", "localize", "fuse_elementwise"});
+}
+
+TEST(PlanMessages, UnknownTensorNamesTheNearest) {
+  PlanArguments arguments = quickstart("tensor", "data=2,model=2");
+  arguments.explain = "block.2.mlp.up.wieght";
+  expect_parts(message_of(arguments), {"no tensor \"block.2.mlp.up.wieght\"", "did you mean \"block.2.mlp.up.weight\"?"});
+}
+
+TEST(PlanMessages, UnknownProfileListsAll) {
+  PlanArguments arguments = quickstart("tensor", "data=2,model=2");
+  arguments.profile = "tpu";
+  expect_parts(message_of(arguments), {"\"tpu\"", "cpu-shm", "h100-nvlink-ib"});
+}
+
+TEST(PlanMessages, IndivisibleDimNamesTensorDimAndAxis) {
+  expect_parts(message_of(quickstart("tensor", "data=1,model=3")), {"attention.query.weight", "heads", "model", "3", "4"});
+}
+
+TEST(PlanMessages, MissingDevicesNamesTheOption) {
+  expect_parts(message_of(quickstart("tensor", "")), {"data", "--devices"});
+}
+
+TEST(PlanMessages, DevicesThatDoNotFitTheMesh) {
+  PlanArguments arguments = quickstart("tensor", "data=2,model=2");
+  arguments.devices = 6;
+  expect_parts(message_of(arguments), {"4", "6"});
+}
+
+}  // namespace
+}  // namespace tessera::plan_testing
