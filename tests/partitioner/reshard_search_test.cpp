@@ -116,6 +116,15 @@ TEST(ReshardSearch, CutOffSearchFallsBackAndCounts) {
   EXPECT_EQ(moves_of(plan), "all_gather{0, x}; all_gather{1, y}; all_slice{0, y}; all_slice{1, x}");
 }
 
+TEST(ReshardSearch, PartsThatCrossGoByWayOfTheWhole) {
+  const auto mesh = std::make_shared<const Mesh>(parse_mesh("x=6"));
+  ReshardPlanner planner(mesh, machine_model("cpu-shm"));
+  const ReshardPlan& plan = planner.plan(parse_sharding(mesh, "[{x:(1)2}]"), parse_sharding(mesh, "[{x:(1)3}]"),
+                                         {DType::f32, {12}});
+  EXPECT_EQ(moves_of(plan), "all_gather{0, x:(1)2}; all_slice{0, x:(1)3}");
+  EXPECT_EQ(planner.fallbacks(), 1);
+}
+
 TEST(ReshardSearch, MemoryCapIsObeyed) {
   const auto mesh = std::make_shared<const Mesh>(parse_mesh("x=2,y=2"));
   ReshardPlanner planner(mesh, machine_model("cpu-shm"), {0, 20000});
