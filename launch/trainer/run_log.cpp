@@ -105,7 +105,6 @@ void RunLog::write_pending() {
 
 void RunLog::checkpoint(const std::string& path, int64_t bytes, double seconds) {
   if (!speaks_) return;
-  write_pending();
   message(cat("saved ", path, " (", human_bytes(static_cast<double>(bytes)), " in ",
               print_double(std::round(seconds * 100) / 100), " s)"));
 }

@@ -41,6 +41,8 @@ class RunLog {
 
   void step(const StepFacts& facts);
   void evaluation(int64_t step, double loss);
+  // Writes what waits, before a checkpoint is saved: a kill right after it must lose no line.
+  void flush() { if (speaks_) write_pending(); }
   void checkpoint(const std::string& path, int64_t bytes, double seconds);
   void finish(const TrainSummary& summary);
 

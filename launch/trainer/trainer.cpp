@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "launch/checkpoint/agreement.h"
+#include "launch/checkpoint/checkpoint_folder.h"
 #include "launch/checkpoint/checkpoint_writer.h"
 #include "launch/checkpoint/output_folder.h"
 #include "launch/checkpoint/restore.h"
@@ -85,6 +86,7 @@ class Trainer {
   void resume_or_initialise() {
     session_.initialise();
     if (config_.checkpoint.resume == config::ResumeMode::never) {
+      refuse_old_checkpoints();
       log_.start_over();
       return;
     }
@@ -108,6 +110,19 @@ class Trainer {
     saved_step_ = step_;
     log_.resume_at(step_);
     log_.say("resumed at step ", step_, " from ", restored->path);
+  }
+
+  // A run from step 0 would replace them one by one.
+  void refuse_old_checkpoints() {
+    const Outcome outcome = run_on_first(&world_, [&] {
+      const std::vector<CheckpointEntry> old = list_checkpoints(config_.output_dir);
+      if (!old.empty())
+        throw_user_error("--resume never: ", config_.output_dir, " holds ", old.size(),
+                         " checkpoints, the last of step ", old.front().step,
+                         "; give another folder (--set output_dir='\"DIR\"'), or remove them first");
+      return std::string();
+    });
+    if (outcome.failed()) throw_failure(outcome.failure, outcome.error);
   }
 
   // Refuses a resume that would not be the same run; says what else changed.
@@ -201,6 +216,7 @@ class Trainer {
 
   void save() {
     if (saved_step_ == step_) return;
+    log_.flush();
     const std::vector<TensorSlice> slices = session_.state().owned_slices();
     CheckpointInfo info = provenance(job_);
     info.step = step_;
