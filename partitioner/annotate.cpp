@@ -211,9 +211,19 @@ class Annotator {
     if (notes_) notes_->warnings.push_back(std::move(text));
   }
 
+  // Only a graph with optimizer state holds every tensor of a job: what an override misses in an
+  // evaluation may well be a moment.
   void check_use() {
+    const bool has_all =
+        std::any_of(graph_.inputs.begin(), graph_.inputs.end(),
+                    [](const GraphInput& input) { return input.kind == InputKind::optimizer; });
     for (const CompiledOverride& entry : overrides_) {
       if (entry.matched > 0) continue;
+      if (!has_all) {
+        note(cat("sharding override \"", entry.config->tensor_regex,
+                 "\" matches no tensor of graph \"", graph_.name, "\""));
+        continue;
+      }
       std::vector<std::string> names;
       for (const GraphInput& input : graph_.inputs) names.push_back(graph_.info(input.value).name);
       const std::string nearest = nearest_name(entry.config->tensor_regex, names);

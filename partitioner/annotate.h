@@ -21,7 +21,8 @@ struct AnnotateNotes {
 // it. Accumulators stay partial over the axes of the batch that they do not use themselves, so that
 // gradients are reduced once per step, not per microbatch.
 //
-// Throws ConfigError: an axis the mesh lacks, an override that matches no tensor or has another
+// Throws ConfigError: an axis the mesh lacks, an override that matches no tensor (a warning where
+// the graph has no optimizer state, as it does not hold all tensors of the job then) or has another
 // number of dims, a dim that its axes do not divide (naming tensor, dim, logical axis and mesh
 // axis).
 Graph annotate(const Graph& graph, const MeshPtr& mesh, const ShardingConfig& config,

@@ -3,33 +3,23 @@
 #include <algorithm>
 #include <map>
 #include <set>
-#include <tuple>
 #include <unordered_map>
 
 #include "core/base/error.h"
 #include "core/ir/parameter.h"
 #include "partitioner/op_layout.h"
+#include "partitioner/op_sharding_candidates.h"
+#include "partitioner/use_patterns.h"
 
 namespace tessera {
 namespace {
-
-constexpr size_t kMaxCandidates = 64;
-
-struct Proposal {
-  int factor;
-  AxisList axes;
-  int tensor;     // operands first, then results
-  int64_t bytes;  // of all tensors that agree
-};
-
-bool is_backward(const Instruction& instruction) { return instruction.scope.ends_with("backward"); }
 
 class Chooser {
  public:
   Chooser(const Graph& source, ReshardPlanner& planner)
       : graph_(source),
         planner_(planner),
-        uses_(graph_.uses()),
+        patterns_(graph_),
         annotated_(demanded_annotations(graph_)) {
     lyings_.resize(graph_.instructions.size());
     for (size_t i = 0; i < graph_.instructions.size(); ++i)
@@ -37,8 +27,6 @@ class Chooser {
         lyings_[i].push_back(result.sharding->closed());
     for (const GraphOutput& output : graph_.outputs)
       if (output.sharding) demanded_[output.value] = output.sharding->closed().without_partial();
-    find_accepted_partials();
-    find_shares();
     for (const GraphInput& input : graph_.inputs) {
       const ResultInfo& info = graph_.info(input.value);
       if (input.kind == InputKind::parameter) weights_.insert(weight_key(info));
@@ -78,76 +66,32 @@ class Chooser {
   bool is_gradient(const ResultInfo& info) const {
     return !info.logical_axes.empty() && weights_.count(weight_key(info)) > 0;
   }
-  void find_accepted_partials();
-  void find_shares();
   AxisList joined_partials(Value value) const;
   void choose(int index);
   Work work_of(int index) const;
   std::string memo_key(const Work& work) const;
-  std::vector<Proposal> proposals_of(const Work& work) const;
   std::vector<FactorAxes> candidates_of(const Work& work) const;
-  FactorAxes assign(const Work& work, const std::vector<Proposal>& order) const;
   double cost_of(const Work& work, const FactorAxes& axes);
 
   Graph graph_;
   ReshardPlanner& planner_;
-  std::vector<std::vector<Graph::Use>> uses_;
+  UsePatterns patterns_;
   std::vector<std::vector<bool>> annotated_;
-  std::vector<std::vector<Sharding>> lyings_;    // as producers leave their results
-  std::vector<std::vector<AxisList>> accepted_;  // partial axes that all users of a result pass on
-  std::map<Value, Sharding> demanded_;           // of outputs
-  std::vector<double> flops_;                    // by instruction
-  std::vector<std::vector<double>> operand_shares_;  // by instruction and operand
-  AxisList batch_axes_;                              // of the leading dim of data inputs
-  std::set<std::string> weights_;                    // weight_key of every parameter
-  std::map<Value, double> sum_shares_;  // values that are summed with others of their op
+  std::vector<std::vector<Sharding>> lyings_;  // as producers leave their results
+  std::map<Value, Sharding> demanded_;         // of outputs
+  AxisList batch_axes_;                        // of the leading dim of data inputs
+  std::set<std::string> weights_;              // weight_key of every parameter
   // What a value is resharded to, apart for the forward and the backward pass (see merge_reshards).
   std::map<std::pair<Value, bool>, std::vector<Sharding>> resharded_;
   std::unordered_map<std::string, FactorAxes> memo_;
 };
-
-// Backwards from outputs that are demanded partial: a value may be partial for free where every
-// user is linear in it and may itself be partial for free.
-void Chooser::find_accepted_partials() {
-  accepted_.resize(graph_.instructions.size());
-  std::vector<std::vector<int>> seen(graph_.instructions.size());
-  for (size_t i = 0; i < graph_.instructions.size(); ++i) {
-    accepted_[i].resize(graph_.instructions[i].results.size());
-    seen[i].assign(graph_.instructions[i].results.size(), 0);
-  }
-  auto meet = [&](Value value, const AxisList& axes) {
-    AxisList& known =
-        accepted_[static_cast<size_t>(value.instruction)][static_cast<size_t>(value.result)];
-    int& count = seen[static_cast<size_t>(value.instruction)][static_cast<size_t>(value.result)];
-    known = count++ == 0 ? axes : without(known, without(known, axes));
-  };
-  for (const GraphOutput& output : graph_.outputs)
-    meet(output.value, output.sharding ? output.sharding->partial : AxisList{});
-  for (size_t i = graph_.instructions.size(); i-- > 0;) {
-    const Instruction& instruction = graph_.instructions[i];
-    if (instruction.operands.empty()) continue;
-    const bool any = std::any_of(accepted_[i].begin(), accepted_[i].end(),
-                                 [](const auto& a) { return !a.empty(); });
-    std::vector<LinearSet> sets;
-    if (any)
-      sets = with_call(graph_, instruction,
-                       [&](const OpCall& call) { return linear_sets(*instruction.op, call); });
-    for (size_t o = 0; o < instruction.operands.size(); ++o) {
-      const bool is_linear = std::any_of(sets.begin(), sets.end(), [&](const LinearSet& set) {
-        return set.kind == ReduceKind::sum &&
-               std::count(set.operands.begin(), set.operands.end(), static_cast<int>(o));
-      });
-      meet(instruction.operands[o], is_linear ? accepted_[i][0] : AxisList{});
-    }
-  }
-}
 
 Chooser::Work Chooser::work_of(int index) const {
   const Instruction& instruction = graph_.instructions[static_cast<size_t>(index)];
   Work work;
   work.index = index;
   work.rules = op_rules(graph_, instruction);
-  work.operand_share = operand_shares_[static_cast<size_t>(index)];
+  work.operand_share = patterns_.operand_shares[static_cast<size_t>(index)];
   for (Value operand : instruction.operands) {
     work.operands.push_back(
         lyings_[static_cast<size_t>(operand.instruction)][static_cast<size_t>(operand.result)]);
@@ -161,15 +105,15 @@ Chooser::Work Chooser::work_of(int index) const {
     if (const auto demand = demanded_.find({index, static_cast<int>(r)}); demand != demanded_.end())
       work.wanted[r] = demand->second;
   for (size_t r = 0; r < instruction.results.size(); ++r) {
-    const AxisList& accepted = accepted_[static_cast<size_t>(index)][r];
+    const AxisList& accepted = patterns_.accepted_partials[static_cast<size_t>(index)][r];
     const AxisList joined = joined_partials({index, static_cast<int>(r)});
     work.welcome.push_back(concat(accepted, without(joined, accepted)));
-    const auto share = sum_shares_.find({index, static_cast<int>(r)});
-    const double alike = share == sum_shares_.end() ? 1 : share->second;
+    const auto share = patterns_.sum_shares.find({index, static_cast<int>(r)});
+    const double alike = share == patterns_.sum_shares.end() ? 1 : share->second;
     work.result_share.push_back(alike);
     work.is_gradient.push_back(is_gradient(instruction.results[r]));
   }
-  work.flops = flops_[static_cast<size_t>(index)];
+  work.flops = patterns_.flops[static_cast<size_t>(index)];
   return work;
 }
 
@@ -189,93 +133,22 @@ std::string Chooser::memo_key(const Work& work) const {
   return key;
 }
 
-std::vector<Proposal> Chooser::proposals_of(const Work& work) const {
-  std::vector<Proposal> proposals;
-  auto add = [&](const TensorFactors& factors, const Sharding& sharding, int64_t bytes,
-                 int tensor) {
-    const FactorAxes axes = project(work.rules.factors, factors, sharding);
-    for (size_t f = 0; f < axes.size(); ++f) {
-      const Factor& factor = work.rules.factors.factors[f];
-      if (axes[f].empty() || factor.kind == FactorKind::need_replication) continue;
-      proposals.push_back({static_cast<int>(f), axes[f], tensor, bytes});
-    }
-  };
-  int tensor = 0;
+std::vector<FactorAxes> Chooser::candidates_of(const Work& work) const {
   const Instruction& instruction = graph_.instructions[static_cast<size_t>(work.index)];
-  for (size_t o = 0; o < work.operands.size(); ++o) {
-    add(work.rules.factors.operands[o], work.operands[o], work.operand_bytes[o], tensor);
+  const FactorRule& rule = work.rules.factors;
+  std::vector<TensorWish> wishes;
+  int tensor = 0;
+  for (size_t o = 0; o < work.operands.size(); ++o, ++tensor) {
+    wishes.push_back({tensor, &rule.operands[o], &work.operands[o], work.operand_bytes[o]});
     // A partial operand that is wanted in shards can be had so by reduce_scatter.
     if (work.operands[o].is_partial())
-      add(work.rules.factors.operands[o], *graph_.info(instruction.operands[o]).sharding,
-          work.operand_bytes[o], tensor);
-    ++tensor;
+      wishes.push_back({tensor, &rule.operands[o], &graph_.sharding(instruction.operands[o]),
+                        work.operand_bytes[o]});
   }
-  for (size_t r = 0; r < work.wanted.size(); ++r)
-    add(work.rules.factors.results[r], work.wanted[r], instruction.results[r].type.bytes(),
-        tensor++);
-  for (Proposal& one : proposals) {
-    int64_t together = 0;
-    for (const Proposal& other : proposals)
-      if (other.factor == one.factor && other.axes == one.axes) together += other.bytes;
-    one.bytes = std::max(one.bytes, together);
-  }
-  std::stable_sort(proposals.begin(), proposals.end(),
-                   [](const Proposal& a, const Proposal& b) { return a.bytes > b.bytes; });
-  return proposals;
-}
-
-// Takes what fits of each proposal, in order.
-FactorAxes Chooser::assign(const Work& work, const std::vector<Proposal>& order) const {
-  FactorAxes axes(work.rules.factors.factors.size());
-  // Twice, because a minor factor can be taken only after those major to it are full.
-  for (int round = 0; round < 2; ++round)
-    for (const Proposal& proposal : order) {
-      AxisList& list = axes[static_cast<size_t>(proposal.factor)];
-      if (!is_prefix(list, proposal.axes)) continue;
-      AxisList more = prefix_without(suffix_after(proposal.axes, list), all_axes(axes));
-      const AxisList before = list;
-      list = dividing_prefix(concat(list, more),
-                             work.rules.factors.factors[static_cast<size_t>(proposal.factor)].size);
-      if (!is_legal(work.rules, axes)) axes[static_cast<size_t>(proposal.factor)] = before;
-    }
-  return axes;
-}
-
-std::vector<FactorAxes> Chooser::candidates_of(const Work& work) const {
-  const std::vector<Proposal> base = proposals_of(work);
-  std::vector<FactorAxes> candidates;
-  auto offer = [&](const std::vector<Proposal>& order) {
-    if (candidates.size() >= kMaxCandidates) return;
-    FactorAxes axes = assign(work, order);
-    if (std::find(candidates.begin(), candidates.end(), axes) == candidates.end())
-      candidates.push_back(std::move(axes));
-  };
-  auto first = [&](auto&& is_first, bool with_rest) {
-    std::vector<Proposal> order;
-    for (const Proposal& proposal : base)
-      if (is_first(proposal)) order.push_back(proposal);
-    for (const Proposal& proposal : base)
-      if (with_rest && !is_first(proposal)) order.push_back(proposal);
-    return order;
-  };
-  offer(base);
-  const int tensors = static_cast<int>(work.operands.size() + work.wanted.size());
-  for (int t = tensors - 1; t >= 0; --t)
-    offer(first([&](const Proposal& p) { return p.tensor == t; }, true));
-  for (const Proposal& one : base) {
-    auto same = [&](const Proposal& p) { return p.factor == one.factor && p.axes == one.axes; };
-    offer(first(same, true));
-    offer(first([&](const Proposal& p) { return !same(p); }, false));  // all but this
-    offer(first(same, false));
-    for (size_t length = 1; length < one.axes.size(); ++length)  // its prefixes
-      offer({{one.factor,
-              AxisList(one.axes.begin(), one.axes.begin() + static_cast<std::ptrdiff_t>(length)),
-              one.tensor, one.bytes}});
-  }
-  for (int t = 0; t < tensors; ++t)
-    offer(first([&](const Proposal& p) { return p.tensor == t; }, false));
-  offer({});
-  return candidates;
+  for (size_t r = 0; r < work.wanted.size(); ++r, ++tensor)
+    wishes.push_back(
+        {tensor, &rule.results[r], &work.wanted[r], instruction.results[r].type.bytes()});
+  return op_sharding_candidates(work.rules, wishes);
 }
 
 double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
@@ -322,60 +195,10 @@ double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
   return seconds + bytes / machine.memory_bandwidth;
 }
 
-// q, k and v read the same activation, and their three cotangents are summed: what moves for one of
-// them serves all, and is charged to each by its FLOPs.
-void Chooser::find_shares() {
-  for (const Instruction& instruction : graph_.instructions)
-    flops_.push_back(with_call(graph_, instruction, [&](const OpCall& call) {
-      return std::max(1.0, flop_count(*instruction.op, call, Graph::result_types(instruction)));
-    }));
-  std::map<std::tuple<Value, const OpDef*, size_t, bool, bool>, double> alike;
-  auto key_of = [&](const Instruction& user, size_t o) {
-    return std::tuple(user.operands[o], user.op, o, is_backward(user), user.recompute);
-  };
-  for (size_t i = 0; i < graph_.instructions.size(); ++i)
-    for (size_t o = 0; o < graph_.instructions[i].operands.size(); ++o)
-      alike[key_of(graph_.instructions[i], o)] += flops_[i];
-  for (size_t i = 0; i < graph_.instructions.size(); ++i) {
-    operand_shares_.emplace_back();
-    for (size_t o = 0; o < graph_.instructions[i].operands.size(); ++o)
-      operand_shares_.back().push_back(alike.at(key_of(graph_.instructions[i], o)) / flops_[i]);
-  }
-  // Trees of ops that are jointly linear in two operands (additions), from their roots down.
-  auto is_sum = [&](const Instruction& instruction) {
-    return instruction.operands.size() == 2 && instruction.results.size() == 1 &&
-           instruction.op->commutative && with_call(graph_, instruction, [&](const OpCall& call) {
-             const std::vector<LinearSet> sets = linear_sets(*instruction.op, call);
-             return !sets.empty() && sets[0].kind == ReduceKind::sum &&
-                    sets[0].operands.size() == 2;
-           });
-  };
-  std::vector<int> root(graph_.instructions.size(), -1);
-  std::map<std::pair<int, const OpDef*>, std::vector<Value>> leaves;
-  for (size_t i = graph_.instructions.size(); i-- > 0;) {
-    const Instruction& instruction = graph_.instructions[i];
-    if (!is_sum(instruction)) continue;
-    if (root[i] < 0) root[i] = static_cast<int>(i);
-    for (Value operand : instruction.operands) {
-      if (uses_[static_cast<size_t>(operand.instruction)].size() != 1) continue;
-      if (is_sum(graph_.at(operand)))
-        root[static_cast<size_t>(operand.instruction)] = root[i];
-      else
-        leaves[{root[i], graph_.at(operand).op}].push_back(operand);
-    }
-  }
-  for (const auto& [tree, values] : leaves) {
-    double together = 0;
-    for (Value value : values) together += flops_[static_cast<size_t>(value.instruction)];
-    for (Value value : values)
-      sum_shares_[value] = together / flops_[static_cast<size_t>(value.instruction)];
-  }
-}
-
 // Partial axes that cost a value nothing, because its one user is linear in it together with
 // another operand that is partial over them already: their sum is reduced once.
 AxisList Chooser::joined_partials(Value value) const {
-  const auto& uses = uses_[static_cast<size_t>(value.instruction)];
+  const auto& uses = patterns_.uses[static_cast<size_t>(value.instruction)];
   if (uses.size() != 1) return {};
   const Instruction& user = graph_.instructions[static_cast<size_t>(uses[0].user)];
   for (const LinearSet& set :

@@ -7,11 +7,10 @@
 #include "core/ir/rewriter.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/sharding.h"
+#include "partitioner/use_patterns.h"
 
 namespace tessera {
 namespace {
-
-bool is_backward(const std::string& scope) { return scope.ends_with("backward"); }
 
 // Makes the shard larger.
 bool enlarges(const Graph& graph, const Instruction& reshard) {
@@ -32,7 +31,7 @@ Graph merge_reshards(const Graph& graph) {
       rewriter.copy(static_cast<int>(i));
       continue;
     }
-    const bool phase = enlarges(graph, instruction) && is_backward(instruction.scope);
+    const bool phase = enlarges(graph, instruction) && is_backward(instruction);
     const auto key =
         std::tuple(rewriter.mapped(instruction.operands[0]),
                    cat(instruction.results[0].sharding->closed()), instruction.recompute, phase);
