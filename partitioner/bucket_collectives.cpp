@@ -13,7 +13,9 @@ namespace tessera {
 namespace {
 
 struct Bucket {
-  std::vector<int> members;  // all_reduce instructions, in order
+  std::vector<int>
+      members;    // all_reduce instructions, in the order in which they lie in the buffer
+  int last = -1;  // the one that is ready last
   int64_t bytes = 0;
 };
 
@@ -28,12 +30,12 @@ class Bucketer {
 
   Graph run() {
     plan();
+    for (Bucket& bucket : buckets_) align(bucket);
     for (size_t i = 0; i < source_.instructions.size(); ++i) {
       const auto found = bucket_of_.find(static_cast<int>(i));
       if (found == bucket_of_.end() || buckets_[found->second].members.size() == 1)
         rewriter_.copy(static_cast<int>(i));
-      else if (const Bucket& bucket = buckets_[found->second];
-               bucket.members.back() == static_cast<int>(i))
+      else if (const Bucket& bucket = buckets_[found->second]; bucket.last == static_cast<int>(i))
         emit(bucket);
     }
     return rewriter_.finish();
@@ -74,9 +76,17 @@ class Bucketer {
         buckets_.emplace_back();
       }
       buckets_[found->second].members.push_back(static_cast<int>(i));
+      buckets_[found->second].last = static_cast<int>(i);
       buckets_[found->second].bytes += bytes;
       bucket_of_[static_cast<int>(i)] = found->second;
     }
+  }
+
+  // Odd sizes go to the end, so that all others begin on cache lines and can be views.
+  void align(Bucket& bucket) const {
+    std::stable_partition(bucket.members.begin(), bucket.members.end(), [&](int member) {
+      return source_.instructions[static_cast<size_t>(member)].results[0].type.bytes() % 64 == 0;
+    });
   }
 
   // All axes that tell the members' blocks apart: the flat buffer lies along them, block by block.
@@ -105,7 +115,7 @@ class Bucketer {
   }
 
   void emit(const Bucket& bucket) {
-    const Instruction& last = source_.instructions[static_cast<size_t>(bucket.members.back())];
+    const Instruction& last = source_.instructions[static_cast<size_t>(bucket.last)];
     Builder& builder = rewriter_.builder();
     builder.set_scope(last.scope);
     builder.set_recompute(last.recompute);

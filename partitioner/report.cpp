@@ -21,13 +21,38 @@ std::optional<MoveKind> kind_of(const OpDef* op) {
 
 }  // namespace
 
+namespace {
+
+// A name for an activation that bears only logical axes, of the forward pass: its scope, op and axes
+// ("block.0/mlp/add(batch,length,mlp)"), numbered where there are several. "" for all else.
+class ActivationNames {
+ public:
+  std::string name_of(const Instruction& instruction, const ResultInfo& info) {
+    if (info.logical_axes.empty() || instruction.recompute || instruction.scope.empty() ||
+        instruction.scope.ends_with("backward") || instruction.scope.starts_with("accumulate"))
+      return "";
+    const std::string name =
+        cat(instruction.scope, "/", instruction.op->name, "(", join(info.logical_axes, ","), ")");
+    const int number = ++seen_[name];
+    return number == 1 ? name : cat(name, "#", number);
+  }
+
+ private:
+  std::map<std::string, int> seen_;
+};
+
+}  // namespace
+
 void report_shardings(const Graph& propagated, const Origins& origins, PartitionReport& report) {
+  ActivationNames activations;
   for (size_t i = 0; i < propagated.instructions.size(); ++i)
     for (size_t r = 0; r < propagated.instructions[i].results.size(); ++r) {
       const ResultInfo& info = propagated.instructions[i].results[r];
-      if (info.name.empty()) continue;
+      const std::string name =
+          info.name.empty() ? activations.name_of(propagated.instructions[i], info) : info.name;
+      if (name.empty()) continue;
       const Value value{static_cast<int>(i), static_cast<int>(r)};
-      report.shardings.push_back({cat(info.name, " ", info.type), cat(info.sharding->closed()),
+      report.shardings.push_back({cat(name, " ", info.type), cat(info.sharding->closed()),
                                   origins.explain(propagated, value)});
     }
 }
