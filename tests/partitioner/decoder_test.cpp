@@ -71,6 +71,21 @@ TEST_P(Decoder, IsTheSameAfterEveryPass) {
   }
 }
 
+// More devices on the heads' axis than there are key heads: the axis is split between key heads and
+// the query heads of each.
+TEST(DecoderGroupedHeads, IsTheSameAfterEveryPass) {
+  ShardingConfig config =
+      config_of(kTensor, "batch=data heads=model kv_heads=model mlp=model vocab=model");
+  for (auto* rules : {&config.parameter_rules, &config.activation_rules})
+    for (AxisRule& rule : *rules) rule.if_divides = rule.logical == "kv_heads";
+  PartitionReport report;
+  const std::string failure =
+      check_every_pass(models::build_step(small_step(models::Family::llama), false),
+                       mesh_of("data=2,model=4"), config, {}, 1e-10, 1, &report);
+  EXPECT_TRUE(failure.empty()) << failure;
+  EXPECT_FALSE(report.warnings.empty());
+}
+
 // Recomputed instructions are sharded and checked like any others.
 TEST(DecoderRemat, IsTheSameAfterEveryPass) {
   models::StepConfig config = small_step(models::Family::gpt2);
