@@ -12,6 +12,10 @@
 namespace tessera::config {
 namespace {
 
+// All names that the models of a job give to dims; a rule for any other can match no tensor.
+const std::vector<std::string> kLogicalAxes = {"batch", "length", "embed", "heads",     "kv_heads",
+                                               "head_dim", "mlp", "vocab", "positions", "norm"};
+
 class ShardingChecker {
  public:
   ShardingChecker(JobConfig& job, bool read_well, Problems& problems)
@@ -75,6 +79,11 @@ class ShardingChecker {
         problems_.add(place_of(job_, path), path,
                       " has no logical axis; say which dim it places, "
                       "e.g. logical: \"embed\"");
+      } else if (!rules[i].logical.empty() &&
+                 std::find(kLogicalAxes.begin(), kLogicalAxes.end(), rules[i].logical) == kLogicalAxes.end()) {
+        problems_.add(place_of(job_, path), path, " is for \"", rules[i].logical,
+                      "\", a name that no dim of any tensor has", did_you_mean(rules[i].logical, kLogicalAxes),
+                      " (there are ", join(kLogicalAxes), ")");
       }
       std::set<std::string> used;
       check_axes(rules[i].mesh_axes, path,

@@ -104,6 +104,7 @@ int train_processes(const TrainArguments& arguments) {
 
 int run_train(const TrainArguments& arguments) {
   install_stop_handlers();
+  const StandardOutputForReport keep(arguments.json);
   return arguments.virtual_devices > 0 ? train_virtual(arguments) : train_processes(arguments);
 }
 

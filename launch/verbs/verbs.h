@@ -78,6 +78,15 @@ int run_inspect(const InspectArguments& arguments);
 int run_bench(const BenchArguments& arguments);
 int run_doctor(const DoctorArguments& arguments);
 
+// While it lives and `json` is "-", what is printed goes to standard error, so that standard output
+// holds the report alone.
+class StandardOutputForReport {
+ public:
+  explicit StandardOutputForReport(const std::string& json);
+  StandardOutputForReport(const StandardOutputForReport&) = delete;
+  ~StandardOutputForReport();
+};
+
 // Writes `text` to FILE, or to standard output for "-"; throws UserError naming the file.
 void write_report(const std::string& file, const std::string& text);
 
