@@ -29,6 +29,7 @@ class Bucketer {
       : source_(source), limit_(limit), rewriter_(source) {}
 
   Graph run() {
+    find_limits();
     plan();
     for (Bucket& bucket : buckets_) align(bucket);
     for (size_t i = 0; i < source_.instructions.size(); ++i) {
@@ -52,6 +53,17 @@ class Bucketer {
             reduce.results[0].sharding->partial, reduce.recompute};
   }
 
+  // A job's limit may hold all its gradients; one bucket would then be ready only when the backward
+  // pass is over. At least eight buckets run beside it, as long as each outweighs its latency.
+  void find_limits() {
+    constexpr int64_t kBuckets = 8, kWorthwhile = 256 << 10;
+    for (const Instruction& instruction : source_.instructions)
+      if (is_candidate(instruction))
+        limits_[key_of(instruction)] += instruction.results[0].type.bytes();
+    for (auto& [key, total] : limits_)
+      total = std::min(limit_, std::max(kWorthwhile, total / kBuckets));
+  }
+
   // A bucket is closed when it is full or when an instruction uses one of its results.
   void plan() {
     std::map<Key, size_t> open;
@@ -64,10 +76,11 @@ class Bucketer {
       for (Value operand : instruction.operands) close_bucket_of(operand.instruction);
       if (!is_candidate(instruction)) continue;
       const int64_t bytes = instruction.results[0].type.bytes();
-      if (bytes > limit_) continue;
       const Key key = key_of(instruction);
+      const int64_t limit = limits_.at(key);
+      if (bytes > limit) continue;
       auto found = open.find(key);
-      if (found != open.end() && buckets_[found->second].bytes + bytes > limit_) {
+      if (found != open.end() && buckets_[found->second].bytes + bytes > limit) {
         open.erase(found);
         found = open.end();
       }
@@ -169,6 +182,7 @@ class Bucketer {
 
   const Graph& source_;
   int64_t limit_;
+  std::map<Key, int64_t> limits_;
   GraphRewriter rewriter_;
   std::vector<Bucket> buckets_;
   std::map<int, size_t> bucket_of_;

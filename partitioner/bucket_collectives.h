@@ -13,8 +13,8 @@
 namespace tessera {
 
 // For local graphs. all_reduces of one combiner, dtype and axes are joined in the order in which
-// they become ready, until `bucket_bytes` are full or a result is needed. 0 leaves the graph as it
-// is.
+// they become ready, until `bucket_bytes` (or an eighth of all such bytes, so that the first ones
+// run beside the backward pass) are full or a result is needed. 0 leaves the graph as it is.
 Graph bucket_collectives(const Graph& graph, int64_t bucket_bytes);
 
 }  // namespace tessera

@@ -37,7 +37,7 @@ struct ShardingReason {
 };
 
 struct PartitionReport {
-  std::vector<ShardingReason> shardings;                           // inputs and named activations
+  std::vector<ShardingReason> shardings;                           // inputs, activations with logical axes
   std::vector<CollectiveSummary> collectives;                      // by op and axes
   std::vector<std::pair<std::string, int64_t>> memory_per_device;  // bytes of inputs by kind
   std::vector<Conflict> conflicts;                                 // largest first

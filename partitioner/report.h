@@ -5,7 +5,7 @@
 
 namespace tessera {
 
-// Shardings with reasons: inputs and named activations of the propagated graph.
+// Shardings with reasons: inputs, and the forward activations that have names or logical axes.
 void report_shardings(const Graph& propagated, const Origins& origins, PartitionReport& report);
 
 // Collectives and memory of the final, local graph.
