@@ -22,6 +22,7 @@ std::string moves_of(const ReshardPlan& plan) {
 }
 
 // Large tensors, so that bytes decide and not latency.
+// clang-format off
 const Case kCases[] = {
     // Nothing to do, and slices, which cost no communication.
     {"x=2", {4096, 4096}, "[{}, {}]", "[{}, {}]", ""},
@@ -70,6 +71,7 @@ const Case kCases[] = {
     {"x=2,y=2", {2, 4096}, "[{x}, {y}]", "[{}, {x,y}]", "all_to_all{split=1, concat=0, x}; collective_permute{y,x -> x,y}"},
     {"x=8", {3, 4096}, "[{}, {x}]", "[{}, {}]", "all_gather{1, x}"},
 };
+// clang-format on
 
 TEST(ReshardSearch, Table) {
   for (const Case& one : kCases) {
@@ -92,9 +94,11 @@ TEST(ReshardSearch, Table) {
 TEST(ReshardSearch, KnowsSlowAxes) {
   const auto mesh = std::make_shared<const Mesh>(parse_mesh("x=4,y=2,z=2"));
   ReshardPlanner planner(mesh, machine_model("h100-nvlink-ib"));
-  const ReshardPlan& plan = planner.plan(parse_sharding(mesh, "[{x}, {}]"), parse_sharding(mesh, "[{y,z}, {}]"),
-                                         {DType::f32, {4096, 4096}});
-  EXPECT_EQ(moves_of(plan), "all_slice{1, y,z}; all_gather{0, x}; all_to_all{split=0, concat=1, y,z}");
+  const ReshardPlan& plan =
+      planner.plan(parse_sharding(mesh, "[{x}, {}]"), parse_sharding(mesh, "[{y,z}, {}]"),
+                   {DType::f32, {4096, 4096}});
+  EXPECT_EQ(moves_of(plan),
+            "all_slice{1, y,z}; all_gather{0, x}; all_to_all{split=0, concat=1, y,z}");
 }
 
 TEST(ReshardSearch, IsRemembered) {
@@ -109,7 +113,8 @@ TEST(ReshardSearch, IsRemembered) {
 TEST(ReshardSearch, CutOffSearchFallsBackAndCounts) {
   const auto mesh = std::make_shared<const Mesh>(parse_mesh("x=2,y=2"));
   ReshardPlanner planner(mesh, machine_model("cpu-shm"), {4e9, 0});
-  const Sharding from = parse_sharding(mesh, "[{x}, {y}] "), to = parse_sharding(mesh, "[{y}, {x}]");
+  const Sharding from = parse_sharding(mesh, "[{x}, {y}] "),
+                 to = parse_sharding(mesh, "[{y}, {x}]");
   const ReshardPlan& plan = planner.plan(from, to, {DType::f32, {8, 8}});
   EXPECT_TRUE(plan.is_fallback);
   EXPECT_EQ(planner.fallbacks(), 1);
@@ -119,8 +124,8 @@ TEST(ReshardSearch, CutOffSearchFallsBackAndCounts) {
 TEST(ReshardSearch, PartsThatCrossGoByWayOfTheWhole) {
   const auto mesh = std::make_shared<const Mesh>(parse_mesh("x=6"));
   ReshardPlanner planner(mesh, machine_model("cpu-shm"));
-  const ReshardPlan& plan = planner.plan(parse_sharding(mesh, "[{x:(1)2}]"), parse_sharding(mesh, "[{x:(1)3}]"),
-                                         {DType::f32, {12}});
+  const ReshardPlan& plan = planner.plan(parse_sharding(mesh, "[{x:(1)2}]"),
+                                         parse_sharding(mesh, "[{x:(1)3}]"), {DType::f32, {12}});
   EXPECT_EQ(moves_of(plan), "all_gather{0, x:(1)2}; all_slice{0, x:(1)3}");
   EXPECT_EQ(planner.fallbacks(), 1);
 }
@@ -129,8 +134,10 @@ TEST(ReshardSearch, MemoryCapIsObeyed) {
   const auto mesh = std::make_shared<const Mesh>(parse_mesh("x=2,y=2"));
   ReshardPlanner planner(mesh, machine_model("cpu-shm"), {0, 20000});
   const TensorType type{DType::f32, {64, 64}};
-  for (const auto& [a, b] : std::vector<std::pair<const char*, const char*>>{
-           {"[{x}, {y}]", "[{y}, {x}]"}, {"[{x,y}, {}]", "[{}, {y,x}]"}, {"[{x}, {}]", "[{}, {y}]"}}) {
+  for (const auto& [a, b] :
+       std::vector<std::pair<const char*, const char*>>{{"[{x}, {y}]", "[{y}, {x}]"},
+                                                        {"[{x,y}, {}]", "[{}, {y,x}]"},
+                                                        {"[{x}, {}]", "[{}, {y}]"}}) {
     const ReshardPlan& plan = planner.plan(parse_sharding(mesh, a), parse_sharding(mesh, b), type);
     const int64_t largest = std::max(parse_sharding(mesh, a).local_shape(type.shape).elements(),
                                      parse_sharding(mesh, b).local_shape(type.shape).elements());
