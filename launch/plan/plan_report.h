@@ -83,7 +83,7 @@ struct PlanReport {
   std::vector<Conflict> conflicts;
   std::vector<std::string> warnings;
   std::vector<FallbackPlan> fallbacks;
-  double partition_seconds = 0;
+  double partition_seconds = 0;       // of the slowest graph; they are partitioned side by side
   double plan_seconds = 0;            // all of it
 };
 

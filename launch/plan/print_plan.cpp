@@ -51,6 +51,16 @@ std::pair<std::string, std::string> split_role(const std::string& name) {
   return {name, ""};
 }
 
+// The first link of each dim's chain of causes; --explain gives the chain.
+std::string first_causes(const std::string& reason) {
+  std::string text;
+  for (const std::string& line : split(reason, '\n')) {
+    if (line.starts_with(" ")) continue;
+    text += cat(text.empty() ? "" : "\n", line.ends_with(";") ? line.substr(0, line.size() - 1) : line);
+  }
+  return without_numbers(text);
+}
+
 // Tensors that differ by layer only, or are the optimizer's copies of them.
 struct TensorGroup {
   std::string name, type, sharding, reason;
@@ -65,7 +75,7 @@ std::vector<TensorGroup> group_tensors(const std::vector<ShardingReason>& shardi
   for (const ShardingReason& entry : shardings) {
     const auto [name, type] = split_tensor(entry.tensor);
     const auto [own, role] = split_role(name);
-    const std::string pattern = without_numbers(own), reason = without_numbers(entry.reason);
+    const std::string pattern = without_numbers(own), reason = first_causes(entry.reason);
     const std::string lying = cat(pattern, "\n", type, "\n", entry.sharding);
     const std::string key = cat(lying, "\n", reason, "\n", role);
     if (const auto found = known.find(key); found != known.end()) {

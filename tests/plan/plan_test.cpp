@@ -100,6 +100,22 @@ TEST(Plan, ExplainGivesTheReason) {
             "dim 1 {model} because parameter rule mlp -> model\n");
 }
 
+// Activations bear their scope, op and logical axes; what no rule names has a chain of causes.
+TEST(Plan, ExplainFollowsPropagation) {
+  PlanArguments arguments = quickstart("tensor", "data=2,model=2");
+  arguments.explain = "block.1/mlp/add(batch,length,mlp)";
+  EXPECT_EQ(run(arguments).text,
+            "block.1/mlp/add(batch,length,mlp) f32[32,128,640] lies [{data}, {}, {model}]\n"
+            "dim 0 {data} because activation rule batch -> data\n"
+            "dim 2 {model} because activation rule mlp -> model\n");
+  // Without rules for activations, the lying of the weights decides.
+  arguments.job.sharding_file = source_path("tests/plan/weights_only.textproto");
+  const std::string text = run(arguments).text;
+  EXPECT_NE(text.find("dim 2 {model} because "), std::string::npos) << text;
+  EXPECT_NE(text.find("block.1.mlp.up."), std::string::npos) << text;
+  EXPECT_NE(text.find("because parameter rule mlp -> model"), std::string::npos) << text;
+}
+
 TEST(Plan, TensorParallelAcrossHostsIsWarnedOf) {
   PlanArguments arguments;
   arguments.job.job = source_path("launch/configs/gpt3-175b.textproto");
