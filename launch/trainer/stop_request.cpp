@@ -3,14 +3,16 @@
 #include <csignal>
 #include <unistd.h>
 
-#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <thread>
 
 namespace tessera {
 namespace {
 
-volatile std::sig_atomic_t requested = 0;
+std::atomic<int> requested{0};
 
-void on_signal(int signal) {
+void note(int signal) {
   const auto reason = signal == SIGUSR1 ? StopReason::save_and_requeue : StopReason::terminate;
   if (reason == StopReason::terminate && requested == static_cast<int>(StopReason::terminate))
     _exit(128 + signal);
@@ -19,15 +21,20 @@ void on_signal(int signal) {
 
 }  // namespace
 
-void install_stop_handlers() {
-  struct sigaction action {};
-  action.sa_handler = on_signal;
-  sigemptyset(&action.sa_mask);
-  action.sa_flags = SA_RESTART;
-  for (int signal : {SIGUSR1, SIGTERM, SIGINT}) sigaction(signal, &action, nullptr);
+void watch_stop_signals() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (int signal : {SIGUSR1, SIGTERM, SIGINT}) sigaddset(&signals, signal);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    std::thread([signals] {
+      for (int signal = 0; sigwait(&signals, &signal) == 0;) note(signal);
+    }).detach();
+  });
 }
 
-StopReason requested_stop() { return static_cast<StopReason>(static_cast<int>(requested)); }
+StopReason requested_stop() { return static_cast<StopReason>(requested.load()); }
 
 void request_stop(StopReason reason) { requested = static_cast<int>(reason); }
 

@@ -103,7 +103,7 @@ int train_processes(const TrainArguments& arguments) {
 }  // namespace
 
 int run_train(const TrainArguments& arguments) {
-  install_stop_handlers();
+  watch_stop_signals();
   const StandardOutputForReport keep(arguments.json);
   return arguments.virtual_devices > 0 ? train_virtual(arguments) : train_processes(arguments);
 }
