@@ -35,9 +35,9 @@ int64_t place_in_order(std::vector<Interval>& intervals, const Order& before) {
     }
     interval.offset = best >= 0 ? best : end;
     total = std::max(total, interval.offset + interval.bytes);
-    const auto at = std::upper_bound(
-        placed.begin(), placed.end(), interval,
-        [](const Interval& a, const Interval& b) { return a.offset < b.offset; });
+    const auto at =
+        std::upper_bound(placed.begin(), placed.end(), interval,
+                         [](const Interval& a, const Interval& b) { return a.offset < b.offset; });
     placed.insert(at, interval);
   }
   return total;

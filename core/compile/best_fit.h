@@ -13,8 +13,9 @@ struct Interval {
   int64_t offset = -1;      // the answer
 };
 
-// Fills the offsets and returns the bytes needed: best-fit gaps, by decreasing size; where that stays
-// above the lower bound, other orders (by lifetime x size, by first step) are tried and the best kept.
+// Fills the offsets and returns the bytes needed: best-fit gaps, by decreasing size; where that
+// stays above the lower bound, other orders (by lifetime x size, by first step) are tried and the
+// best kept.
 int64_t place_intervals(std::vector<Interval>& intervals);
 
 // Max over time of the bytes that are live: no placement can do better.

@@ -12,9 +12,12 @@ Step make_step(const StepNode& node) {
     case StepNode::Kind::kernel:
       return KernelStep{node.instruction, node.kernel, node.reads, node.writes, node.workspace};
     case StepNode::Kind::rank_data:
-      return RankDataStep{node.instruction, node.reads.empty() ? -1 : node.reads[0], node.writes[0]};
-    case StepNode::Kind::copy: return CopyStep{node.reads[0], node.writes[0]};
-    case StepNode::Kind::collective: break;
+      return RankDataStep{node.instruction, node.reads.empty() ? -1 : node.reads[0],
+                          node.writes[0]};
+    case StepNode::Kind::copy:
+      return CopyStep{node.reads[0], node.writes[0]};
+    case StepNode::Kind::collective:
+      break;
   }
   return CollectiveStart{node.instruction, node.communicator, node.collective, node.reads[0],
                          node.writes[0]};

@@ -1,8 +1,10 @@
 // From a localized graph to what runs.
 //
-//     graph --build_step_graph--> steps and edges --schedule_steps--> order --plan_memory--> addresses
+//     graph --build_step_graph--> steps and edges --schedule_steps--> order --plan_memory-->
+//     addresses
 //
-// Everything is decided from the graph alone, never from the rank: all ranks get the same Executable.
+// Everything is decided from the graph alone, never from the rank: all ranks get the same
+// Executable.
 #pragma once
 
 #include "core/compile/cost_model.h"
@@ -16,8 +18,8 @@ struct CompileOptions {
   ScheduleOptions schedule;
 };
 
-// `kernels` must outlive the result, which points into it. Throws InternalError where `graph` is not
-// local or still holds a reshard.
+// `kernels` must outlive the result, which points into it. Throws InternalError where `graph` is
+// not local or still holds a reshard.
 Executable compile(Graph graph, const KernelTable& kernels, const CompileOptions& options = {});
 
 }  // namespace tessera

@@ -18,9 +18,9 @@ double kernel_seconds(const CostModel& model, const Graph& graph, const Instruct
     for (const TensorType& type : results) bytes += type.bytes();
     // A product's speed is that of its operands: bf16 x bf16 -> f32 runs at the narrow rate.
     if (!call.operands.empty() && is_float(call.operands[0].dtype)) widest = call.operands[0].dtype;
-    const double rate = widest == DType::f64      ? model.flops_f64
-                        : size_of(widest) < 4     ? model.flops_narrow
-                                                  : model.flops_f32;
+    const double rate = widest == DType::f64  ? model.flops_f64
+                        : size_of(widest) < 4 ? model.flops_narrow
+                                              : model.flops_f32;
     const double arithmetic = flop_count(*instruction.op, call, results) / rate;
     const double traffic = static_cast<double>(bytes) / model.memory_bytes_per_second;
     return std::max(arithmetic, traffic) + model.kernel_seconds;
@@ -39,8 +39,8 @@ CollectiveCost collective_cost(const CostModel& model, const Graph& graph,
                 model.links.size());
   const LinkClass& link = model.links[static_cast<size_t>(cost.link)];
   const auto devices = static_cast<double>(size_of(axes));
-  const double bytes = static_cast<double>(std::max(graph.type(instruction.operands[0]).bytes(),
-                                                    instruction.results[0].type.bytes()));
+  const double bytes = static_cast<double>(
+      std::max(graph.type(instruction.operands[0]).bytes(), instruction.results[0].type.bytes()));
   const double share = instruction.is(ops::kCollectivePermute) ? 1 : (devices - 1) / devices;
   const double factor = instruction.is(ops::kAllReduce) ? 2 : 1;
   cost.seconds = link.latency_seconds + factor * share * bytes / link.bytes_per_second;

@@ -71,12 +71,14 @@ class MemoryPlanner {
     };
     for (size_t n = 0; n < steps_.nodes.size(); ++n) {
       for (int read : steps_.nodes[n].reads) use(read, begin_[n], end_[n], static_cast<int>(n));
-      for (int written : steps_.nodes[n].writes) use(written, begin_[n], end_[n], static_cast<int>(n));
+      for (int written : steps_.nodes[n].writes)
+        use(written, begin_[n], end_[n], static_cast<int>(n));
       if (steps_.nodes[n].workspace >= 0)
         use(steps_.nodes[n].workspace, begin_[n], end_[n], static_cast<int>(n));
     }
     // The caller reads outputs after the last step.
-    for (int output : steps_.output_buffers) last(steps_.root(output)) = static_cast<int>(actions_.size());
+    for (int output : steps_.output_buffers)
+      last(steps_.root(output)) = static_cast<int>(actions_.size());
   }
 
   // Operand numbers whose memory result `result` may take, in order of preference.
@@ -96,8 +98,8 @@ class MemoryPlanner {
     const Instruction& instruction = graph_.instructions[static_cast<size_t>(step.instruction)];
     const auto in_place = step.kernel->in_place ? step.kernel->in_place : instruction.op->alias;
     if (!in_place) return {};
-    const int operand = with_call(graph_, instruction,
-                                  [&](const OpCall& call) { return in_place(call, result); });
+    const int operand =
+        with_call(graph_, instruction, [&](const OpCall& call) { return in_place(call, result); });
     if (operand >= 0) candidates.push_back(operand);
     return candidates;
   }
@@ -222,7 +224,8 @@ class MemoryPlanner {
     const int root = steps_.root(number);
     BufferPlan& plan = buffer(number);
     plan.arena = buffer(root).arena;
-    plan.offset = buffer(root).offset < 0 ? -1 : buffer(root).offset + steps_.offset_in_root(number);
+    plan.offset =
+        buffer(root).offset < 0 ? -1 : buffer(root).offset + steps_.offset_in_root(number);
     if (!is_planned(root)) {
       plan.input = buffer(root).input;
       return;
@@ -234,8 +237,8 @@ class MemoryPlanner {
   StepGraph& steps_;
   const Graph& graph_;
   const std::vector<Action>& actions_;
-  std::vector<int> begin_, end_;    // node -> first and last step
-  std::vector<int> first_, last_;   // root buffer -> live range
+  std::vector<int> begin_, end_;         // node -> first and last step
+  std::vector<int> first_, last_;        // root buffer -> live range
   std::vector<std::vector<int>> users_;  // root buffer -> nodes that read or write it
 };
 

@@ -1,8 +1,8 @@
 // Where every buffer lies: in-place updates, arenas, offsets.
 //
-// Memory is placed per class: a root buffer with all that aliases it. A class is live from the first
-// write's step to the last use's; a collective uses its operands from start to done. Kernels that can
-// work in place write over an operand whose class ends there, which joins the two classes.
+// Memory is placed per class: a root buffer with all that aliases it. A class is live from the
+// first write's step to the last use's; a collective uses its operands from start to done. Kernels
+// that can work in place write over an operand whose class ends there, which joins the two classes.
 #pragma once
 
 #include <vector>
@@ -12,8 +12,8 @@
 
 namespace tessera {
 
-// Completes `steps.buffers` (aliases, arena, offset, first and last step; workspaces are appended) for
-// the given order, in which action i is step i of the executable.
+// Completes `steps.buffers` (aliases, arena, offset, first and last step; workspaces are appended)
+// for the given order, in which action i is step i of the executable.
 MemoryReport plan_memory(StepGraph& steps, const Graph& graph, const std::vector<Action>& actions);
 
 }  // namespace tessera

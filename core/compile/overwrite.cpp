@@ -1,12 +1,13 @@
 // Outputs that must lie over inputs: parameters, optimizer state, accumulators.
 //
-// Let output o be value v, made by node I, and p the input it must overwrite. Direct placement makes
-// v's buffer an alias of p's and adds an edge R -> I for every other reader R of p. It needs that
+// Let output o be value v, made by node I, and p the input it must overwrite. Direct placement
+// makes v's buffer an alias of p's and adds an edge R -> I for every other reader R of p. It needs
+// that
 //   * v fills a whole buffer that no other output claimed,
 //   * I itself reads p only where its kernel works in place,
 //   * no R depends on I (the edge would close a cycle).
-// Otherwise v is copied into p when all readers of p are done. Swaps (a over b, b over a) resolve by
-// first copying one of them aside.
+// Otherwise v is copied into p when all readers of p are done. Swaps (a over b, b over a) resolve
+// by first copying one of them aside.
 #include <algorithm>
 
 #include "core/compile/step_graph_builder.h"
@@ -26,8 +27,8 @@ void StepGraphBuilder::place_outputs() {
   std::vector<bool> overwritten(graph_.inputs.size(), false);
   for (const GraphOutput& output : graph_.outputs) {
     if (output.alias_input < 0) continue;
-    TESSERA_CHECK(!overwritten[static_cast<size_t>(output.alias_input)], "two outputs overwrite input ",
-                  output.alias_input);
+    TESSERA_CHECK(!overwritten[static_cast<size_t>(output.alias_input)],
+                  "two outputs overwrite input ", output.alias_input);
     overwritten[static_cast<size_t>(output.alias_input)] = true;
   }
   for (size_t o = 0; o < graph_.outputs.size(); ++o) {
@@ -101,7 +102,8 @@ bool StepGraphBuilder::may_write_over(const StepNode& writer, int value, int inp
     if (made_.root(writer.reads[i]) == input) reading.push_back(static_cast<int>(i));
   if (reading.empty()) return true;
   for (int operand : reading) {
-    const TensorType& read = made_.buffers[static_cast<size_t>(writer.reads[static_cast<size_t>(operand)])].type;
+    const TensorType& read =
+        made_.buffers[static_cast<size_t>(writer.reads[static_cast<size_t>(operand)])].type;
     const TensorType& written = made_.buffers[static_cast<size_t>(value)].type;
     if (read.bytes() != written.bytes() || read.elements() != written.elements()) return false;
   }

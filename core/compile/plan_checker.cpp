@@ -75,11 +75,14 @@ class PlanChecker {
   const Instruction& instruction_at(int index) const {
     return executable_.graph.instructions[static_cast<size_t>(index)];
   }
-  const BufferPlan& plan(int buffer) const { return executable_.buffers[static_cast<size_t>(buffer)]; }
+  const BufferPlan& plan(int buffer) const {
+    return executable_.buffers[static_cast<size_t>(buffer)];
+  }
 
   template <typename... Parts>
   void check(bool condition, const Parts&... parts) const {
-    TESSERA_CHECK(condition, "step ", step_, " of graph \"", executable_.graph.name, "\": ", parts...);
+    TESSERA_CHECK(condition, "step ", step_, " of graph \"", executable_.graph.name,
+                  "\": ", parts...);
   }
 
   void replay(const KernelStep& step) {
@@ -137,7 +140,8 @@ class PlanChecker {
     for (const Flight& flight : in_flight_)
       check(!overlap(flight.input, buffer) && !overlap(flight.output, buffer), plan(buffer).tensor,
             " is written over an operand of a collective in flight, ", plan(flight.input).tensor);
-    stamps_[space(buffer)].write(plan(buffer).offset, plan(buffer).offset + plan(buffer).bytes, buffer);
+    stamps_[space(buffer)].write(plan(buffer).offset, plan(buffer).offset + plan(buffer).bytes,
+                                 buffer);
   }
 
   void read(int buffer) {
@@ -148,17 +152,15 @@ class PlanChecker {
     stamps_[space(buffer)].read(
         plan(buffer).offset, plan(buffer).offset + plan(buffer).bytes,
         [&](int64_t begin, int64_t end, int found) {
-          check(found >= 0, plan(buffer).tensor, " is read before it is written, bytes ", begin, " to ",
-                end);
+          check(found >= 0, plan(buffer).tensor, " is read before it is written, bytes ", begin,
+                " to ", end);
           check(holds_same(found, buffer), plan(buffer).tensor, " was overwritten by ",
                 plan(found).tensor, " before it was read");
         });
   }
 
   // Up from both through aliases that share data: they meet where they hold the same data.
-  bool holds_same(int found, int wanted) const {
-    return data_root(found) == data_root(wanted);
-  }
+  bool holds_same(int found, int wanted) const { return data_root(found) == data_root(wanted); }
   int data_root(int buffer) const {
     while (plan(buffer).alias == AliasKind::view || plan(buffer).alias == AliasKind::member)
       buffer = plan(buffer).alias_of;

@@ -1,15 +1,16 @@
-// Replays an executable's steps on its planned addresses, without computing anything, and proves that
-// every step reads what was meant for it.
+// Replays an executable's steps on its planned addresses, without computing anything, and proves
+// that every step reads what was meant for it.
 #pragma once
 
 #include "core/compile/executable.h"
 
 namespace tessera {
 
-// Each byte of each arena carries the number of the buffer last written there. A step's operand must
-// carry its own number (or that of a buffer which holds the same data: the source of a view, a member
-// of a concatenate) over its whole extent. Between the start and the done of a collective nothing may
-// write its operands or touch its result. Throws InternalError naming step, tensor and culprit.
+// Each byte of each arena carries the number of the buffer last written there. A step's operand
+// must carry its own number (or that of a buffer which holds the same data: the source of a view, a
+// member of a concatenate) over its whole extent. Between the start and the done of a collective
+// nothing may write its operands or touch its result. Throws InternalError naming step, tensor and
+// culprit.
 void check_plan(const Executable& executable);
 
 }  // namespace tessera

@@ -28,7 +28,8 @@ class RangeMax {
   // Of elements [first, last]; 0 where there is none.
   int64_t over(int first, int last) const {
     if (first > last || levels_.empty() || levels_[0].empty()) return 0;
-    const auto level = static_cast<size_t>(std::bit_width(static_cast<size_t>(last - first + 1)) - 1);
+    const auto level =
+        static_cast<size_t>(std::bit_width(static_cast<size_t>(last - first + 1)) - 1);
     return std::max(levels_[level][static_cast<size_t>(first)],
                     levels_[level][static_cast<size_t>(last) + 1 - (size_t{1} << level)]);
   }
@@ -41,7 +42,11 @@ class Scheduler {
  public:
   Scheduler(const StepGraph& steps, const Graph& graph, const CostModel& cost,
             const ScheduleOptions& options)
-      : steps_(steps), graph_(graph), cost_(cost), options_(options), live_(steps),
+      : steps_(steps),
+        graph_(graph),
+        cost_(cost),
+        options_(options),
+        live_(steps),
         link_free_(cost.links.size(), 0) {
     const size_t count = steps.nodes.size();
     seconds_.resize(count);
@@ -249,7 +254,8 @@ class Scheduler {
     const int kernel = ready_kernels_.empty() ? none : *ready_kernels_.begin();
     const int collective = ready_collectives_.empty() ? none : *ready_collectives_.begin();
     if (issued_ == steps_.nodes.size()) return;
-    TESSERA_CHECK(kernel != none || collective != none, "the steps wait for each other in a circle");
+    TESSERA_CHECK(kernel != none || collective != none,
+                  "the steps wait for each other in a circle");
     if (collective < kernel) {
       start(collective);
       return;
@@ -302,22 +308,22 @@ class Scheduler {
 
   std::vector<double> seconds_;
   std::vector<int> link_;
-  std::vector<int> missing_;              // operands not yet issued
+  std::vector<int> missing_;  // operands not yet issued
   std::vector<std::vector<int>> after_;
   std::vector<State> state_;
   std::vector<double> finish_, exposed_;  // of collectives
   std::set<int> ready_kernels_, ready_collectives_;
-  std::vector<int> in_flight_;            // in start order
+  std::vector<int> in_flight_;  // in start order
   std::vector<double> link_free_;
   double now_ = 0, compute_ = 0;
   size_t issued_ = 0;
   std::vector<Action> actions_;
 
   RangeMax in_order_;
-  std::vector<int64_t> live_at_;    // node -> bytes live while it runs
+  std::vector<int64_t> live_at_;  // node -> bytes live while it runs
   std::vector<bool> is_issued_;
-  int place_ = 0;                   // the first node in the program that is not issued
-  std::map<int, int64_t> early_;    // nodes issued before their place, and the bytes they added
+  int place_ = 0;                 // the first node in the program that is not issued
+  std::map<int, int64_t> early_;  // nodes issued before their place, and the bytes they added
   int64_t early_bytes_ = 0;
 };
 
@@ -337,8 +343,8 @@ Schedule schedule_steps(const StepGraph& steps, const Graph& graph, const CostMo
   if (window == 0) window = std::max(int64_t{1} << 20, program.peak_live_bytes / 16);
   const int64_t cap =
       options.memory_cap_bytes > 0 ? options.memory_cap_bytes : program.peak_live_bytes + window;
-  Schedule overlapped = Scheduler(steps, graph, cost, options).run(
-      cap, window, std::move(gathers), program.live_bytes);
+  Schedule overlapped = Scheduler(steps, graph, cost, options)
+                            .run(cap, window, std::move(gathers), program.live_bytes);
   // A heuristic may lose on a small graph; program order is then the better plan.
   return overlapped.report.step_seconds <= program.report.step_seconds ? overlapped : program;
 }

@@ -1,13 +1,14 @@
 // The order of a step, found on a simulated machine (docs/scheduling.md).
 //
 // The machine has one compute lane, which runs kernels one after the other, and one lane per link
-// class, which runs collectives one after the other beside it. The scheduler walks through simulated
-// time:
+// class, which runs collectives one after the other beside it. The scheduler walks through
+// simulated time:
 //
-//   1. Collectives whose operands are complete start at once, in program order, while the live bytes
-//      stay under the cap. A weight gather (all its ancestors are inputs and cheap local steps) could
-//      start at time 0; it starts when the gathered weights not yet used leave room in a window, and
-//      takes its cheap ancestors along.
+//   1. Collectives whose operands are complete start at once, in program order, while the live
+//   bytes
+//      stay under the cap. A weight gather (all its ancestors are inputs and cheap local steps)
+//      could start at time 0; it starts when the gathered weights not yet used leave room in a
+//      window, and takes its cheap ancestors along.
 //   2. The compute lane takes the first kernel in program order that waits for nothing; where the
 //      first of all waits for a collective, one of the next few that fits in memory goes before it.
 //   3. A collective is waited for when the first step that needs its result comes, or earlier where

@@ -88,7 +88,8 @@ void StepGraphBuilder::mark_kept_slices() {
     Value value = output.value;
     while (view_offset(graph_, graph_.at(value)) && !graph_.at(value).is(ops::kSlice))
       value = graph_.at(value).operands[0];
-    if (graph_.at(value).is(ops::kSlice)) kept_slice_[static_cast<size_t>(value.instruction)] = true;
+    if (graph_.at(value).is(ops::kSlice))
+      kept_slice_[static_cast<size_t>(value.instruction)] = true;
   }
 }
 
@@ -145,9 +146,12 @@ void StepGraphBuilder::make_node(int index) {
   for (Value operand : instruction.operands) node.reads.push_back(buffer_of(operand));
   for (size_t r = 0; r < instruction.results.size(); ++r)
     node.writes.push_back(first_buffer_[static_cast<size_t>(index)] + static_cast<int>(r));
-  if (is_rank_data(instruction)) node.kind = StepNode::Kind::rank_data;
-  else if (instruction.op->communicates) choose_communicator(node, instruction);
-  else choose_kernel(node, instruction);
+  if (is_rank_data(instruction))
+    node.kind = StepNode::Kind::rank_data;
+  else if (instruction.op->communicates)
+    choose_communicator(node, instruction);
+  else
+    choose_kernel(node, instruction);
   made_.nodes.push_back(std::move(node));
 }
 
@@ -176,11 +180,13 @@ void StepGraphBuilder::choose_communicator(StepNode& node, const Instruction& in
 void StepGraphBuilder::place_members() {
   const size_t count = made_.nodes.size();  // copies are added behind
   for (size_t n = 0; n < count; ++n)
-    if (made_.nodes[n].instruction >= 0 && place_members_of(static_cast<int>(n))) removed_[n] = true;
+    if (made_.nodes[n].instruction >= 0 && place_members_of(static_cast<int>(n)))
+      removed_[n] = true;
 }
 
 // The operand is the whole of a buffer that a step writes and that has no other place to be.
-bool StepGraphBuilder::may_be_member(int operand, int64_t offset, const std::set<int>& taken) const {
+bool StepGraphBuilder::may_be_member(int operand, int64_t offset,
+                                     const std::set<int>& taken) const {
   const int root = made_.root(operand);
   const BufferPlan& plan = made_.buffers[static_cast<size_t>(root)];
   return offset % 64 == 0 && made_.offset_in_root(operand) == 0 &&
@@ -192,8 +198,8 @@ bool StepGraphBuilder::may_be_member(int operand, int64_t offset, const std::set
 bool StepGraphBuilder::place_members_of(int number) {
   const std::vector<int> operands = node(number).reads;
   const int result = node(number).writes[0];
-  const std::vector<int64_t> offsets = member_offsets(
-      graph_, graph_.instructions[static_cast<size_t>(node(number).instruction)]);
+  const std::vector<int64_t> offsets =
+      member_offsets(graph_, graph_.instructions[static_cast<size_t>(node(number).instruction)]);
   if (offsets.empty() || buffer(result).alias_of >= 0) return false;
   std::set<int> roots;
   std::vector<bool> is_placed(operands.size(), false);
@@ -233,7 +239,8 @@ void StepGraphBuilder::add_sources(int number, std::vector<int>& sources) const 
   for (int member : members_[static_cast<size_t>(number)]) add_sources(member, sources);
 }
 
-// Adds the data edges to the overwrite edges, drops the removed nodes and puts copies in their place.
+// Adds the data edges to the overwrite edges, drops the removed nodes and puts copies in their
+// place.
 void StepGraphBuilder::make_edges() {
   std::vector<size_t> order(made_.nodes.size());
   std::iota(order.begin(), order.end(), size_t{0});

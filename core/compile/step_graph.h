@@ -7,9 +7,9 @@
 //   * operands of a contiguous concatenate are written where they will stand in its result (buckets
 //     of gradients); the few that cannot be are copied there.
 //
-// An output that must overwrite an input is written straight into it. All other readers of the input
-// then run first (read-before-overwrite edges); where an edge would close a cycle, or the kernel
-// cannot work in place, the result is copied at the end of the step, and counted.
+// An output that must overwrite an input is written straight into it. All other readers of the
+// input then run first (read-before-overwrite edges); where an edge would close a cycle, or the
+// kernel cannot work in place, the result is copied at the end of the step, and counted.
 #pragma once
 
 #include <cstdint>
@@ -23,20 +23,20 @@ namespace tessera {
 struct StepNode {
   enum class Kind : uint8_t { kernel, collective, rank_data, copy };
   Kind kind = Kind::kernel;
-  int instruction = -1;             // of the graph; -1 for a copy
+  int instruction = -1;  // of the graph; -1 for a copy
   const Kernel* kernel = nullptr;
-  std::vector<int> reads, writes;   // buffers, in operand and result order
+  std::vector<int> reads, writes;  // buffers, in operand and result order
   int64_t workspace_bytes = 0;
-  int workspace = -1;               // its buffer, made by the memory plan
+  int workspace = -1;  // its buffer, made by the memory plan
   int communicator = -1;
   CollectiveKind collective = CollectiveKind::all_reduce;
-  std::vector<int> before;          // nodes that must be complete first
+  std::vector<int> before;  // nodes that must be complete first
 };
 
 struct StepGraph {
   // In program order. Data edges point forward; read-before-overwrite edges may point backward.
   std::vector<StepNode> nodes;
-  std::vector<BufferPlan> buffers;     // the first ones are the values, in order
+  std::vector<BufferPlan> buffers;  // the first ones are the values, in order
   std::vector<AxisList> communicators;
   std::vector<int> input_buffers, output_buffers;
   std::vector<std::pair<int, int>> constants;

@@ -37,7 +37,7 @@ class StepGraphBuilder {
 
   // overwrite.cpp
   void place_outputs();
-  void separate_output(size_t output);    // an output that lies in an input or a constant: copy it
+  void separate_output(size_t output);  // an output that lies in an input or a constant: copy it
   bool overwrite_directly(int value, int input);
   void overwrite_by_copy(size_t output, int input);
   bool may_write_over(const StepNode& writer, int value, int input) const;
@@ -49,13 +49,13 @@ class StepGraphBuilder {
   const Graph& graph_;
   const KernelTable& kernels_;
   StepGraph made_;
-  std::vector<int> first_buffer_;           // instruction -> its result 0's buffer
-  std::vector<bool> kept_slice_;            // instruction -> a slice that is no view
-  std::vector<int> writer_;                 // buffer -> node, or -1
-  std::vector<int> position_;               // node -> place in the program, by which ties go
-  std::vector<bool> removed_;               // node -> a concatenate that costs nothing
-  std::vector<std::vector<int>> members_;   // buffer -> members, of a removed concatenate
-  std::vector<std::vector<int>> after_;     // node -> nodes that come later; for reaches()
+  std::vector<int> first_buffer_;                // instruction -> its result 0's buffer
+  std::vector<bool> kept_slice_;                 // instruction -> a slice that is no view
+  std::vector<int> writer_;                      // buffer -> node, or -1
+  std::vector<int> position_;                    // node -> place in the program, by which ties go
+  std::vector<bool> removed_;                    // node -> a concatenate that costs nothing
+  std::vector<std::vector<int>> members_;        // buffer -> members, of a removed concatenate
+  std::vector<std::vector<int>> after_;          // node -> nodes that come later; for reaches()
   std::vector<std::vector<int>> input_readers_;  // buffer -> nodes that read memory rooted there
 };
 

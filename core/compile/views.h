@@ -15,8 +15,8 @@ bool is_trivial_collective(const Instruction& instruction);
 // computed. Offsets are multiples of 64 bytes, so that kernels may rely on alignment.
 std::optional<int64_t> view_offset(const Graph& graph, const Instruction& instruction);
 
-// Byte offsets of the operands in the result of a concatenate whose operands are whole blocks of it;
-// empty where they are not.
+// Byte offsets of the operands in the result of a concatenate whose operands are whole blocks of
+// it; empty where they are not.
 std::vector<int64_t> member_offsets(const Graph& graph, const Instruction& instruction);
 
 }  // namespace tessera

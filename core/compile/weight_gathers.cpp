@@ -47,8 +47,10 @@ std::vector<WeightGather> find_weight_gathers(const StepGraph& steps, const Grap
     int input = weight_read(steps, graph, static_cast<int>(n));
     for (int ancestor : ancestors) input = std::max(input, weight_read(steps, graph, ancestor));
     if (input < 0) continue;
-    gathers.push_back({static_cast<int>(n), {ancestors.begin(), ancestors.end()},
-                       steps.buffers[static_cast<size_t>(node.writes[0])].bytes, input});
+    gathers.push_back({static_cast<int>(n),
+                       {ancestors.begin(), ancestors.end()},
+                       steps.buffers[static_cast<size_t>(node.writes[0])].bytes,
+                       input});
   }
   return gathers;
 }

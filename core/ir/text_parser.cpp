@@ -22,9 +22,12 @@ class Cursor {
   // Blanks, line ends and `//` comments.
   void skip_blanks() {
     while (at_ < text_.size()) {
-      if (std::isspace(static_cast<unsigned char>(text_[at_]))) ++at_;
-      else if (text_.substr(at_, 2) == "//") at_ = std::min(text_.find('\n', at_), text_.size());
-      else break;
+      if (std::isspace(static_cast<unsigned char>(text_[at_])))
+        ++at_;
+      else if (text_.substr(at_, 2) == "//")
+        at_ = std::min(text_.find('\n', at_), text_.size());
+      else
+        break;
     }
   }
   char peek() {
@@ -166,7 +169,8 @@ class GraphParser {
     }
     if (!cursor_.accept('}')) cursor_.fail("an instruction, \"return\" or '}'");
     for (size_t i = 0; i < graph_.inputs.size(); ++i)
-      if (!graph_.inputs[i].value.valid()) cursor_.fail(cat("an instruction marked \"input ", i, "\""));
+      if (!graph_.inputs[i].value.valid())
+        cursor_.fail(cat("an instruction marked \"input ", i, "\""));
     return std::move(graph_);
   }
 
@@ -279,9 +283,8 @@ class GraphParser {
     cursor_.expect('(');
     do {
       const std::string_view text = cursor_.group('{', '}');
-      instruction.factor_axes.push_back(located([&] {
-        return std::get<AxisList>(parse_attribute(Attr::axes, text, graph_.mesh));
-      }));
+      instruction.factor_axes.push_back(located(
+          [&] { return std::get<AxisList>(parse_attribute(Attr::axes, text, graph_.mesh)); }));
     } while (cursor_.accept(','));
     cursor_.expect(')');
   }

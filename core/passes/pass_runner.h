@@ -1,7 +1,8 @@
 // The one wrapper that every pass runs through: it can skip, time, verify and show each by name.
 //
 //     PassRunner passes(options);
-//     graph = passes.run("fold", GraphStage::built, graph, [](const Graph& g) { return fold_constants(g); });
+//     graph = passes.run("fold", GraphStage::built, graph, [](const Graph& g) { return
+//     fold_constants(g); });
 #pragma once
 
 #include <functional>
@@ -16,8 +17,8 @@
 namespace tessera {
 
 struct PassRunnerOptions {
-  bool verify = true;              // the verifier of the stage, after every pass
-  std::vector<std::string> skip;   // passes that are left out; only those that keep the stage may be
+  bool verify = true;             // the verifier of the stage, after every pass
+  std::vector<std::string> skip;  // passes that are left out; only those that keep the stage may be
   // Sees the graph after every pass (dumps, the interpreters in tests).
   std::function<void(std::string_view pass, const Graph& graph)> observe = nullptr;
 };

@@ -52,8 +52,9 @@ void BufferStore::add_inputs(std::span<const Executable* const> executables) {
       const BufferPlan& plan =
           executable->buffers[static_cast<size_t>(executable->input_buffers[i])];
       auto [entry, is_new] = wanted.emplace(name, Wanted{plan.type});
-      TESSERA_CHECK(entry->second.type == plan.type, "input \"", name, "\" is ", plan.type, " in graph \"",
-                    executable->graph.name, "\" and ", entry->second.type, " in another");
+      TESSERA_CHECK(entry->second.type == plan.type, "input \"", name, "\" is ", plan.type,
+                    " in graph \"", executable->graph.name, "\" and ", entry->second.type,
+                    " in another");
       entry->second.symmetric |= plan.collective;
       if (has(name))
         TESSERA_CHECK(get(name).type == plan.type, "input \"", name, "\" is ", plan.type,

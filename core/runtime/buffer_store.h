@@ -23,8 +23,8 @@ class BufferStore {
   BufferStore(const BufferStore&) = delete;
   BufferStore& operator=(const BufferStore&) = delete;
 
-  // Makes a zeroed tensor for every graph input of these executables that the store lacks; inputs of
-  // one name are one tensor, and must have one type (InternalError). What any of them hands to
+  // Makes a zeroed tensor for every graph input of these executables that the store lacks; inputs
+  // of one name are one tensor, and must have one type (InternalError). What any of them hands to
   // collectives lies in symmetric memory. Collective over the world: every rank passes the same
   // executables.
   void add_inputs(std::span<const Executable* const> executables);

@@ -28,7 +28,8 @@ class CpuBackend final : public Backend {
     if (memory == nullptr)
       throw_user_error("out of memory: cannot allocate ", human_bytes(static_cast<double>(bytes)),
                        " on the host; use a smaller microbatch or more devices");
-    if (alignment == kHuge) madvise(memory, static_cast<size_t>(rounded), MADV_HUGEPAGE);  // best effort
+    if (alignment == kHuge)
+      madvise(memory, static_cast<size_t>(rounded), MADV_HUGEPAGE);  // best effort
     return static_cast<std::byte*>(memory);
   }
   void release(std::byte* memory) noexcept override { std::free(memory); }
@@ -38,7 +39,9 @@ class CpuBackend final : public Backend {
   void copy_to_host(void* host, const void* device, int64_t bytes) override {
     std::memcpy(host, device, static_cast<size_t>(bytes));
   }
-  void zero(void* device, int64_t bytes) override { std::memset(device, 0, static_cast<size_t>(bytes)); }
+  void zero(void* device, int64_t bytes) override {
+    std::memset(device, 0, static_cast<size_t>(bytes));
+  }
   const KernelTable& kernels() const override { return table_; }
 
  private:

@@ -25,7 +25,11 @@ struct Executor::Bound {
 
 Executor::Executor(const Executable& executable, Backend& backend, World* world, int64_t device,
                    BufferStore& store, ExecutorOptions options)
-    : executable_(executable), backend_(backend), world_(world), device_(device), store_(store),
+    : executable_(executable),
+      backend_(backend),
+      world_(world),
+      device_(device),
+      store_(store),
       options_(options) {
   const Executable* const own[] = {&executable_};
   store_.add_inputs(own);
@@ -46,8 +50,8 @@ Executor::~Executor() {
 void Executor::create_communicators() {
   if (executable_.communicators.empty()) return;
   const Mesh& mesh = *executable_.graph.mesh;
-  TESSERA_CHECK(world_ != nullptr && world_->size() == mesh.devices(), "a program for ", mesh.devices(),
-                " devices runs on ", world_ ? world_->size() : 1, " ranks");
+  TESSERA_CHECK(world_ != nullptr && world_->size() == mesh.devices(), "a program for ",
+                mesh.devices(), " devices runs on ", world_ ? world_->size() : 1, " ranks");
   for (const AxisList& axes : executable_.communicators) {
     const std::vector<int64_t> devices = mesh.group(device_, axes);
     const std::vector<int> ranks(devices.begin(), devices.end());
@@ -73,10 +77,18 @@ void Executor::place_buffers() {
   for (const BufferPlan& plan : executable_.buffers) {
     std::byte* base = nullptr;
     switch (plan.arena) {
-      case Arena::persistent: base = inputs[static_cast<size_t>(plan.input)]; break;
-      case Arena::symmetric: base = symmetric_; break;
-      case Arena::scratch: base = scratch_; break;
-      case Arena::constant: base = constants_; break;
+      case Arena::persistent:
+        base = inputs[static_cast<size_t>(plan.input)];
+        break;
+      case Arena::symmetric:
+        base = symmetric_;
+        break;
+      case Arena::scratch:
+        base = scratch_;
+        break;
+      case Arena::constant:
+        base = constants_;
+        break;
     }
     views_.push_back({plan.type, plan.offset < 0 ? nullptr : base + plan.offset});
   }
@@ -89,7 +101,8 @@ void Executor::compute_constants() {
     for (const ResultInfo& result : instruction.results) results.emplace_back(result.type);
     instruction.op->eval({{}, instruction.attributes}, {}, results);
     for (size_t r = 0; r < results.size(); ++r)
-      backend_.copy_to_device(views_[static_cast<size_t>(first) + r].data, results[r].bytes().data(),
+      backend_.copy_to_device(views_[static_cast<size_t>(first) + r].data,
+                              results[r].bytes().data(),
                               static_cast<int64_t>(results[r].bytes().size()));
   }
 }
@@ -106,7 +119,8 @@ void Executor::bind_call(Bound& bound, const CollectiveStart& step) {
   call.dtype = bound.operands[0].type.dtype;
   call.shape = bound.operands[0].type.shape;
   call.tensor = executable_.buffers[static_cast<size_t>(step.output)].tensor;
-  if (attributes.has(Attr::reduce_kind)) call.reduce = attributes.get<ReduceKind>(Attr::reduce_kind);
+  if (attributes.has(Attr::reduce_kind))
+    call.reduce = attributes.get<ReduceKind>(Attr::reduce_kind);
   switch (step.kind) {
     case CollectiveKind::all_gather:
       call.concat_dim = static_cast<int>(attributes.integer(Attr::dimension));
@@ -119,15 +133,18 @@ void Executor::bind_call(Bound& bound, const CollectiveStart& step) {
       call.concat_dim = static_cast<int>(attributes.integer(Attr::concat_dimension));
       break;
     case CollectiveKind::permute: {
-      const PermuteRoute route = permute_route(
-          *executable_.graph.mesh, executable_.communicators[static_cast<size_t>(step.communicator)],
-          attributes.get<AxisList>(Attr::axes), attributes.get<AxisList>(Attr::target_axes), device_);
+      const PermuteRoute route =
+          permute_route(*executable_.graph.mesh,
+                        executable_.communicators[static_cast<size_t>(step.communicator)],
+                        attributes.get<AxisList>(Attr::axes),
+                        attributes.get<AxisList>(Attr::target_axes), device_);
       call.send_to = route.send_to;
       call.receive_from = route.receive_from;
       break;
     }
     case CollectiveKind::all_reduce:
-    case CollectiveKind::broadcast: break;
+    case CollectiveKind::broadcast:
+      break;
   }
 }
 
@@ -165,7 +182,9 @@ void Executor::bind_steps() {
       const Graph& graph = executable_.graph;
       if (graph.mesh)
         bound.coordinate = graph.mesh->coordinate(
-            device_, graph.instructions[static_cast<size_t>(data->instruction)].attributes.get<AxisList>(Attr::axes));
+            device_,
+            graph.instructions[static_cast<size_t>(data->instruction)].attributes.get<AxisList>(
+                Attr::axes));
     } else {
       const auto& copy = std::get<CopyStep>(executable_.steps[s]);
       bound.kind = Bound::Kind::copy;
@@ -173,12 +192,13 @@ void Executor::bind_steps() {
       bound.results = {view(copy.to)};
     }
     const std::string name =
-        prefix + (bound.instruction < 0
-                      ? "copy"
-                      : std::string(executable_.graph
-                                        .instructions[static_cast<size_t>(bound.instruction)]
-                                        .op->name));
-    bound.profile_slot = profile_slots_.emplace(name, static_cast<int>(profile_slots_.size())).first->second;
+        prefix +
+        (bound.instruction < 0
+             ? "copy"
+             : std::string(executable_.graph.instructions[static_cast<size_t>(bound.instruction)]
+                               .op->name));
+    bound.profile_slot =
+        profile_slots_.emplace(name, static_cast<int>(profile_slots_.size())).first->second;
   }
   seconds_.assign(profile_slots_.size(), 0);
   if (!options_.poison_freed) return;
@@ -226,9 +246,15 @@ void Executor::run_step(Bound& bound) {
       bound.kernel->run({instruction, bound.operands, bound.results, bound.workspace, nullptr});
       return;
     }
-    case Bound::Kind::start: bound.ticket = bound.communicator->start(bound.call); return;
-    case Bound::Kind::done: bound.communicator->wait(bound.started->ticket); return;
-    case Bound::Kind::rank_data: run_rank_data(bound); return;
+    case Bound::Kind::start:
+      bound.ticket = bound.communicator->start(bound.call);
+      return;
+    case Bound::Kind::done:
+      bound.communicator->wait(bound.started->ticket);
+      return;
+    case Bound::Kind::rank_data:
+      run_rank_data(bound);
+      return;
     case Bound::Kind::copy:
       std::memmove(bound.results[0].data, bound.operands[0].data,
                    static_cast<size_t>(bound.results[0].type.bytes()));
@@ -293,7 +319,8 @@ TensorView Executor::output(std::string_view name) const {
 
 std::map<std::string, double> Executor::profile() const {
   std::map<std::string, double> profile;
-  for (const auto& [name, slot] : profile_slots_) profile[name] = seconds_[static_cast<size_t>(slot)];
+  for (const auto& [name, slot] : profile_slots_)
+    profile[name] = seconds_[static_cast<size_t>(slot)];
   return profile;
 }
 

@@ -1,8 +1,8 @@
 // Runs an Executable on one rank, step after step.
 //
 // All memory is taken when the executor is made: arenas from the backend (the symmetric one through
-// the World), persistent tensors from a BufferStore that several executors can share. run() allocates
-// nothing; addresses never change.
+// the World), persistent tensors from a BufferStore that several executors can share. run()
+// allocates nothing; addresses never change.
 #pragma once
 
 #include <functional>
@@ -19,8 +19,8 @@
 namespace tessera {
 
 struct ExecutorOptions {
-  // Fills memory with NaN bits when its last reader is done, so that a read of a freed buffer shows.
-  // Host memory only.
+  // Fills memory with NaN bits when its last reader is done, so that a read of a freed buffer
+  // shows. Host memory only.
   bool poison_freed = false;
   // Measure seconds per kind of step.
   bool profile = false;
@@ -28,9 +28,9 @@ struct ExecutorOptions {
 
 class Executor {
  public:
-  // `world` is null on one device; `device` is this rank's place on the graph's mesh. Collective over
-  // the world: creates the communicators in the listed order, and the inputs that `store` lacks. All
-  // arguments must outlive the executor.
+  // `world` is null on one device; `device` is this rank's place on the graph's mesh. Collective
+  // over the world: creates the communicators in the listed order, and the inputs that `store`
+  // lacks. All arguments must outlive the executor.
   Executor(const Executable& executable, Backend& backend, World* world, int64_t device,
            BufferStore& store, ExecutorOptions options = {});
   ~Executor();
@@ -40,8 +40,8 @@ class Executor {
   // One pass over the steps. An error names the instruction and its scope.
   void run();
 
-  // Where input `index` is read from, and output `index` lies after run() (an output that overwrites
-  // an input lies in it; others are valid until the next run()).
+  // Where input `index` is read from, and output `index` lies after run() (an output that
+  // overwrites an input lies in it; others are valid until the next run()).
   TensorView input(int index) const;
   TensorView output(int index) const;
   TensorView output(std::string_view name) const;  // InternalError where there is none
@@ -51,7 +51,8 @@ class Executor {
   using Observer = std::function<void(Value, const TensorView&)>;
   void set_observer(Observer observer) { observer_ = std::move(observer); }
 
-  // With `profile`: seconds spent per op name, "wait OP" for collectives, "start OP"; summed over runs.
+  // With `profile`: seconds spent per op name, "wait OP" for collectives, "start OP"; summed over
+  // runs.
   std::map<std::string, double> profile() const;
 
   const Executable& executable() const { return executable_; }

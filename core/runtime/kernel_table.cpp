@@ -16,7 +16,8 @@ void run_reference(const KernelArgs& args) {
   operands.reserve(args.operands.size());
   for (const TensorView& view : args.operands) {
     HostTensor& tensor = operands.emplace_back(view.type);
-    if (!tensor.bytes().empty()) std::memcpy(tensor.bytes().data(), view.data, tensor.bytes().size());
+    if (!tensor.bytes().empty())
+      std::memcpy(tensor.bytes().data(), view.data, tensor.bytes().size());
     types.push_back(view.type);
   }
   for (const HostTensor& tensor : operands) pointers.push_back(&tensor);

@@ -22,21 +22,25 @@ struct TensorView {
   void* data = nullptr;
 
   template <typename T>
-  T* as() const { return static_cast<T*>(data); }
+  T* as() const {
+    return static_cast<T*>(data);
+  }
 };
 
 struct KernelArgs {
   const Instruction& instruction;
   std::span<const TensorView> operands;
-  std::span<const TensorView> results;  // a result may share an operand's memory where `alias` said so
-  std::byte* workspace = nullptr;       // `workspace_bytes`, 64-byte aligned, content undefined
+  std::span<const TensorView>
+      results;                     // a result may share an operand's memory where `alias` said so
+  std::byte* workspace = nullptr;  // `workspace_bytes`, 64-byte aligned, content undefined
   void* stream = nullptr;
 };
 
 struct Kernel {
   std::string name;  // "cpu.layer_norm"
   // nullopt: accepted. Otherwise the reason why not, for `tessera plan` and warnings.
-  std::optional<std::string> (*accept)(const OpCall&, std::span<const TensorType> results) = nullptr;
+  std::optional<std::string> (*accept)(const OpCall&,
+                                       std::span<const TensorType> results) = nullptr;
   void (*run)(const KernelArgs&) = nullptr;
   int64_t (*workspace_bytes)(const OpCall&, std::span<const TensorType> results) = nullptr;
   // Result index -> operand whose memory this kernel can write the result over, or -1. Unset: the
@@ -55,8 +59,8 @@ class KernelTable {
   void add(const OpDef& op, Kernel kernel);
 
   struct Choice {
-    const Kernel* kernel;                // the reference when nothing else accepts
-    std::vector<std::string> refusals;   // "cpu.attention: head_dim 7 is odd"
+    const Kernel* kernel;               // the reference when nothing else accepts
+    std::vector<std::string> refusals;  // "cpu.attention: head_dim 7 is odd"
   };
   Choice choose(const OpDef& op, const OpCall& call, std::span<const TensorType> results) const;
 

@@ -12,9 +12,12 @@ namespace {
 void fill(const TensorView& view, double value) {
   dispatch_dtype(view.type.dtype, [&]<typename T>() {
     T element;
-    if constexpr (std::is_same_v<T, std::complex<float>>) element = T(static_cast<float>(value));
-    else if constexpr (std::is_integral_v<T>) element = static_cast<T>(value);
-    else element = T(static_cast<float>(value));
+    if constexpr (std::is_same_v<T, std::complex<float>>)
+      element = T(static_cast<float>(value));
+    else if constexpr (std::is_integral_v<T>)
+      element = static_cast<T>(value);
+    else
+      element = T(static_cast<float>(value));
     std::fill_n(view.as<T>(), view.type.elements(), element);
   });
 }
@@ -25,10 +28,14 @@ void fill_identity(const TensorView& view, ReduceKind kind) {
   dispatch_dtype(view.type.dtype, [&]<typename T>() {
     if constexpr (std::is_integral_v<T>) {
       T element = 0;
-      if (kind == ReduceKind::max) element = std::numeric_limits<T>::lowest();
-      else if (kind == ReduceKind::min) element = std::numeric_limits<T>::max();
-      else if (kind == ReduceKind::product) element = 1;
-      else if (kind == ReduceKind::logical_and) element = static_cast<T>(-1);
+      if (kind == ReduceKind::max)
+        element = std::numeric_limits<T>::lowest();
+      else if (kind == ReduceKind::min)
+        element = std::numeric_limits<T>::max();
+      else if (kind == ReduceKind::product)
+        element = 1;
+      else if (kind == ReduceKind::logical_and)
+        element = static_cast<T>(-1);
       std::fill_n(view.as<T>(), view.type.elements(), element);
     }
   });
@@ -52,10 +59,12 @@ void compute_rank_data(const Instruction& instruction, int64_t coordinate,
     const int64_t width = extent * inner, pitch = operand.type.shape[dim] * inner;
     for (int64_t row = 0; row < rows; ++row)
       std::memcpy(result.as<std::byte>() + row * width,
-                  operand.as<std::byte>() + row * pitch + coordinate * width, static_cast<size_t>(width));
+                  operand.as<std::byte>() + row * pitch + coordinate * width,
+                  static_cast<size_t>(width));
     return;
   }
-  TESSERA_CHECK(instruction.is(ops::kReplicatedToPartial), instruction.op->name, " is no rank data");
+  TESSERA_CHECK(instruction.is(ops::kReplicatedToPartial), instruction.op->name,
+                " is no rank data");
   if (coordinate == 0)
     std::memmove(result.data, operand.data, static_cast<size_t>(result.type.bytes()));
   else

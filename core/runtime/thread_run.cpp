@@ -16,7 +16,8 @@ std::optional<Sharding> sharding_of(const Graph& graph, Value value) {
 }
 
 // What each device starts with; partial inputs are split into random addends.
-std::vector<HostTensor> cut(const Graph& local, Value value, const HostTensor& global, uint64_t seed) {
+std::vector<HostTensor> cut(const Graph& local, Value value, const HostTensor& global,
+                            uint64_t seed) {
   if (const auto sharding = sharding_of(local, value)) return shard(global, *sharding, seed);
   return std::vector<HostTensor>(static_cast<size_t>(device_count(local)), global);
 }
@@ -61,18 +62,23 @@ std::vector<HostTensor> run_on_threads(const Graph& local, const KernelTable& ke
     for (size_t i = 0; i < inputs.size(); ++i) {
       const HostTensor& shard = shards[i][static_cast<size_t>(device)];
       const TensorView view = executor.input(static_cast<int>(i));
-      TESSERA_CHECK(view.type == shard.type(), "input ", i, " is ", view.type, ", its shard ", shard.type());
-      if (!shard.bytes().empty()) std::memcpy(view.data, shard.bytes().data(), shard.bytes().size());
+      TESSERA_CHECK(view.type == shard.type(), "input ", i, " is ", view.type, ", its shard ",
+                    shard.type());
+      if (!shard.bytes().empty())
+        std::memcpy(view.data, shard.bytes().data(), shard.bytes().size());
     }
     for (int step = 0; step < options.steps; ++step) executor.run();
     for (size_t o = 0; o < outputs.size(); ++o) {
       HostTensor& shard = outputs[o][static_cast<size_t>(device)];
       if (!shard.bytes().empty())
-        std::memcpy(shard.bytes().data(), executor.output(static_cast<int>(o)).data, shard.bytes().size());
+        std::memcpy(shard.bytes().data(), executor.output(static_cast<int>(o)).data,
+                    shard.bytes().size());
     }
   };
-  if (devices == 1) body(nullptr, 0);
-  else run_thread_ranks(static_cast<int>(devices), [&](World& world) { body(&world, world.rank()); });
+  if (devices == 1)
+    body(nullptr, 0);
+  else
+    run_thread_ranks(static_cast<int>(devices), [&](World& world) { body(&world, world.rank()); });
   std::vector<HostTensor> assembled;
   for (size_t o = 0; o < outputs.size(); ++o) {
     const auto sharding = sharding_of(local, local.outputs[o].value);

@@ -1,4 +1,5 @@
-// A compiled graph computes what the interpreter computes: on one device, and partitioned on threads.
+// A compiled graph computes what the interpreter computes: on one device, and partitioned on
+// threads.
 #include "core/compile/compile.h"
 
 #include <gtest/gtest.h>
@@ -19,14 +20,18 @@ using testing::random_graph;
 using testing::random_inputs;
 
 // check_plan runs inside compile(), and freed memory is poisoned with NaN.
-void expect_equal(const Graph& graph, const Graph& local, double tolerance, const ThreadRunOptions& options = {}) {
+void expect_equal(const Graph& graph, const Graph& local, double tolerance,
+                  const ThreadRunOptions& options = {}) {
   const std::vector<HostTensor> inputs = random_inputs(graph, 7);
   const std::vector<HostTensor> expected = interpret(graph, inputs);
   const std::vector<HostTensor> actual = run_on_threads(local, KernelTable(), inputs, options);
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t o = 0; o < expected.size(); ++o) {
-    if (tolerance == 0) EXPECT_EQ(actual[o], expected[o]) << graph.outputs[o].name << "\n" << print_graph(graph);
-    else EXPECT_LE(max_relative_error(actual[o], expected[o], 1e-3), tolerance) << graph.outputs[o].name;
+    if (tolerance == 0)
+      EXPECT_EQ(actual[o], expected[o]) << graph.outputs[o].name << "\n" << print_graph(graph);
+    else
+      EXPECT_LE(max_relative_error(actual[o], expected[o], 1e-3), tolerance)
+          << graph.outputs[o].name;
   }
 }
 
@@ -43,7 +48,8 @@ TEST(Compile, TrainingStepUpdatesInPlaceWithoutCopies) {
   EXPECT_EQ(executable.copies, 0);
   for (size_t o = 0; o < graph.outputs.size(); ++o) {
     if (graph.outputs[o].alias_input < 0) continue;
-    const BufferPlan& output = executable.buffers[static_cast<size_t>(executable.output_buffers[o])];
+    const BufferPlan& output =
+        executable.buffers[static_cast<size_t>(executable.output_buffers[o])];
     EXPECT_EQ(output.arena, Arena::persistent);
     EXPECT_EQ(output.input, graph.outputs[o].alias_input);
     EXPECT_EQ(output.offset, 0);
@@ -144,7 +150,8 @@ TEST(Compile, ReferenceKernelsAreListedWithTheRefusals) {
   table.add(ops::kTanh, kernel);
   const Executable executable = compile(graph, table);
   ASSERT_EQ(executable.reference_kernels.size(), 1u);
-  EXPECT_EQ(executable.reference_kernels[0].refusals, std::vector<std::string>{"cpu.tanh: 7 is odd"});
+  EXPECT_EQ(executable.reference_kernels[0].refusals,
+            std::vector<std::string>{"cpu.tanh: 7 is odd"});
 }
 
 }  // namespace

@@ -16,7 +16,8 @@
 namespace tessera {
 namespace {
 
-models::StepConfig tiny(models::Family family, DType compute, RematPolicy remat = RematPolicy::none) {
+models::StepConfig tiny(models::Family family, DType compute,
+                        RematPolicy remat = RematPolicy::none) {
   models::StepConfig config;
   models::ModelConfig& model = config.model;
   model.family = family;
@@ -45,17 +46,22 @@ std::vector<HostTensor> inputs_of(const Graph& graph) {
     HostTensor& tensor = inputs[i];
     const std::string& name = graph.info(graph.inputs[i].value).name;
     for (int64_t e = 0; e < tensor.elements(); ++e) {
-      if (is_integer(tensor.dtype())) tensor.set_int(e, (e * 7 + 3 * static_cast<int64_t>(i)) % 30);
-      else if (name == models::names::kWeights) tensor.set_real(e, e % 5 != 0);
-      else if (graph.inputs[i].kind == InputKind::scalar) tensor.set_real(e, 0.05);
-      else if (graph.inputs[i].kind == InputKind::optimizer) tensor.set_real(e, 0.1 * tensor.get_real(e));
+      if (is_integer(tensor.dtype()))
+        tensor.set_int(e, (e * 7 + 3 * static_cast<int64_t>(i)) % 30);
+      else if (name == models::names::kWeights)
+        tensor.set_real(e, e % 5 != 0);
+      else if (graph.inputs[i].kind == InputKind::scalar)
+        tensor.set_real(e, 0.05);
+      else if (graph.inputs[i].kind == InputKind::optimizer)
+        tensor.set_real(e, 0.1 * tensor.get_real(e));
     }
   }
   return inputs;
 }
 
 Graph lowered(const Graph& source, const testing::Layout& layout) {
-  Graph graph = eliminate_dead_code(merge_common_subexpressions(fold_constants(simplify_algebra(source))));
+  Graph graph =
+      eliminate_dead_code(merge_common_subexpressions(fold_constants(simplify_algebra(source))));
   graph = testing::partitioned(graph, layout);
   return fuse_elementwise(eliminate_dead_code(merge_common_subexpressions(graph)));
 }
@@ -65,16 +71,19 @@ const testing::Layout kGptLayouts[] = {
     {"data=2", "", "batch=data", ""},
     {"data=2", "", "batch=data", "embed=data"},
     {"data=4", "embed=data", "batch=data", "embed=data"},
-    {"model=2", "heads=model kv_heads=model mlp=model vocab=model", "heads=model kv_heads=model mlp=model vocab=model", ""},
+    {"model=2", "heads=model kv_heads=model mlp=model vocab=model",
+     "heads=model kv_heads=model mlp=model vocab=model", ""},
     {"model=2", "heads=model kv_heads=model mlp=model vocab=model",
      "heads=model kv_heads=model mlp=model vocab=model length=model", ""},
     {"data=2,model=2", "embed=data heads=model kv_heads=model mlp=model vocab=model",
      "batch=data heads=model kv_heads=model mlp=model vocab=model", ""},
-    {"data=2,model=4", "embed=data mlp=model vocab=model", "batch=data mlp=model vocab=model embed=model", ""},
+    {"data=2,model=4", "embed=data mlp=model vocab=model",
+     "batch=data mlp=model vocab=model embed=model", ""},
 };
 
 void check(const Graph& graph, const testing::Layout& layout, double tolerance) {
-  SCOPED_TRACE(cat(graph.name, " on ", layout.mesh, ", parameters ", layout.parameters, ", activations ", layout.activations));
+  SCOPED_TRACE(cat(graph.name, " on ", layout.mesh, ", parameters ", layout.parameters,
+                   ", activations ", layout.activations));
   KernelTable kernels;
   register_cpu_kernels(kernels);
   const std::vector<HostTensor> inputs = inputs_of(graph);

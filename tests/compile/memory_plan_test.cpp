@@ -26,7 +26,8 @@ RC_GTEST_PROP(BestFit, NoTwoLiveIntervalsOverlap, ()) {
   std::vector<Interval> intervals;
   for (size_t i = 0; i < count; ++i) {
     const int first = *rc::gen::inRange(0, 40);
-    intervals.push_back({first, first + *rc::gen::inRange(0, 12), 64 * *rc::gen::inRange<int64_t>(0, 20), -1});
+    intervals.push_back(
+        {first, first + *rc::gen::inRange(0, 12), 64 * *rc::gen::inRange<int64_t>(0, 20), -1});
   }
   const int64_t total = place_intervals(intervals);
   RC_ASSERT(total >= live_lower_bound(intervals));
@@ -34,7 +35,8 @@ RC_GTEST_PROP(BestFit, NoTwoLiveIntervalsOverlap, ()) {
     RC_ASSERT(intervals[a].offset >= 0);
     RC_ASSERT(intervals[a].offset + intervals[a].bytes <= total);
     for (size_t b = a + 1; b < count; ++b) {
-      const bool in_time = intervals[a].first <= intervals[b].last && intervals[b].first <= intervals[a].last;
+      const bool in_time =
+          intervals[a].first <= intervals[b].last && intervals[b].first <= intervals[a].last;
       const bool in_space = intervals[a].offset < intervals[b].offset + intervals[b].bytes &&
                             intervals[b].offset < intervals[a].offset + intervals[a].bytes;
       RC_ASSERT(!(in_time && in_space));
@@ -74,7 +76,8 @@ TEST(PlanChecker, FindsABufferThatWasMovedOntoALiveOne) {
     if (victim.arena != Arena::scratch || victim.alias_of >= 0 || victim.first_step < 0) continue;
     for (size_t b = 0; b < executable.buffers.size(); ++b) {
       const BufferPlan& other = executable.buffers[b];
-      if (a == b || other.arena != Arena::scratch || other.alias_of >= 0 || other.first_step < 0) continue;
+      if (a == b || other.arena != Arena::scratch || other.alias_of >= 0 || other.first_step < 0)
+        continue;
       // `other` is written while `victim` waits for a later reader.
       if (!(victim.first_step < other.first_step && other.first_step < victim.last_step)) continue;
       const int64_t by = other.offset - victim.offset;
@@ -95,9 +98,9 @@ TEST(PlanChecker, FindsABufferThatWasMovedOntoALiveOne) {
 TEST(PlanChecker, FindsACollectiveThatIsReadBeforeItIsDone) {
   const Graph local = partitioned(mlp_step(1, 8, 8, 16), kLayouts[0]);
   Executable executable = compile(local, KernelTable());
-  const auto done = std::find_if(executable.steps.begin(), executable.steps.end(), [](const Step& step) {
-    return std::holds_alternative<CollectiveDone>(step);
-  });
+  const auto done =
+      std::find_if(executable.steps.begin(), executable.steps.end(),
+                   [](const Step& step) { return std::holds_alternative<CollectiveDone>(step); });
   ASSERT_NE(done, executable.steps.end());
   std::rotate(done, done + 1, executable.steps.end());
   EXPECT_THROW(check_plan(executable), InternalError);
@@ -154,7 +157,10 @@ TEST(MemoryPlan, OddMembersOfABucketAreCopiedAlone) {
   Builder c(better);
   const Value y = c.input(InputKind::data, "x", kVector);
   const Value little = c.input(InputKind::data, "small", {DType::f64, {3}});
-  c.output(ops::tanh(c, ops::concatenate(c, {ops::tanh(c, y), ops::negate(c, y), little, ops::negate(c, little)}, 0)), "y");
+  c.output(
+      ops::tanh(c, ops::concatenate(
+                       c, {ops::tanh(c, y), ops::negate(c, y), little, ops::negate(c, little)}, 0)),
+      "y");
   const Executable placed = compile(better, KernelTable());
   for (const Step& step : placed.steps) copies += std::holds_alternative<CopyStep>(step);
   EXPECT_EQ(copies, 2);

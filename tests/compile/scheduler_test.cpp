@@ -1,5 +1,5 @@
-// What the schedule promises: reductions start when they are ready, weights are gathered ahead within
-// a window, memory stays under the cap, and the order comes from the graph alone.
+// What the schedule promises: reductions start when they are ready, weights are gathered ahead
+// within a window, memory stays under the cap, and the order comes from the graph alone.
 #include "core/compile/scheduler.h"
 
 #include <gtest/gtest.h>
@@ -39,7 +39,8 @@ const TensorType kMatrix{DType::f64, {64, 64}};
 
 // A local collective states its result shape.
 Value collective(Builder& b, const OpDef& op, Value x, const Shape& result) {
-  Attributes attributes{{Attr::axes, data_axis(b.graph())}, {Attr::shape, Ints(result.begin(), result.end())}};
+  Attributes attributes{{Attr::axes, data_axis(b.graph())},
+                        {Attr::shape, Ints(result.begin(), result.end())}};
   if (&op != &ops::kAllReduce) attributes.set(Attr::dimension, int64_t{0});
   if (&op != &ops::kAllGather) attributes.set(Attr::reduce_kind, ReduceKind::sum);
   return b.emit(op, {x}, attributes);
@@ -69,7 +70,8 @@ struct Order {
   const Executable& executable;
 };
 
-// Eight backward products in a chain, each with a gradient; the program reduces all of them at the end.
+// Eight backward products in a chain, each with a gradient; the program reduces all of them at the
+// end.
 struct Backward {
   Graph graph = local_graph();
   Builder b{graph};
@@ -77,13 +79,15 @@ struct Backward {
   Backward() {
     Value x = b.input(InputKind::data, "x", kMatrix);
     std::vector<Value> weights;
-    for (int i = 0; i < 8; ++i) weights.push_back(b.input(InputKind::parameter, cat("w", i), kMatrix));
+    for (int i = 0; i < 8; ++i)
+      weights.push_back(b.input(InputKind::parameter, cat("w", i), kMatrix));
     for (int i = 0; i < 8; ++i) {
       x = ops::matmul(b, x, weights[static_cast<size_t>(i)]);
       chain.push_back(x);
       gradients.push_back(ops::matmul(b, x, x));
     }
-    for (Value gradient : gradients) reduced.push_back(collective(b, ops::kAllReduce, gradient, kMatrix.shape));
+    for (Value gradient : gradients)
+      reduced.push_back(collective(b, ops::kAllReduce, gradient, kMatrix.shape));
     for (size_t i = 0; i < 8; ++i) {
       updated.push_back(ops::subtract(b, weights[i], reduced[i]));
       b.output(updated.back(), cat("w", i), 1 + static_cast<int>(i));
@@ -97,7 +101,8 @@ TEST(Scheduler, ReductionsStartWhenReadyRatherThanAfterTheBackwardPass) {
   const Order order(executable);
   const int last_product = order.run(backward.gradients.back());
   for (size_t i = 0; i < 7; ++i) {
-    EXPECT_LT(order.start(backward.reduced[i]), last_product) << "bucket " << i << " was ready earlier";
+    EXPECT_LT(order.start(backward.reduced[i]), last_product)
+        << "bucket " << i << " was ready earlier";
     EXPECT_GT(order.start(backward.reduced[i]), order.run(backward.gradients[i]));
   }
   // Waited for as late as possible: just before its user.
@@ -166,7 +171,8 @@ TEST(Scheduler, WeightsAreGatheredOneWindowAhead) {
   for (size_t i = 0; i + 1 < gathered.gathers.size(); ++i) {
     EXPECT_LT(order.start(gathered.gathers[i + 1]), order.run(gathered.uses[i])) << "not ahead";
     if (i + 2 < gathered.gathers.size()) {
-      EXPECT_GT(order.start(gathered.gathers[i + 2]), order.done(gathered.gathers[i + 1])) << "two windows ahead";
+      EXPECT_GT(order.start(gathered.gathers[i + 2]), order.done(gathered.gathers[i + 1]))
+          << "two windows ahead";
     }
   }
   // At most two gathered weights at once, beside two activations and a shard.
@@ -210,13 +216,15 @@ TEST(Scheduler, EveryStepRunsOnceAndAfterWhatItNeeds) {
           EXPECT_GE(complete[static_cast<size_t>(before)], 0) << "before its operands";
         }
       }
-      if (action.kind != Action::Kind::start) complete[static_cast<size_t>(action.node)] = static_cast<int>(s);
+      if (action.kind != Action::Kind::start)
+        complete[static_cast<size_t>(action.node)] = static_cast<int>(s);
     }
     EXPECT_EQ(std::count(complete.begin(), complete.end(), -1), 0);
     // The same again: nothing but the graph decides.
     const Schedule again = schedule_steps(steps, local, CostModel(), ScheduleOptions());
     ASSERT_EQ(again.actions.size(), schedule.actions.size());
-    for (size_t s = 0; s < again.actions.size(); ++s) EXPECT_EQ(again.actions[s].node, schedule.actions[s].node);
+    for (size_t s = 0; s < again.actions.size(); ++s)
+      EXPECT_EQ(again.actions[s].node, schedule.actions[s].node);
   }
 }
 

@@ -18,7 +18,8 @@
 namespace tessera::testing {
 
 // `layers` times x -> x + gelu(x w_up + b) w_down, squared error, AdamW on all weights.
-inline Graph mlp_step(int layers, int64_t batch, int64_t embed, int64_t hidden, DType t = DType::f64) {
+inline Graph mlp_step(int layers, int64_t batch, int64_t embed, int64_t hidden,
+                      DType t = DType::f64) {
   Graph graph;
   graph.name = "mlp_step";
   Builder b(graph);
@@ -30,8 +31,9 @@ inline Graph mlp_step(int layers, int64_t batch, int64_t embed, int64_t hidden, 
   for (int layer = 0; layer < layers; ++layer) {
     ScopeGuard scope(b, cat("block.", layer));
     auto weight = [&](const char* name, Shape shape, std::vector<std::string> axes) {
-      weights.emplace_back(cat("block.", layer, ".", name),
-                           b.input(InputKind::parameter, cat("block.", layer, ".", name), {t, shape}, axes));
+      weights.emplace_back(
+          cat("block.", layer, ".", name),
+          b.input(InputKind::parameter, cat("block.", layer, ".", name), {t, shape}, axes));
       return weights.back().second;
     };
     const Value up = weight("up", {embed, hidden}, {"embed", "mlp"});
@@ -39,11 +41,14 @@ inline Graph mlp_step(int layers, int64_t batch, int64_t embed, int64_t hidden, 
     const Value down = weight("down", {hidden, embed}, {"mlp", "embed"});
     Value inner = ops::matmul(b, h, up);
     inner = ops::add(b, inner, ops::broadcast_last(b, bias, b.shape(inner)));
-    inner = b.annotate(ops::gelu(b, inner, true), {"batch", "mlp"}, cat("block.", layer, ".hidden"));
-    h = b.annotate(ops::add(b, h, ops::matmul(b, inner, down)), {"batch", "embed"}, cat("block.", layer, ".out"));
+    inner =
+        b.annotate(ops::gelu(b, inner, true), {"batch", "mlp"}, cat("block.", layer, ".hidden"));
+    h = b.annotate(ops::add(b, h, ops::matmul(b, inner, down)), {"batch", "embed"},
+                   cat("block.", layer, ".out"));
   }
   const Value error = ops::subtract(b, h, y);
-  const Value loss = ops::scale(b, ops::reduce_all(b, ops::multiply(b, error, error)), 1.0 / static_cast<double>(batch));
+  const Value loss = ops::scale(b, ops::reduce_all(b, ops::multiply(b, error, error)),
+                                1.0 / static_cast<double>(batch));
   b.output(loss, "loss");
   std::vector<Value> wrt;
   for (const auto& [name, value] : weights) wrt.push_back(value);
@@ -52,8 +57,10 @@ inline Graph mlp_step(int layers, int64_t batch, int64_t embed, int64_t hidden, 
   for (size_t i = 0; i < weights.size(); ++i) {
     const ResultInfo info = graph.info(weights[i].second);
     const int m_number = static_cast<int>(graph.inputs.size());
-    const Value m = b.input(InputKind::optimizer, weights[i].first + "/m", info.type, info.logical_axes);
-    const Value v = b.input(InputKind::optimizer, weights[i].first + "/v", info.type, info.logical_axes);
+    const Value m =
+        b.input(InputKind::optimizer, weights[i].first + "/m", info.type, info.logical_axes);
+    const Value v =
+        b.input(InputKind::optimizer, weights[i].first + "/v", info.type, info.logical_axes);
     const auto step = ops::adamw(b, {weights[i].second, m, v, grads[i], rate, one, half, half}, {});
     b.output(step.param, weights[i].first, 3 + static_cast<int>(i));
     b.output(step.m, weights[i].first + "/m", m_number);
@@ -122,7 +129,8 @@ inline Graph random_graph(uint64_t seed, int size) {
   const TensorType type{DType::f64, {4, 4}};
   std::vector<Value> values;
   const int parameters = 2 + static_cast<int>(pick(3));
-  for (int i = 0; i < parameters; ++i) values.push_back(b.input(InputKind::parameter, cat("p", i), type));
+  for (int i = 0; i < parameters; ++i)
+    values.push_back(b.input(InputKind::parameter, cat("p", i), type));
   values.push_back(b.input(InputKind::data, "x", type));
   for (int i = 0; i < size; ++i) {
     // Mostly recent values, so that lifetimes differ.
@@ -132,19 +140,33 @@ inline Graph random_graph(uint64_t seed, int size) {
     };
     const Value x = operand(), y = operand();
     switch (pick(9)) {
-      case 0: values.push_back(ops::tanh(b, ops::matmul(b, x, y))); break;
-      case 1: values.push_back(ops::add(b, x, y)); break;
-      case 2: values.push_back(ops::tanh(b, x)); break;
-      case 3: values.push_back(ops::multiply(b, x, y)); break;
-      case 4: values.push_back(ops::transpose(b, x, {1, 0})); break;
-      case 5: values.push_back(ops::reshape(b, ops::negate(b, ops::reshape(b, x, {16})), {4, 4})); break;
+      case 0:
+        values.push_back(ops::tanh(b, ops::matmul(b, x, y)));
+        break;
+      case 1:
+        values.push_back(ops::add(b, x, y));
+        break;
+      case 2:
+        values.push_back(ops::tanh(b, x));
+        break;
+      case 3:
+        values.push_back(ops::multiply(b, x, y));
+        break;
+      case 4:
+        values.push_back(ops::transpose(b, x, {1, 0}));
+        break;
+      case 5:
+        values.push_back(ops::reshape(b, ops::negate(b, ops::reshape(b, x, {16})), {4, 4}));
+        break;
       case 6: {
         const Value both = ops::concatenate(b, {ops::tanh(b, x), ops::negate(b, y)}, 0);
         values.push_back(ops::slice_dim(b, both, 0, 4, 8));
         values.push_back(ops::slice_dim(b, both, 0, 2, 6));
         break;
       }
-      case 7: values.push_back(ops::scale(b, x, 0.5)); break;
+      case 7:
+        values.push_back(ops::scale(b, x, 0.5));
+        break;
       case 8: {
         const Value sums = ops::reduce(b, x, {0});
         values.push_back(ops::subtract(b, y, ops::broadcast_last(b, sums, type.shape)));
@@ -155,7 +177,8 @@ inline Graph random_graph(uint64_t seed, int size) {
   // Overwrites, with swaps and shared values among them; and plain outputs.
   for (int i = 0; i < parameters; ++i)
     if (pick(4) != 0) b.output(values[pick(values.size())], cat("p", i), i);
-  for (int i = 0; i < 3; ++i) b.output(values[values.size() - 1 - pick(8) % values.size()], cat("out", i));
+  for (int i = 0; i < 3; ++i)
+    b.output(values[values.size() - 1 - pick(8) % values.size()], cat("out", i));
   return graph;
 }
 

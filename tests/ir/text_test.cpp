@@ -51,7 +51,8 @@ TEST(Text, EverythingOfAGraphComesBack) {
   const Value z = ops::all_reduce(b, y, data, ReduceKind::max);
   b.output(z, "z");
   b.output(p, "block.0/gamma", 1);
-  graph.info(x).sharding = parse_sharding(graph.mesh, "[{data}, {model:(1)2, ?}p1] replicated{model:(2)2}");
+  graph.info(x).sharding =
+      parse_sharding(graph.mesh, "[{data}, {model:(1)2, ?}p1] replicated{model:(2)2}");
   graph.info(y).sharding = parse_sharding(graph.mesh, "[{}, {model}] partial{sum: data}");
   graph.at(y).factor_axes = {data, {}, {graph.mesh->axis("model")}};
   graph.outputs[0].sharding = parse_sharding(graph.mesh, "[{}, {model}]");
@@ -75,12 +76,18 @@ TEST(Text, EverythingOfAGraphComesBack) {
 TEST(Text, ConstantsComeBackToTheBit) {
   Graph graph;
   Builder b(graph);
-  const double odd[] = {0.1, -0.0, std::numeric_limits<double>::infinity(), 1e-310, 5e-324,
-                        std::numeric_limits<double>::quiet_NaN(), std::nextafter(1.0, 2.0)};
+  const double odd[] = {0.1,
+                        -0.0,
+                        std::numeric_limits<double>::infinity(),
+                        1e-310,
+                        5e-324,
+                        std::numeric_limits<double>::quiet_NaN(),
+                        std::nextafter(1.0, 2.0)};
   b.output(ops::constant(b, HostTensor::of<double>({7}, odd)), "f64");
   const float singles[] = {0.1f, 16777217.0f, 1e-45f, -std::numeric_limits<float>::infinity()};
   b.output(ops::constant(b, HostTensor::of<float>({2, 2}, singles)), "f32");
-  for (const DType dtype : {DType::bf16, DType::f16, DType::f8e4m3fn, DType::s8, DType::u64, DType::pred}) {
+  for (const DType dtype :
+       {DType::bf16, DType::f16, DType::f8e4m3fn, DType::s8, DType::u64, DType::pred}) {
     HostTensor tensor({dtype, {3}});
     tensor.set_real(0, 1);
     if (is_float(dtype)) tensor.set_real(1, 0.3);
@@ -94,7 +101,8 @@ TEST(Text, ConstantsComeBackToTheBit) {
   expect_identity(graph);
   const Graph parsed = parse_graph(print_graph(graph), all_ops());
   const auto before = interpret(graph, {}), after = interpret(parsed, {});
-  for (size_t i = 0; i < before.size(); ++i) EXPECT_EQ(before[i], after[i]) << graph.outputs[i].name;
+  for (size_t i = 0; i < before.size(); ++i)
+    EXPECT_EQ(before[i], after[i]) << graph.outputs[i].name;
 }
 
 TEST(Text, BodiesOfFusionsNest) {
@@ -113,7 +121,8 @@ TEST(Text, BodiesOfFusionsNest) {
 
 TEST(Text, DeviceOrderAndLocalComeBack) {
   Graph graph;
-  graph.mesh = std::make_shared<const Mesh>(std::vector<MeshAxis>{{"data", 4}}, std::vector<int64_t>{0, 2, 1, 3});
+  graph.mesh = std::make_shared<const Mesh>(std::vector<MeshAxis>{{"data", 4}},
+                                            std::vector<int64_t>{0, 2, 1, 3});
   graph.is_local = true;
   expect_identity(graph);
   EXPECT_EQ(*parse_graph(print_graph(graph), all_ops()).mesh, *graph.mesh);
@@ -128,7 +137,8 @@ TEST(Text, EverySampleOfEveryOpComesBack) {
       for (const auto& [key, value] : sample.attributes.entries())
         if (const auto* sharding = std::get_if<Sharding>(&value)) graph.mesh = sharding->mesh;
       const bool has_axes = sample.attributes.has(Attr::axes);
-      if (has_axes && !graph.mesh) graph.mesh = std::make_shared<const Mesh>(parse_mesh("data=8,model=8,stage=8"));
+      if (has_axes && !graph.mesh)
+        graph.mesh = std::make_shared<const Mesh>(parse_mesh("data=8,model=8,stage=8"));
       Builder b(graph);
       std::vector<Value> operands;
       for (size_t i = 0; i < sample.operands.size(); ++i)
@@ -138,7 +148,8 @@ TEST(Text, EverySampleOfEveryOpComesBack) {
       SCOPED_TRACE(op->name);
       expect_identity(graph);
       const Graph parsed = parse_graph(print_graph(graph), all_ops());
-      if (!has_axes && !sample.attributes.has(Attr::sharding) && !sample.attributes.has(Attr::body)) {
+      if (!has_axes && !sample.attributes.has(Attr::sharding) &&
+          !sample.attributes.has(Attr::body)) {
         EXPECT_EQ(parsed.at(made).attributes, graph.at(made).attributes);
       }
     }
@@ -151,7 +162,8 @@ TEST(Text, CommentsAndBlanksAreSkipped) {
       %0 = parameter {index=0, name="x", shape=[2], dtype=f32} : f32[2] named "x" input 0 data
       %1 = negate(%0) : f32[2]   // minus
       return %1 as "y"
-    })", all_ops());
+    })",
+                                  all_ops());
   EXPECT_EQ(graph.instructions.size(), 2u);
   EXPECT_EQ(graph.find_output("y"), 0);
 }
@@ -170,10 +182,13 @@ TEST(Text, RefusalsNameTheLineAndWhatWasExpected) {
             "line 2: expected a tensor type such as f32[8,16], found \"f33[2]\"");
   EXPECT_EQ(refusal("graph \"g\" {\n  %0 = iota {dimension=0} : f32[2] [{data}]"),
             "line 2: expected no sharding, as the graph has no mesh, found \"[{data}]\"");
-  EXPECT_EQ(refusal("graph \"g\" {\n  %0 = iota {dimension=0} : f32[2]\n  return %0 as \"y\" over input 0\n}"),
+  EXPECT_EQ(refusal("graph \"g\" {\n  %0 = iota {dimension=0} : f32[2]\n  return %0 as \"y\" over "
+                    "input 0\n}"),
             "line 3: expected one of the 0 inputs, found \"0\"");
-  EXPECT_EQ(refusal("graph \"g\" {\n} graph"), "line 2: expected the end after the graph, found \"graph\"");
-  EXPECT_NE(refusal("graph \"g\" {\n  %0 = iota {dimension=x} : f32[2]").find("line 2: attribute dimension"),
+  EXPECT_EQ(refusal("graph \"g\" {\n} graph"),
+            "line 2: expected the end after the graph, found \"graph\"");
+  EXPECT_NE(refusal("graph \"g\" {\n  %0 = iota {dimension=x} : f32[2]")
+                .find("line 2: attribute dimension"),
             std::string::npos);
 }
 

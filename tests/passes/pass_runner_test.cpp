@@ -25,7 +25,8 @@ TEST(PassRunner, RunsTimesAndShowsEachPass) {
     seen.push_back(cat(pass, " ", graph.instructions.size()));
   };
   PassRunner passes(options);
-  const Graph graph = passes.run("dce", GraphStage::built, graph_with_dead_code(), eliminate_dead_code);
+  const Graph graph =
+      passes.run("dce", GraphStage::built, graph_with_dead_code(), eliminate_dead_code);
   EXPECT_EQ(graph.instructions.size(), 2u);
   EXPECT_EQ(seen, std::vector<std::string>{"dce 2"});
   ASSERT_EQ(passes.seconds().size(), 1u);
@@ -37,7 +38,9 @@ TEST(PassRunner, SkipsByName) {
   PassRunnerOptions options;
   options.skip = {"dce"};
   PassRunner passes(options);
-  EXPECT_EQ(passes.run("dce", GraphStage::built, graph_with_dead_code(), eliminate_dead_code).instructions.size(), 3u);
+  EXPECT_EQ(passes.run("dce", GraphStage::built, graph_with_dead_code(), eliminate_dead_code)
+                .instructions.size(),
+            3u);
 }
 
 TEST(PassRunner, ABrokenGraphNamesThePassThatBrokeIt) {
@@ -50,7 +53,8 @@ TEST(PassRunner, ABrokenGraphNamesThePassThatBrokeIt) {
     });
     FAIL();
   } catch (const InternalError& error) {
-    EXPECT_NE(std::string(error.what()).find("after pass breaker"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("after pass breaker"), std::string::npos)
+        << error.what();
   }
 }
 

@@ -48,7 +48,8 @@ class CountingBackend final : public Backend {
 HostTensor counting(const TensorType& type, double first = 0.1) {
   HostTensor tensor(type);
   for (int64_t i = 0; i < tensor.elements(); ++i)
-    tensor.set_real(i, first + 0.03 * static_cast<double>(i % 13) - 0.02 * static_cast<double>(i % 5));
+    tensor.set_real(i,
+                    first + 0.03 * static_cast<double>(i % 13) - 0.02 * static_cast<double>(i % 5));
   return tensor;
 }
 
@@ -88,7 +89,8 @@ TEST(Executor, EqualsTheInterpreterAndUpdatesInPlace) {
   EXPECT_EQ(executable.copies, 0);
   CountingBackend backend;
   BufferStore store(backend, nullptr);
-  Executor executor(executable, backend, nullptr, 0, store, {.poison_freed = true, .profile = true});
+  Executor executor(executable, backend, nullptr, 0, store,
+                    {.poison_freed = true, .profile = true});
   std::vector<HostTensor> inputs;
   for (int i = 0; i < 4; ++i) {
     inputs.push_back(counting(executor.input(i).type, 0.1 * (i + 1)));
@@ -98,7 +100,8 @@ TEST(Executor, EqualsTheInterpreterAndUpdatesInPlace) {
   for (int repeat = 0; repeat < 3; ++repeat) {
     const std::vector<HostTensor> expected = interpret(step.graph, inputs);
     executor.run();
-    for (int o = 0; o < 4; ++o) EXPECT_EQ(get(executor.output(o)), expected[static_cast<size_t>(o)]) << o;
+    for (int o = 0; o < 4; ++o)
+      EXPECT_EQ(get(executor.output(o)), expected[static_cast<size_t>(o)]) << o;
     for (int i = 1; i < 4; ++i) {
       EXPECT_EQ(executor.output(i).data, executor.input(i).data);
       inputs[static_cast<size_t>(i)] = expected[static_cast<size_t>(i)];
@@ -129,12 +132,15 @@ TEST(Executor, RunAsksNothingOfTheHeapOnceWarm) {
   Builder b(graph);
   const AxisList data{graph.mesh->axis("data")};
   const Value x = b.input(InputKind::data, "x", {DType::f32, {64, 64}});
-  const Value sum = b.emit(ops::kAllReduce, {x}, {{Attr::axes, data}, {Attr::reduce_kind, ReduceKind::sum},
-                                                  {Attr::shape, Ints{64, 64}}});
-  const Value half = b.emit(ops::kAllSlice, {sum}, {{Attr::axes, data}, {Attr::dimension, int64_t{1}},
-                                                    {Attr::shape, Ints{64, 32}}});
-  const Value whole = b.emit(ops::kAllGather, {half}, {{Attr::axes, data}, {Attr::dimension, int64_t{1}},
-                                                       {Attr::shape, Ints{64, 64}}});
+  const Value sum = b.emit(
+      ops::kAllReduce, {x},
+      {{Attr::axes, data}, {Attr::reduce_kind, ReduceKind::sum}, {Attr::shape, Ints{64, 64}}});
+  const Value half =
+      b.emit(ops::kAllSlice, {sum},
+             {{Attr::axes, data}, {Attr::dimension, int64_t{1}}, {Attr::shape, Ints{64, 32}}});
+  const Value whole =
+      b.emit(ops::kAllGather, {half},
+             {{Attr::axes, data}, {Attr::dimension, int64_t{1}}, {Attr::shape, Ints{64, 64}}});
   b.output(ops::negate(b, whole), "y");
   b.output(ops::axis_index(b, data), "place");
   KernelTable table;
@@ -150,7 +156,8 @@ TEST(Executor, RunAsksNothingOfTheHeapOnceWarm) {
     const auto backend = create_cpu_backend(KernelTable());
     BufferStore store(*backend, &world);
     Executor executor(executable, *backend, &world, world.rank(), store);
-    for (int i = 0; i < 64 * 64; ++i) executor.input(0).as<float>()[i] = static_cast<float>(i + world.rank());
+    for (int i = 0; i < 64 * 64; ++i)
+      executor.input(0).as<float>()[i] = static_cast<float>(i + world.rank());
     // Enough collectives that the group has used each of its slots, as any real step has.
     for (int repeat = 0; repeat < 100; ++repeat) executor.run();
     const int64_t before = testing::heap_requests();
@@ -167,7 +174,8 @@ TEST(Executor, GraphsShareThePersistentTensorsOfAStore) {
   Builder b(evaluate);
   const Value w = b.input(InputKind::parameter, "w", {DType::f64, {4, 4}});
   b.output(ops::reduce_all(b, w), "sum");
-  const Executable first = compile(step.graph, KernelTable()), second = compile(evaluate, KernelTable());
+  const Executable first = compile(step.graph, KernelTable()),
+                   second = compile(evaluate, KernelTable());
   CountingBackend backend;
   BufferStore store(backend, nullptr);
   const Executable* const both[] = {&first, &second};

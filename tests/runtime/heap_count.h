@@ -1,4 +1,5 @@
-// Counts what the calling thread asks of the heap; the counting operator new stands in heap_count.cpp.
+// Counts what the calling thread asks of the heap; the counting operator new stands in
+// heap_count.cpp.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
-// Every collective, for real: a tensor is carried from one random lying to another by the collectives
-// of the reshard search, run by the executor on threads, and must come out as it went in.
+// Every collective, for real: a tensor is carried from one random lying to another by the
+// collectives of the reshard search, run by the executor on threads, and must come out as it went
+// in.
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
@@ -66,8 +67,10 @@ RC_GTEST_PROP(ReshardRun, AnyLyingToAnyOther, ()) {
   const Graph local = localize(reshards_to_collectives(graph, planner));
 
   HostTensor input({dtype, kShape});
-  for (int64_t i = 0; i < input.elements(); ++i) input.set_real(i, static_cast<double>(i % 251) - 100);
-  const std::vector<HostTensor> outputs = run_on_threads(local, KernelTable(), std::vector<HostTensor>{input});
+  for (int64_t i = 0; i < input.elements(); ++i)
+    input.set_real(i, static_cast<double>(i % 251) - 100);
+  const std::vector<HostTensor> outputs =
+      run_on_threads(local, KernelTable(), std::vector<HostTensor>{input});
   RC_ASSERT(max_relative_error(outputs[0], input, 1) <= 1e-12);
 }
 
