@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <functional>
@@ -58,6 +59,7 @@ class CommandLine {
     try {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
+      if (argc > 1 && argv[1][0] != '-' && !is_verb(argv[1])) return unknown_verb(argv[1]);
       // --help and --version come as errors of code 0.
       const int code = app_.exit(error);
       return code == 0 ? kExitDone : kExitUsage;
@@ -66,6 +68,26 @@ class CommandLine {
   }
 
  private:
+  std::vector<std::string> verbs() const {
+    std::vector<std::string> names;
+    for (const CLI::App* verb : app_.get_subcommands([](const CLI::App*) { return true; }))
+      names.push_back(verb->get_name());
+    return names;
+  }
+
+  bool is_verb(const std::string& name) const {
+    const std::vector<std::string> known = verbs();
+    return std::find(known.begin(), known.end(), name) != known.end();
+  }
+
+  int unknown_verb(const std::string& given) const {
+    const std::vector<std::string> known = verbs();
+    const std::string nearest = nearest_name(given, known);
+    log_error("tessera: there is no verb \"", given, "\"", nearest.empty() ? "" : cat("; did you mean \"", nearest, "\"?"),
+              nearest.empty() ? "; the verbs are " + join(known) : "");
+    return kExitUsage;
+  }
+
   CLI::App& verb(const char* name, const char* text, std::function<int()> action) {
     CLI::App* sub = app_.add_subcommand(name, text);
     sub->callback([this, action = std::move(action)] { action_ = action; });

@@ -1,5 +1,9 @@
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -22,6 +26,19 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Bytes of this process in memory: now, and at most so far.
+int64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t size = 0, resident = 0;
+  statm >> size >> resident;
+  return resident * sysconf(_SC_PAGE_SIZE);
+}
+int64_t most_resident_bytes() {
+  struct rusage usage {};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
 }
 
 double median(std::vector<double> values) {
@@ -126,6 +143,9 @@ void print(const nlohmann::json& json) {
   std::printf("matrix-product peak in the same run: %.1f GFLOP/s; share of it, median of rounds: %.1f%%, best step of best peak: %.1f%%\n",
               json["peak_flops_best"].get<double>() / 1e9, 100 * json["share_of_peak_median"].get<double>(),
               100 * json["share_of_best_peak"].get<double>());
+  std::printf("memory of the step on rank 0: planned %s, used %s\n",
+              human_bytes(json["memory_planned_bytes"].get<double>()).c_str(),
+              human_bytes(json["memory_used_bytes"].get<double>()).c_str());
   std::vector<std::pair<double, std::string>> parts;
   for (const auto& [name, seconds] : json["profile_seconds"].items()) parts.emplace_back(seconds.get<double>(), name);
   std::sort(parts.rbegin(), parts.rend());
@@ -151,15 +171,20 @@ int run_bench(const BenchArguments& arguments) {
   KernelTable kernels;
   register_cpu_kernels(kernels);
   const std::unique_ptr<Backend> backend = create_cpu_backend(std::move(kernels));
-  Session session(compile_job(job, backend->kernels()), *backend, *world, {.profile = true});
+  const auto compiled = compile_job(job, backend->kernels());
+  const int64_t before = resident_bytes();
+  Session session(compiled, *backend, *world, {.profile = true});
   session.initialise();
   const StepRounds rounds = measure_steps(session, *world, arguments.rounds);
+  const int64_t used = most_resident_bytes() - before;
   std::vector<AllReduceRow> all_reduce;
   if (world->size() > 1) all_reduce = measure_all_reduce(*world);
   if (world->rank() != 0) return 0;
-  const nlohmann::json json =
+  nlohmann::json json =
       report(job, rounds,
              models::train_flops_per_token(session.job().step_config.model, job.train.sequence_length), all_reduce);
+  json["memory_planned_bytes"] = compiled->step.executable->memory.peak_bytes();
+  json["memory_used_bytes"] = used;
   if (arguments.json != "-") print(json);
   if (!arguments.json.empty()) write_report(arguments.json, json.dump(2));
   return 0;

@@ -1,5 +1,6 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -8,6 +9,7 @@
 #include "kernels/comm/mpi_world.h"
 #include "kernels/cpu/register.h"
 #include "kernels/cpu/threads.h"
+#include "launch/checkpoint/agreement.h"
 #include "launch/command_line.h"
 #include "launch/config/load.h"
 #include "launch/engine/rank_threads.h"
@@ -74,20 +76,42 @@ int train_virtual(const TrainArguments& arguments) {
   return report(arguments, summary);
 }
 
-// Ranks as processes. All ranks read the same files, so a wrong config fails alike on each: rank 0
-// prints it.
+struct LoadedJob {
+  JobConfig config;
+  std::shared_ptr<const CompiledJob> compiled;  // null under --check
+};
+
+// Each rank reads and compiles the job for itself. What fails on one rank ends all of them, and rank 0
+// says it: nothing to go on with is an exit code.
+std::optional<int> load_on_all(const TrainArguments& arguments, const KernelTable& kernels, World& world,
+                               LoadedJob& job) {
+  const std::vector<Outcome> outcomes = run_on_all(&world, [&] {
+    job.config = load(arguments, world.size());
+    if (!arguments.check) job.compiled = compile_job(job.config, kernels, {.strict = arguments.strict});
+    return std::string();
+  });
+  for (const Outcome& outcome : outcomes) {
+    if (!outcome.failed()) continue;
+    if (world.rank() == 0)
+      log_error("tessera: ", outcomes[0].failed() ? outcomes[0].error : first_error(outcomes));
+    return outcome.failure == Failure::config ? kExitUsage : kExitFailed;
+  }
+  return std::nullopt;
+}
+
+// Ranks as processes.
 int train_processes(const TrainArguments& arguments) {
   const std::unique_ptr<World> world = create_mpi_world();
   try {
-    const JobConfig job = load(arguments, world->size());
+    const KernelTable kernels = cpu_kernels();
+    LoadedJob job;
+    if (const std::optional<int> code = load_on_all(arguments, kernels, *world, job)) return *code;
     if (arguments.check) {
-      if (world->rank() == 0) std::cout << print_effective(job) << std::flush;
+      if (world->rank() == 0) std::cout << print_effective(job.config) << std::flush;
       return kExitDone;
     }
-    world->set_timeout(job.train.timeout_seconds);
-    const KernelTable kernels = cpu_kernels();
-    const TrainSummary summary =
-        train_rank(compile_job(job, kernels, {.strict = arguments.strict}), kernels, *world);
+    world->set_timeout(job.config.train.timeout_seconds);
+    const TrainSummary summary = train_rank(job.compiled, kernels, *world);
     if (world->rank() == 0) return report(arguments, summary);
     return summary.stopped_on_request ? kExitRequeue : kExitDone;
   } catch (const ConfigError& error) {

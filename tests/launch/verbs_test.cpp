@@ -119,5 +119,14 @@ INSTANTIATE_TEST_SUITE_P(Presets, Strict,
                          testing::Values("data", "zero1", "fsdp", "hsdp", "tensor", "tensor_sequence", "2d"),
                          [](const auto& info) { return cat("p_", info.param); });
 
+TEST(Verbs, UnknownOnesGetTheNearestName) {
+  const Outcome near = run_program({"trian", "job.textproto"});
+  EXPECT_EQ(near.exit_code, 2);
+  EXPECT_TRUE(near.says("there is no verb \"trian\"; did you mean \"train\"?")) << near.all();
+  const Outcome far = run_program({"xyz"});
+  EXPECT_EQ(far.exit_code, 2);
+  EXPECT_TRUE(far.says("the verbs are train, plan, eval, generate, inspect, bench, doctor")) << far.all();
+}
+
 }  // namespace
 }  // namespace tessera::test
