@@ -43,13 +43,19 @@ TileProduct make_product(const GemmShape& tile, double alpha, double beta) {
                        strides(tile.transpose_b, tile.ldb));
   const memory::desc c({tile.m, tile.n}, kDnnlType<Out>, memory::dims{tile.ldc, 1});
   dnnl::primitive_attr attr;
+  dnnl::post_ops post;
+#if DNNL_VERSION_MAJOR >= 3
+  if (alpha != 1)
+    post.append_eltwise(dnnl::algorithm::eltwise_linear, static_cast<float>(alpha), 0.0f);
+  if (beta != 0) post.append_sum(static_cast<float>(beta));
+  attr.set_post_ops(post);
+  const dnnl::matmul::primitive_desc description(engine(), a, b, c, attr);
+#else
   if (alpha != 1) attr.set_output_scales(0, {static_cast<float>(alpha)});
-  if (beta != 0) {
-    dnnl::post_ops post;
-    post.append_sum(static_cast<float>(beta));
-    attr.set_post_ops(post);
-  }
+  if (beta != 0) post.append_sum(static_cast<float>(beta));
+  attr.set_post_ops(post);
   const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, c), attr, engine());
+#endif
   return {dnnl::matmul(description), memory(a, engine(), nullptr), memory(b, engine(), nullptr),
           memory(c, engine(), nullptr)};
 }
@@ -95,6 +101,9 @@ void bf16_tile(const GemmShape& tile, double alpha, const bfloat16* a, const bfl
 
 bool dnnl_has_bf16() {
   const auto isa = dnnl::get_effective_cpu_isa();
+#if DNNL_VERSION_MAJOR >= 3
+  if (isa == dnnl::cpu_isa::avx512_core_fp16) return true;  // its instructions include bf16's
+#endif
   return isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
 }
 
