@@ -3,7 +3,8 @@
 // Losses and gradients are sums over tokens, divided once by the step's global weight. With
 // gradient accumulation over A > 1 microbatches, `accumulate` runs A - 1 times and adds into
 // persistent f32 accumulators, then `step` runs the last microbatch, adds, and updates; the
-// accumulators stay unreduced over the data axes in between, so gradients cross the wire once.
+// accumulators stay unreduced in between over the data axes that their parameter does not use, so
+// gradients of replicated parameters cross the wire once a step.
 //
 //     accumulate: parameters, batch, accumulators       -> accumulators (in place)
 //     step:       parameters, moments, batch, [accumulators], scalars

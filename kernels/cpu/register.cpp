@@ -14,4 +14,10 @@ void register_cpu_kernels(KernelTable& table) {
   cpu::register_optimizer(table);
 }
 
+KernelTable cpu_kernel_table() {
+  KernelTable table;
+  register_cpu_kernels(table);
+  return table;
+}
+
 }  // namespace tessera

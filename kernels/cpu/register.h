@@ -8,6 +8,9 @@ namespace tessera {
 
 void register_cpu_kernels(KernelTable& table);
 
+// A table of them alone.
+KernelTable cpu_kernel_table();
+
 namespace cpu {
 
 // One family of ops each, in a file of its own (op_*.cpp).

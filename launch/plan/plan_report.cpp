@@ -20,11 +20,7 @@ namespace {
 struct PassReached {};
 
 const KernelTable& kernels() {
-  static const KernelTable kTable = [] {
-    KernelTable table;
-    register_cpu_kernels(table);
-    return table;
-  }();
+  static const KernelTable kTable = cpu_kernel_table();
   return kTable;
 }
 

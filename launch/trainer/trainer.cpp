@@ -14,8 +14,9 @@
 #include "launch/config/load.h"
 #include "launch/data/batches.h"
 #include "launch/data/corpus_entropy.h"
-#include "launch/engine/session.h"
+#include "launch/engine/job_data.h"
 #include "launch/engine/peak.h"
+#include "launch/engine/session.h"
 #include "launch/trainer/evaluation.h"
 #include "launch/trainer/learning_rate.h"
 #include "launch/trainer/provenance.h"
@@ -38,7 +39,7 @@ class Trainer {
         config_(job->config),
         world_(world),
         output_(open_output(config_, world)),
-        data_(open_data(config_)),
+        data_(open_job_data(config_)),
         batches_(*data_.training, static_cast<uint64_t>(config_.data.seed), config_.data.shuffle),
         session_(job, backend, world),
         writer_(config_.output_dir, config_.checkpoint.keep, &world),
@@ -71,14 +72,6 @@ class Trainer {
     if (outcome.failed()) throw_failure(outcome.failure, outcome.error);
     check_shared_folder(config.output_dir, world);
     return lock;
-  }
-
-  static TextData open_data(const JobConfig& config) {
-    return open_text_data({.paths = config.data.paths,
-                           .eval_paths = config.data.eval_paths,
-                           .holdout = config.data.holdout,
-                           .length = config.train.sequence_length,
-                           .corpus = {.separator = config.data.document_separator}});
   }
 
   bool is_due(int64_t interval) const { return interval > 0 && step_ % interval == 0; }

@@ -168,9 +168,7 @@ int run_bench(const BenchArguments& arguments) {
                                                      .mesh = arguments.job.mesh, .sets = arguments.job.sets,
                                                      .device_count = world->size(), .purpose = LoadPurpose::plan});
   cpu::set_threads(rank_threads(job, *world));
-  KernelTable kernels;
-  register_cpu_kernels(kernels);
-  const std::unique_ptr<Backend> backend = create_cpu_backend(std::move(kernels));
+  const std::unique_ptr<Backend> backend = create_cpu_backend(cpu_kernel_table());
   const auto compiled = compile_job(job, backend->kernels());
   const int64_t before = resident_bytes();
   Session session(compiled, *backend, *world, {.profile = true});

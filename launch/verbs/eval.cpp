@@ -11,6 +11,7 @@
 #include "launch/checkpoint/restore.h"
 #include "launch/config/load.h"
 #include "launch/data/corpus_entropy.h"
+#include "launch/engine/job_data.h"
 #include "launch/engine/rank_threads.h"
 #include "launch/trainer/evaluation.h"
 #include "launch/verbs/open_run.h"
@@ -35,12 +36,8 @@ JobConfig load(const EvalArguments& arguments, const CheckpointInfo& info, int64
 
 EvalReport evaluate_rank(const JobConfig& job, const std::string& checkpoint, World& world) {
   cpu::set_threads(rank_threads(job, world));
-  KernelTable kernels;
-  register_cpu_kernels(kernels);
-  const std::unique_ptr<Backend> backend = create_cpu_backend(std::move(kernels));
-  TextData data = open_text_data({.paths = job.data.paths, .eval_paths = job.data.eval_paths,
-                                  .holdout = job.data.holdout, .length = job.train.sequence_length,
-                                  .corpus = {.separator = job.data.document_separator}});
+  const std::unique_ptr<Backend> backend = create_cpu_backend(cpu_kernel_table());
+  TextData data = open_job_data(job);
   if (!data.heldout) throw_user_error("there is no held-out text: data.holdout is 0 and data.eval_paths is empty");
   Session session(compile_job(job, backend->kernels()), *backend, world);
   const std::vector<TensorSpec> model = session.state().specs();

@@ -36,9 +36,7 @@ std::vector<int32_t> sample(Predictor& model, std::vector<int32_t> tokens, const
 
 int run_generate(const GenerateArguments& arguments) {
   CheckpointReader checkpoint = open_run(arguments.run, arguments.step);
-  KernelTable kernels;
-  register_cpu_kernels(kernels);
-  const std::unique_ptr<Backend> backend = create_cpu_backend(std::move(kernels));
+  const std::unique_ptr<Backend> backend = create_cpu_backend(cpu_kernel_table());
   Predictor model(checkpoint, *backend);
   const std::string text = decode_bytes(sample(model, encode_bytes(arguments.prompt), arguments));
   if (arguments.json != "-") std::cout << arguments.prompt << text << std::endl;

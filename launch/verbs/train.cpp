@@ -28,12 +28,6 @@ JobConfig load(const TrainArguments& arguments, int64_t devices) {
   return load_job(arguments.job.job, options);
 }
 
-KernelTable cpu_kernels() {
-  KernelTable kernels;
-  register_cpu_kernels(kernels);
-  return kernels;
-}
-
 // `kernels` outlives the job, whose steps point into it.
 TrainSummary train_rank(const std::shared_ptr<const CompiledJob>& job, const KernelTable& kernels, World& world) {
   cpu::set_threads(rank_threads(job->config, world));
@@ -64,7 +58,7 @@ int train_virtual(const TrainArguments& arguments) {
     std::cout << print_effective(job) << std::flush;
     return kExitDone;
   }
-  const KernelTable kernels = cpu_kernels();
+  const KernelTable kernels = cpu_kernel_table();
   const auto compiled = compile_job(job, kernels, {.strict = arguments.strict});
   TrainSummary summary;
   run_thread_ranks(static_cast<int>(arguments.virtual_devices),
@@ -103,7 +97,7 @@ std::optional<int> load_on_all(const TrainArguments& arguments, const KernelTabl
 int train_processes(const TrainArguments& arguments) {
   const std::unique_ptr<World> world = create_mpi_world();
   try {
-    const KernelTable kernels = cpu_kernels();
+    const KernelTable kernels = cpu_kernel_table();
     LoadedJob job;
     if (const std::optional<int> code = load_on_all(arguments, kernels, *world, job)) return *code;
     if (arguments.check) {
