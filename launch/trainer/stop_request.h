@@ -4,7 +4,7 @@
 //
 // No handler ever runs on a thread that computes: oneDNN's generated code keeps live data below the
 // stack pointer, past the ABI's red zone, and the frame of a handler would overwrite it (seen as heap
-// corruption in some runs of a hundred). So the signals are blocked in all threads, and one thread
+// corruption in about one signalled run of twenty). So the signals are blocked in all threads, and one thread
 // waits for them.
 #pragma once
 
