@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/ir/local_call.h"
+#include "core/ir/partition_context.h"
 #include "core/ir/rewriter.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/sharding.h"
@@ -11,6 +12,47 @@
 
 namespace tessera {
 namespace {
+
+// What an op's `partition` is shown, see core/ir/partition_context.h.
+class LocalPartition final : public PartitionContext {
+ public:
+  LocalPartition(const Graph& source, const Instruction& instruction, const FactorRule& rule,
+                 const OpCall& call, GraphRewriter& rewriter)
+      : source_(source), instruction_(instruction), rule_(rule), call_(call), rewriter_(rewriter),
+        result_types_(Graph::result_types(instruction)) {
+    for (const ResultInfo& result : instruction.results)
+      local_types_.push_back(
+          {result.type.dtype, result.sharding->local_shape(result.type.shape)});
+  }
+
+  Builder& builder() override { return rewriter_.builder(); }
+  const OpCall& call() const override { return call_; }
+  std::span<const TensorType> result_types() const override { return result_types_; }
+  const FactorRule& rule() const override { return rule_; }
+  const AxisList& axes(int factor) const override {
+    return instruction_.factor_axes[static_cast<size_t>(factor)];
+  }
+  Value operand(int index) const override {
+    return rewriter_.mapped(instruction_.operands[static_cast<size_t>(index)]);
+  }
+  const Sharding& operand_sharding(int index) const override {
+    return source_.sharding(instruction_.operands[static_cast<size_t>(index)]);
+  }
+  const Sharding& result_sharding(int index) const override {
+    return *instruction_.results[static_cast<size_t>(index)].sharding;
+  }
+  const TensorType& local_result_type(int index) const override {
+    return local_types_[static_cast<size_t>(index)];
+  }
+
+ private:
+  const Graph& source_;
+  const Instruction& instruction_;
+  const FactorRule& rule_;
+  const OpCall& call_;
+  GraphRewriter& rewriter_;
+  std::vector<TensorType> result_types_, local_types_;
+};
 
 class Localizer {
  public:
@@ -27,6 +69,11 @@ class Localizer {
   void localize_one(int index) {
     Instruction instruction = source_.instructions[static_cast<size_t>(index)];
     TESSERA_CHECK(!instruction.is(ops::kReshard), "%", index, " is still a reshard");
+    if (!instruction.factor_axes.empty()) {
+      const FactorRule rule = factor_rule(source_, instruction);
+      if (needs_partition(*instruction.op, rule, instruction.factor_axes))
+        return partition_one(index, rule);
+    }
     LocalCall local = local_call(source_, instruction);
     for (Value& operand : instruction.operands) operand = rewriter_.mapped(operand);
     for (const StartOperand& start : local.starts)
@@ -51,6 +98,37 @@ class Localizer {
       rewriter_.replace({index, static_cast<int>(r)}, {made.instruction, static_cast<int>(r)});
   }
 
+  // The op itself says what one device does.
+  void partition_one(int index, const FactorRule& rule) {
+    const Instruction& instruction = source_.instructions[static_cast<size_t>(index)];
+    with_call(source_, instruction, [&](const OpCall& call) {
+      Builder& builder = rewriter_.builder();
+      builder.set_scope(instruction.scope);
+      builder.set_recompute(instruction.recompute);
+      LocalPartition context(source_, instruction, rule, call, rewriter_);
+      const std::vector<Value> made = instruction.op->partition(context);
+      builder.set_scope("");
+      builder.set_recompute(false);
+      TESSERA_CHECK(made.size() == instruction.results.size(), instruction.op->name,
+                    ": partition made ", made.size(), " results of ", instruction.results.size());
+      for (size_t r = 0; r < made.size(); ++r) {
+        const int result = static_cast<int>(r);
+        ResultInfo& info = rewriter_.result().info(made[r]);
+        TESSERA_CHECK(info.type == context.local_result_type(result), "%", index, " ",
+                      instruction.op->name, ": partition made ", info.type, " as result ", r, " of ",
+                      instruction.results[r].type, " ", context.result_sharding(result),
+                      ", which is locally ", context.local_result_type(result));
+        // A value that is another instruction's shard already keeps what is known of it.
+        if (!info.sharding) {
+          const TensorType type = info.type;
+          info = instruction.results[r];
+          info.type = type;
+        }
+        rewriter_.replace({index, result}, made[r]);
+      }
+    });
+  }
+
   // axis_index(axes) * local_size, made once per pair.
   Value start_value(const StartOperand& start) {
     Builder& builder = rewriter_.builder();
@@ -59,21 +137,13 @@ class Localizer {
     const TensorType scalar{DType::s64, {}};
     Value value;
     if (start.axes.empty()) {
-      value = replicated(ops::constant(builder, 0, scalar));
+      value = ops::constant(builder, 0, scalar);
     } else {
-      const Value coordinate = replicated(ops::axis_index(builder, start.axes));
-      const Value size =
-          replicated(ops::constant(builder, static_cast<double>(start.local_size), scalar));
-      value = replicated(ops::multiply(builder, coordinate, size));
+      const Value coordinate = ops::axis_index(builder, start.axes);
+      const Value size = ops::constant(builder, static_cast<double>(start.local_size), scalar);
+      value = ops::multiply(builder, coordinate, size);
     }
     return starts_.emplace(key, value).first->second;
-  }
-
-  // Start operands differ between devices on purpose; their sharding only says that they are
-  // scalars.
-  Value replicated(Value value) {
-    rewriter_.result().info(value).sharding = Sharding(source_.mesh, 0);
-    return value;
   }
 
   const Graph& source_;

@@ -10,7 +10,7 @@ namespace tessera {
 OpRules op_rules(const Graph& graph, const Instruction& instruction) {
   return with_call(graph, instruction, [&](const OpCall& call) {
     return OpRules{factor_rule(*instruction.op, call, Graph::result_types(instruction)),
-                   linear_sets(*instruction.op, call)};
+                   linear_sets(*instruction.op, call), instruction.op->partition != nullptr};
   });
 }
 
@@ -151,6 +151,7 @@ bool is_legal(const OpRules& rules, const FactorAxes& axes) {
     if (axes[f].empty()) continue;
     const Factor& factor = rules.factors.factors[f];
     if (factor.kind == FactorKind::need_replication || overlaps(seen, axes[f])) return false;
+    if (factor.kind == FactorKind::permutation && !rules.has_partition) return false;
     seen.insert(seen.end(), axes[f].begin(), axes[f].end());
     if (factor.kind != FactorKind::reduction) continue;
     if (factor.reduce != ReduceKind::sum && factor.reduce != ReduceKind::max &&

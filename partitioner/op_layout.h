@@ -24,6 +24,7 @@ struct OpLayout {
 struct OpRules {
   FactorRule factors;
   std::vector<LinearSet> linear;
+  bool has_partition = false;  // permutation factors may be sharded
 };
 OpRules op_rules(const Graph& graph, const Instruction& instruction);
 

@@ -13,7 +13,7 @@ namespace {
 std::optional<MoveKind> kind_of(const OpDef* op) {
   if (op == &ops::kAllGather) return MoveKind::all_gather;
   if (op == &ops::kAllToAll) return MoveKind::all_to_all;
-  if (op == &ops::kCollectivePermute) return MoveKind::permute;
+  if (op == &ops::kCollectivePermute || op == &ops::kShift) return MoveKind::permute;
   if (op == &ops::kAllReduce) return MoveKind::all_reduce;
   if (op == &ops::kReduceScatter) return MoveKind::reduce_scatter;
   return std::nullopt;

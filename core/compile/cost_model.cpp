@@ -41,7 +41,7 @@ CollectiveCost collective_cost(const CostModel& model, const Graph& graph,
   const auto devices = static_cast<double>(size_of(axes));
   const double bytes = static_cast<double>(
       std::max(graph.type(instruction.operands[0]).bytes(), instruction.results[0].type.bytes()));
-  const double share = instruction.is(ops::kCollectivePermute) ? 1 : (devices - 1) / devices;
+  const double share = instruction.is(ops::kCollectivePermute) || instruction.is(ops::kShift) ? 1 : (devices - 1) / devices;
   const double factor = instruction.is(ops::kAllReduce) ? 2 : 1;
   cost.seconds = link.latency_seconds + factor * share * bytes / link.bytes_per_second;
   return cost;

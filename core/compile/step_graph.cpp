@@ -26,7 +26,7 @@ CollectiveKind collective_kind(const Instruction& instruction) {
   if (instruction.is(ops::kAllGather)) return CollectiveKind::all_gather;
   if (instruction.is(ops::kReduceScatter)) return CollectiveKind::reduce_scatter;
   if (instruction.is(ops::kAllToAll)) return CollectiveKind::all_to_all;
-  TESSERA_CHECK(instruction.is(ops::kCollectivePermute), instruction.op->name,
+  TESSERA_CHECK(instruction.is(ops::kCollectivePermute) || instruction.is(ops::kShift), instruction.op->name,
                 " is no collective that can be run");
   return CollectiveKind::permute;
 }
@@ -36,6 +36,7 @@ AxisList group_axes(const Instruction& instruction, CollectiveKind kind) {
   AxisList axes;
   for (const AxisRef& ref : instruction.attributes.get<AxisList>(Attr::axes))
     if (ref.size > 1) axes.push_back(ref);
+  if (instruction.is(ops::kShift)) return axes;  // the coordinate along the list is the group rank
   if (kind == CollectiveKind::permute)
     for (const AxisRef& ref :
          without(instruction.attributes.get<AxisList>(Attr::target_axes), axes))

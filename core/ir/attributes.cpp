@@ -63,6 +63,57 @@ constexpr std::array kKeys = {
     KeyFacts{Attr::inverse, "inverse", kKind<bool>},
     KeyFacts{Attr::seed, "seed", kKind<int64_t>},
     KeyFacts{Attr::body, "body", kKind<GraphRef>},
+    KeyFacts{Attr::window_dimensions, "window_dimensions", kKind<Ints>},
+    KeyFacts{Attr::window_strides, "window_strides", kKind<Ints>},
+    KeyFacts{Attr::window_reversal, "window_reversal", kKind<Ints>},
+    KeyFacts{Attr::base_dilations, "base_dilations", kKind<Ints>},
+    KeyFacts{Attr::window_dilations, "window_dilations", kKind<Ints>},
+    KeyFacts{Attr::padding_low, "padding_low", kKind<Ints>},
+    KeyFacts{Attr::padding_high, "padding_high", kKind<Ints>},
+    KeyFacts{Attr::input_batch_dimension, "input_batch_dimension", kKind<int64_t>},
+    KeyFacts{Attr::input_feature_dimension, "input_feature_dimension", kKind<int64_t>},
+    KeyFacts{Attr::input_spatial_dimensions, "input_spatial_dimensions", kKind<Ints>},
+    KeyFacts{Attr::kernel_input_feature_dimension, "kernel_input_feature_dimension", kKind<int64_t>},
+    KeyFacts{Attr::kernel_output_feature_dimension, "kernel_output_feature_dimension", kKind<int64_t>},
+    KeyFacts{Attr::kernel_spatial_dimensions, "kernel_spatial_dimensions", kKind<Ints>},
+    KeyFacts{Attr::output_batch_dimension, "output_batch_dimension", kKind<int64_t>},
+    KeyFacts{Attr::output_feature_dimension, "output_feature_dimension", kKind<int64_t>},
+    KeyFacts{Attr::output_spatial_dimensions, "output_spatial_dimensions", kKind<Ints>},
+    KeyFacts{Attr::feature_group_count, "feature_group_count", kKind<int64_t>},
+    KeyFacts{Attr::batch_group_count, "batch_group_count", kKind<int64_t>},
+    KeyFacts{Attr::offset_dims, "offset_dims", kKind<Ints>},
+    KeyFacts{Attr::collapsed_slice_dims, "collapsed_slice_dims", kKind<Ints>},
+    KeyFacts{Attr::operand_batching_dims, "operand_batching_dims", kKind<Ints>},
+    KeyFacts{Attr::start_indices_batching_dims, "start_indices_batching_dims", kKind<Ints>},
+    KeyFacts{Attr::start_index_map, "start_index_map", kKind<Ints>},
+    KeyFacts{Attr::index_vector_dim, "index_vector_dim", kKind<int64_t>},
+    KeyFacts{Attr::slice_sizes, "slice_sizes", kKind<Ints>},
+    KeyFacts{Attr::indices_are_sorted, "indices_are_sorted", kKind<bool>},
+    KeyFacts{Attr::update_window_dims, "update_window_dims", kKind<Ints>},
+    KeyFacts{Attr::inserted_window_dims, "inserted_window_dims", kKind<Ints>},
+    KeyFacts{Attr::input_batching_dims, "input_batching_dims", kKind<Ints>},
+    KeyFacts{Attr::scatter_indices_batching_dims, "scatter_indices_batching_dims", kKind<Ints>},
+    KeyFacts{Attr::scatter_dims_to_operand_dims, "scatter_dims_to_operand_dims", kKind<Ints>},
+    KeyFacts{Attr::unique_indices, "unique_indices", kKind<bool>},
+    KeyFacts{Attr::is_stable, "is_stable", kKind<bool>},
+    KeyFacts{Attr::largest, "largest", kKind<bool>},
+    KeyFacts{Attr::k, "k", kKind<int64_t>},
+    KeyFacts{Attr::is_exclusive, "is_exclusive", kKind<bool>},
+    KeyFacts{Attr::is_reverse, "is_reverse", kKind<bool>},
+    KeyFacts{Attr::exponent_bits, "exponent_bits", kKind<int64_t>},
+    KeyFacts{Attr::mantissa_bits, "mantissa_bits", kKind<int64_t>},
+    KeyFacts{Attr::rng_algorithm, "rng_algorithm", kKind<std::string>},
+    KeyFacts{Attr::call_target, "call_target", kKind<std::string>},
+    KeyFacts{Attr::rule, "rule", kKind<std::string>},
+    KeyFacts{Attr::result_types, "result_types", kKind<std::string>},
+    KeyFacts{Attr::condition, "condition", kKind<GraphRef>},
+    KeyFacts{Attr::branches, "branches", kKind<Graphs>},
+    KeyFacts{Attr::callee, "callee", kKind<GraphRef>},
+    KeyFacts{Attr::combiner, "combiner", kKind<GraphRef>},
+    KeyFacts{Attr::select, "select", kKind<GraphRef>},
+    KeyFacts{Attr::trip_count, "trip_count", kKind<int64_t>},
+    KeyFacts{Attr::in_shardings, "in_shardings", kKind<Shardings>},
+    KeyFacts{Attr::out_shardings, "out_shardings", kKind<Shardings>},
     KeyFacts{Attr::axes, "axes", kKind<AxisList>},
     KeyFacts{Attr::target_axes, "target_axes", kKind<AxisList>},
     KeyFacts{Attr::shift, "shift", kKind<int64_t>},
@@ -211,6 +262,8 @@ size_t hash_value(const AttrValue& value) {
           return seed;
         } else if constexpr (std::is_same_v<T, Sharding>) {
           return held.dims.size();
+        } else if constexpr (std::is_same_v<T, Shardings> || std::is_same_v<T, Graphs>) {
+          return held.size();
         } else {
           return std::hash<T>()(held);
         }
@@ -248,7 +301,9 @@ std::string print_attribute(Attr key, const AttrValue& value, const Mesh* mesh) 
         else if constexpr (std::is_same_v<T, AxisList>) {
           TESSERA_CHECK(mesh != nullptr, "axes need a mesh to print");
           return cat("{", print_axes(*mesh, held), "}");
-        } else if constexpr (std::is_same_v<T, GraphRef>) return "<graph>";  // text.cpp prints bodies
+        } else if constexpr (std::is_same_v<T, GraphRef> || std::is_same_v<T, Graphs>)
+          return "<graph>";  // text.cpp prints bodies
+        else if constexpr (std::is_same_v<T, Shardings>) return cat("(", join(held, "; "), ")");
         else return cat(held);
       },
       value);
@@ -291,6 +346,16 @@ AttrValue parse_attribute(Attr key, std::string_view text, const MeshPtr& mesh) 
   if (kind == kKind<ConstTensor>) return std::make_shared<const HostTensor>(parse_tensor(text, key));
   if (kind == kKind<AxisList>) return parse_axis_list(text, mesh, key);
   if (kind == kKind<Sharding>) return parse_sharding(mesh, text);
+  if (kind == kKind<Shardings>) {
+    if (text.size() < 2 || text.front() != '(' || text.back() != ')')
+      throw_config_error("attribute ", name_of(key), " is a list such as ([{x}]; [{}]), not ", text);
+    Shardings shardings;
+    const std::string_view inner = trim(text.substr(1, text.size() - 2));
+    if (!inner.empty())
+      for (const std::string& part : split(inner, ';'))
+        shardings.push_back(parse_sharding(mesh, trim(part)));
+    return shardings;
+  }
   throw_config_error("attribute ", name_of(key), " cannot be read from \"", text, "\"");
 }
 

@@ -24,9 +24,12 @@ std::string_view name_of(CompareDirection direction);
 using Ints = std::vector<int64_t>;
 using ConstTensor = std::shared_ptr<const HostTensor>;
 using GraphRef = std::shared_ptr<const Graph>;
+using Graphs = std::vector<GraphRef>;
+using Shardings = std::vector<Sharding>;
 
-using AttrValue = std::variant<bool, int64_t, double, std::string, Ints, DType, ReduceKind,
-                               CompareDirection, ConstTensor, AxisList, Sharding, GraphRef>;
+using AttrValue =
+    std::variant<bool, int64_t, double, std::string, Ints, DType, ReduceKind, CompareDirection,
+                 ConstTensor, AxisList, Sharding, GraphRef, Graphs, Shardings>;
 
 // The keys, named as in the StableHLO specification where it has them. The comment is the kind.
 enum class Attr : uint8_t {
@@ -57,7 +60,63 @@ enum class Attr : uint8_t {
   vocab_dim,             // int      embedding gradient: rows of the table
   inverse,               // bool     rotary: rotate back
   seed,                  // int      random ops
-  body,                  // graph    fusion
+  body,                  // graph    fusion, while
+  // Windows: reduce_window, select_and_scatter, convolution; one entry per dim (convolution: per spatial dim).
+  window_dimensions,             // ints
+  window_strides,                // ints
+  window_reversal,               // ints  0 or 1 per dim
+  base_dilations,                // ints  zeros between the elements of the operand (1: none)
+  window_dilations,              // ints
+  padding_low,                   // ints  may be negative
+  padding_high,                  // ints
+  // Convolution: which dim of each tensor is what (StableHLO dimension_numbers).
+  input_batch_dimension,         // int
+  input_feature_dimension,       // int
+  input_spatial_dimensions,      // ints
+  kernel_input_feature_dimension,// int
+  kernel_output_feature_dimension,// int
+  kernel_spatial_dimensions,     // ints
+  output_batch_dimension,        // int
+  output_feature_dimension,      // int
+  output_spatial_dimensions,     // ints
+  feature_group_count,           // int
+  batch_group_count,             // int
+  // Gather, scatter, dynamic slices.
+  offset_dims,                   // ints
+  collapsed_slice_dims,          // ints
+  operand_batching_dims,         // ints
+  start_indices_batching_dims,   // ints
+  start_index_map,               // ints
+  index_vector_dim,              // int
+  slice_sizes,                   // ints
+  indices_are_sorted,            // bool
+  update_window_dims,            // ints
+  inserted_window_dims,          // ints
+  input_batching_dims,           // ints
+  scatter_indices_batching_dims, // ints
+  scatter_dims_to_operand_dims,  // ints
+  unique_indices,                // bool
+  // Sort, top_k, scans, random bits, reduce_precision, custom calls.
+  is_stable,                     // bool
+  largest,                       // bool  top_k: the largest (default) or the smallest
+  k,                             // int
+  is_exclusive,                  // bool  scan: element i is not in its own prefix
+  is_reverse,                    // bool  scan: from the last to the first
+  exponent_bits,                 // int
+  mantissa_bits,                 // int
+  rng_algorithm,                 // string  philox, three_fry
+  call_target,                   // string  custom_call
+  rule,                          // string  custom_call: its factor rule, "([i, k], [k, j]) -> ([i, j]) {k=reduction}"
+  result_types,                  // string  custom_call: "f32[8,4], s32[]"
+  // Regions: graphs closed over their inputs (what they use from outside is passed as an operand).
+  condition,                     // graph  while: the carried values -> pred[]
+  branches,                      // graphs  case: by index
+  callee,                        // graph  call, manual_computation
+  combiner,                      // graph  reduce, scatter, sort ...: (x0, y0, x1, y1, ...) or (accumulator..., element...) -> scalars
+  select,                        // graph  select_and_scatter
+  trip_count,                    // int  while: known number of turns
+  in_shardings,                  // shardings  manual_computation
+  out_shardings,                 // shardings  manual_computation
   // Sharding and communication.
   axes,                  // axes     collectives, axis_index
   target_axes,           // axes     permute: relabel axes -> target_axes

@@ -42,6 +42,7 @@ std::ostream& operator<<(std::ostream& out, const FactorRule& rule) {
     out << (i ? ", " : "") << factor_name(i) << "=" << factor.size;
     if (factor.kind == FactorKind::reduction) out << " reduction(" << factor.reduce << ")";
     if (factor.kind == FactorKind::need_replication) out << " need_replication";
+    if (factor.kind == FactorKind::permutation) out << " permutation";
     if (factor.positional) out << " positional";
   }
   return out << "}";

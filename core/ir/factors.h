@@ -22,6 +22,10 @@ enum class FactorKind : uint8_t {
   reduction,         // when sharded, every result that lacks the factor is partial over its axes
                      // (a result that has it is sharded, as in gradients with several results)
   need_replication,  // must not be sharded while the op runs
+  // Sharded alike in operands and results, but element i of a result needs elements of other shards
+  // (slice, pad, concatenate, reverse, windows, sort). The dims may differ in size. May be sharded
+  // only where the op has a `partition` (OpDef), which then makes the exchange (halo, two stages).
+  permutation,
 };
 
 struct Factor {

@@ -27,8 +27,12 @@ struct Value {
 struct ResultInfo {
   TensorType type;
   // How it lies on the mesh; unset before annotate, complete after propagate. With partial axes
-  // after the pass insert_reshards.
+  // after the pass insert_reshards. After localize unset on values that belong to one device alone
+  // (halos, starts): they are no shard of a logical tensor.
   std::optional<Sharding> sharding;
+  // The logical shape where `type` was enlarged so that its axes divide it (pass pad_dims); what
+  // lies beyond it is padding. Global while the graph is global, and kept as such after localize.
+  std::optional<Shape> logical_shape;
   // The model's name per dim ("batch", "length", "embed", ...; "" where unnamed); empty: not given.
   std::vector<std::string> logical_axes;
   // Set on parameters and named activations; stable across meshes. "" otherwise.

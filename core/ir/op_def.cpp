@@ -52,6 +52,15 @@ std::vector<LinearSet> linear_sets(const OpDef& op, const OpCall& call) {
   return op.linear ? op.linear(call) : std::vector<LinearSet>{};
 }
 
+bool needs_partition(const OpDef& op, const FactorRule& rule, std::span<const AxisList> axes) {
+  if (op.partition == nullptr) return false;
+  for (size_t f = 0; f < axes.size(); ++f)
+    if (!axes[f].empty() &&
+        (op.partition_always || rule.factors[f].kind == FactorKind::permutation))
+      return true;
+  return false;
+}
+
 double flop_count(const OpDef& op, const OpCall& call, std::span<const TensorType> results) {
   if (op.flops) return op.flops(call, results);
   double elements = 0;

@@ -19,6 +19,7 @@ namespace tessera {
 class Builder;
 struct Value;
 class GradContext;
+class PartitionContext;
 
 // An application of an op, as far as types go.
 struct OpCall {
@@ -76,6 +77,18 @@ struct OpDef {
   Attributes (*localize)(const OpCall& global, std::span<const TensorType> local_operands,
                          std::span<const TensorType> local_results) = nullptr;
 
+  // Emits what one device does, where running the op on local shapes is not enough: see
+  // core/ir/partition_context.h. Called by localize when a permutation factor is sharded, and always
+  // when `partition_always`. Unset: permutation factors must not be sharded.
+  std::vector<Value> (*partition)(PartitionContext&) = nullptr;
+  // Bytes that `partition` sends per device when the factors are cut over `axes` (one list per
+  // factor), for the choice of op shardings; negative: it cannot do this choice. Unset: 0.
+  double (*exchange_bytes)(const OpCall&, std::span<const TensorType> results,
+                           std::span<const AxisList> axes) = nullptr;
+  // `partition` also does the cases without a sharded permutation factor (indices into a sharded
+  // dim, which must be clamped on global extents).
+  bool partition_always = false;
+
   // Floating-point operations. Unset: one per result element.
   double (*flops)(const OpCall&, std::span<const TensorType> results) = nullptr;
 
@@ -98,5 +111,8 @@ std::vector<TensorType> infer_types(const OpDef& op, const OpCall& call);
 FactorRule factor_rule(const OpDef& op, const OpCall& call, std::span<const TensorType> results);
 std::vector<LinearSet> linear_sets(const OpDef& op, const OpCall& call);
 double flop_count(const OpDef& op, const OpCall& call, std::span<const TensorType> results);
+
+// Whether localize must ask the op's `partition` for these axes (one list per factor, or none).
+bool needs_partition(const OpDef& op, const FactorRule& rule, std::span<const AxisList> axes);
 
 }  // namespace tessera

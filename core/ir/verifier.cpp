@@ -74,7 +74,7 @@ class Verifier {
     if (!result.logical_axes.empty())
       require(static_cast<int>(result.logical_axes.size()) == result.type.rank(), "has ",
               result.logical_axes.size(), " logical axes for ", result.type);
-    if (stage_ != GraphStage::built) require(result.sharding.has_value(), "a result has no sharding");
+    if (stage_ == GraphStage::sharded) require(result.sharding.has_value(), "a result has no sharding");
     if (!result.sharding) return;
     require(result.sharding->rank() == result.type.rank(), "sharding ", *result.sharding, " for ",
             result.type);

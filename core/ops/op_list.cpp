@@ -83,6 +83,7 @@ std::span<const OpDef* const> all_ops() {
       &kAllSlice,
       &kAllToAll,
       &kCollectivePermute,
+      &kShift,
       &kAllReduce,
       &kReduceScatter,
       &kReplicatedToPartial,

@@ -67,6 +67,15 @@ std::vector<TensorType> infer_permute(const OpCall& call) {
   return infer<kCollectivePermute, Change::none>(call);
 }
 
+std::vector<TensorType> infer_shift(const OpCall& call) {
+  check_operand_count("shift", call, 1);
+  const int64_t devices = size_of(call.attributes.get<AxisList>(Attr::axes));
+  const int64_t places = call.attributes.integer(Attr::shift);
+  require(places > -devices && places < devices, "shift: by ", places, " places over ", devices,
+          " devices");
+  return {call.operands[0]};
+}
+
 std::vector<TensorType> infer_reshard(const OpCall& call) {
   check_operand_count("reshard", call, 1);
   const Sharding& sharding = call.attributes.get<Sharding>(Attr::sharding);
@@ -98,6 +107,13 @@ void eval_axis_index(const OpCall& call, std::span<const HostTensor* const>,
 std::vector<Value> grad_reshard(GradContext& c) {
   if (!c.needs_gradient(0)) return {Value{}};
   return {reshard(c.builder(), c.cotangent(0), c.attributes().get<Sharding>(Attr::sharding))};
+}
+
+// Its meaning is the exchange itself: only who knows all devices can compute it.
+void eval_shift(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
+  TESSERA_CHECK(size_of(call.attributes.get<AxisList>(Attr::axes)) == 1,
+                "shift has no value on one device");
+  y[0] = *x[0];
 }
 
 FactorRule identity_factors(const OpCall& call, std::span<const TensorType>) {
@@ -136,6 +152,9 @@ std::vector<OpSample> all_to_all_samples() {
 }
 std::vector<OpSample> permute_samples() {
   return {sample_with({{Attr::axes, kFirst}, {Attr::target_axes, kSecond}})};
+}
+std::vector<OpSample> shift_samples() {
+  return {sample_with({{Attr::axes, AxisList{}}, {Attr::shift, int64_t{0}}, {Attr::wrap, false}})};
 }
 std::vector<OpSample> reshard_samples() {
   const auto mesh = std::make_shared<const Mesh>(std::vector<MeshAxis>{{"a", 2}, {"b", 2}});
@@ -199,6 +218,13 @@ const OpDef kCollectivePermute{.name = "collective_permute",
                                .flops = no_flops,
                                .samples = permute_samples,
                                .communicates = true};
+const OpDef kShift{.name = "shift",
+                   .attributes = {Attr::axes, Attr::shift, Attr::wrap},
+                   .infer = infer_shift,
+                   .eval = eval_shift,
+                   .flops = no_flops,
+                   .samples = shift_samples,
+                   .communicates = true};
 const OpDef kAllReduce{.name = "all_reduce",
                        .attributes = {Attr::axes, Attr::reduce_kind},
                        .optional_attributes = {Attr::shape},
@@ -256,6 +282,10 @@ Value all_to_all(Builder& b, Value x, int64_t split_dimension, int64_t concat_di
 Value collective_permute(Builder& b, Value x, AxisList axes, AxisList target_axes) {
   return b.emit(kCollectivePermute, {x},
                 {{Attr::axes, std::move(axes)}, {Attr::target_axes, std::move(target_axes)}});
+}
+Value shift(Builder& b, Value x, AxisList axes, int64_t places, bool wrap) {
+  return b.emit(kShift, {x},
+                {{Attr::axes, std::move(axes)}, {Attr::shift, places}, {Attr::wrap, wrap}});
 }
 Value all_reduce(Builder& b, Value x, AxisList axes, ReduceKind kind) {
   return b.emit(kAllReduce, {x}, {{Attr::axes, std::move(axes)}, {Attr::reduce_kind, kind}});

@@ -32,6 +32,11 @@ Value all_to_all(Builder& b, Value x, int64_t split_dimension, int64_t concat_di
 extern const OpDef kCollectivePermute;
 Value collective_permute(Builder& b, Value x, AxisList axes, AxisList target_axes);
 
+// shift{axes, shift, wrap}(x), on local shapes only: the device at coordinate c along `axes` sends x
+// to the device at c + shift (modulo their number where `wrap`); who receives nothing gets zeros.
+extern const OpDef kShift;
+Value shift(Builder& b, Value x, AxisList axes, int64_t places, bool wrap = false);
+
 // all_reduce{axes, reduce_kind}: partial over `axes` -> whole.
 extern const OpDef kAllReduce;
 Value all_reduce(Builder& b, Value x, AxisList axes, ReduceKind kind = ReduceKind::sum);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/base/error.h"
+#include "core/ops/sharding.h"
 #include "core/runtime/rank_data.h"
 
 namespace tessera {
@@ -133,6 +134,17 @@ void Executor::bind_call(Bound& bound, const CollectiveStart& step) {
       call.concat_dim = static_cast<int>(attributes.integer(Attr::concat_dimension));
       break;
     case CollectiveKind::permute: {
+      if (instruction.is(ops::kShift)) {
+        const auto size = static_cast<int64_t>(bound.communicator->size());
+        const int64_t shift = attributes.integer(Attr::shift);
+        auto neighbour = [&](int64_t rank) {
+          if (attributes.flag(Attr::wrap)) return static_cast<int>((rank + size) % size);
+          return rank < 0 || rank >= size ? -1 : static_cast<int>(rank);
+        };
+        call.send_to = neighbour(bound.communicator->rank() + shift);
+        call.receive_from = neighbour(bound.communicator->rank() - shift);
+        break;
+      }
       const PermuteRoute route =
           permute_route(*executable_.graph.mesh,
                         executable_.communicators[static_cast<size_t>(step.communicator)],

@@ -142,6 +142,7 @@ class ShardedInterpreter {
       return {shard(whole, *instruction.results[0].sharding,
                     options_.seed + static_cast<uint64_t>(index_))};
     }
+    if (instruction.is(ops::kShift)) return {shifted(instruction, shards_of(instruction.operands[0]))};
     if (instruction.op->communicates || instruction.is(ops::kAllSlice) ||
         instruction.is(ops::kReplicatedToPartial)) {
       std::vector<Shards> results;
@@ -149,8 +150,45 @@ class ShardedInterpreter {
         results.push_back(collective(instruction, shards_of(operand)));
       return results;
     }
-    return graph_.is_local ? local_op(instruction, stated_call(instruction))
-                           : local_op(instruction, local_call(graph_, instruction));
+    if (graph_.is_local) return local_op(instruction, stated_call(instruction));
+    if (needs_partition(*instruction.op, factor_rule(graph_, instruction), instruction.factor_axes))
+      return logical_op(instruction);
+    return local_op(instruction, local_call(graph_, instruction));
+  }
+
+  // An op whose exchanges are not made before localize: on the assembled tensors.
+  std::vector<Shards> logical_op(const Instruction& instruction) const {
+    std::vector<HostTensor> wholes;
+    for (Value operand : instruction.operands)
+      wholes.push_back(assemble(shards_of(operand), graph_.sharding(operand)));
+    std::vector<const HostTensor*> operands;
+    for (const HostTensor& whole : wholes) operands.push_back(&whole);
+    const std::vector<TensorType> types = Graph::result_types(instruction);
+    std::vector<HostTensor> outs(types.begin(), types.end());
+    with_call(graph_, instruction,
+              [&](const OpCall& call) { instruction.op->eval(call, operands, outs); });
+    std::vector<Shards> results;
+    for (size_t r = 0; r < outs.size(); ++r)
+      results.push_back(shard(outs[r], *instruction.results[r].sharding,
+                              options_.seed + static_cast<uint64_t>(index_)));
+    return results;
+  }
+
+  Shards shifted(const Instruction& instruction, const Shards& in) const {
+    const AxisList axes = instruction.attributes.get<AxisList>(Attr::axes);
+    const int64_t n = size_of(axes);
+    Shards out;
+    for (int64_t device = 0; device < mesh_.devices(); ++device) {
+      int64_t sender =
+          mesh_.coordinate(device, axes) - instruction.attributes.integer(Attr::shift);
+      if (instruction.attributes.flag(Attr::wrap)) sender = (sender + n) % n;
+      const HostTensor& own = in[static_cast<size_t>(device)];
+      out.push_back(sender < 0 || sender >= n
+                        ? HostTensor::filled(own.type(), 0)
+                        : in[static_cast<size_t>(
+                              mesh_.group(device, axes)[static_cast<size_t>(sender)])]);
+    }
+    return out;
   }
 
   Shards axis_index(const Instruction& instruction) const {
@@ -247,19 +285,11 @@ class ShardedInterpreter {
     return results;
   }
 
-  // Start operands differ between devices though their sharding cannot say so.
-  bool is_start(const Instruction& instruction) const {
-    if (!graph_.is_local || instruction.results[0].type != TensorType{DType::s64, {}}) return false;
-    if (instruction.is(ops::kAxisIndex)) return true;
-    for (Value operand : instruction.operands)
-      if (is_start(graph_.at(operand))) return true;
-    return false;
-  }
-
   void check(int result) {
     const Instruction& instruction = graph_.instructions[static_cast<size_t>(index_)];
-    if (is_start(instruction)) return;
     const Value value{index_, result};
+    // Halos and starts are one device's own.
+    if (graph_.is_local && !graph_.info(value).sharding) return;
     try {
       const HostTensor whole = assemble(shards_of(value), graph_.sharding(value));
       if (!graph_.is_local)
