@@ -66,7 +66,7 @@ Graph reshards_to_collectives(const Graph& graph, ReshardPlanner& planner) {
       step.operands = {at};
       step.scope = reshard.scope;
       step.recompute = reshard.recompute;
-      step.results.push_back({result.type, move.result, {}, ""});
+      step.results.push_back({.type = result.type, .sharding = move.result});
       if (&move == &plan.moves.back()) {
         step.results[0].name = result.name;
         step.results[0].logical_axes = result.logical_axes;

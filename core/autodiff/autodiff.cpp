@@ -1,5 +1,6 @@
 #include "core/autodiff/autodiff.h"
 
+#include <algorithm>
 #include <map>
 
 #include "core/ops/attention.h"
@@ -80,6 +81,7 @@ class Backward : public GradContext {
     builder_.set_scope(outer);
     std::vector<Value> result;
     for (Value value : wrt) result.push_back(total(value));
+    for (size_t i = 0; i < wrt.size(); ++i) group(wrt[i], result[i]);
     return result;
   }
 
@@ -100,6 +102,21 @@ class Backward : public GradContext {
   DType gradient_dtype(int operand) const override { return gradient_dtype_of(operands_[operand]); }
 
  private:
+  // A gradient inherits the sharding of what it is the gradient of, however that was given.
+  void group(Value primal, Value gradient) {
+    if (!gradient.valid() || gradient == primal) return;
+    Graph& graph = builder_.graph();
+    if (next_group_ < 0)
+      for (const Instruction& instruction : graph.instructions)
+        for (const ResultInfo& info : instruction.results)
+          for (const ShardingGroup& known : info.groups)
+            next_group_ = std::max(next_group_, known.id + 1);
+    const ShardingGroup pair{std::max<int64_t>(next_group_, 0), ShardingGroup::Kind::like};
+    next_group_ = pair.id + 1;
+    graph.info(primal).groups.push_back(pair);
+    graph.info(gradient).groups.push_back(pair);
+  }
+
   // An instruction is needed when its results depend on something in `wrt`.
   void mark_needed(std::span<const Value> wrt) {
     needed_.assign(static_cast<size_t>(forward_size_), false);
@@ -176,6 +193,7 @@ class Backward : public GradContext {
   std::vector<bool> needed_;
   std::map<Value, std::vector<Value>> addends_;
   int current_ = -1;
+  int64_t next_group_ = -1;
   Attributes attributes_;
   std::vector<Value> operands_;
   std::vector<TensorType> operand_types_, result_types_;

@@ -28,7 +28,8 @@ struct AutodiffOptions {
 
 // d(loss)/d(wrt[i]) for a scalar `loss`; an invalid Value where loss does not depend on wrt[i].
 // Appends to the builder's graph. A gradient has the type of its primal. Activations' cotangents
-// inherit the logical axes of their primals, so that they are sharded alike.
+// inherit the logical axes of their primals, so that they are sharded alike; a gradient and its
+// wrt[i] form a `like` sharding group.
 // Throws UserError that names an op without a gradient on the path.
 std::vector<Value> gradients(Builder& builder, Value loss, std::span<const Value> wrt,
                              const AutodiffOptions& options = {});

@@ -23,6 +23,16 @@ struct Value {
   auto operator<=>(const Value&) const = default;
 };
 
+// Values of one group are sharded together: `as` demands one and the same lying, `like` lets shardings
+// flow between the members (a gradient and its parameter). Members have the same shape, except that
+// dims may differ in size within a `like` group. Ids are unique within a graph, regions included.
+struct ShardingGroup {
+  enum class Kind : uint8_t { as, like };
+  int64_t id = 0;
+  Kind kind = Kind::like;
+  auto operator<=>(const ShardingGroup&) const = default;
+};
+
 // What is known of one result.
 struct ResultInfo {
   TensorType type;
@@ -30,13 +40,15 @@ struct ResultInfo {
   // after the pass insert_reshards. After localize unset on values that belong to one device alone
   // (halos, starts): they are no shard of a logical tensor.
   std::optional<Sharding> sharding;
-  // The logical shape where `type` was enlarged so that its axes divide it (pass pad_dims); what
-  // lies beyond it is padding. Global while the graph is global, and kept as such after localize.
-  std::optional<Shape> logical_shape;
   // The model's name per dim ("batch", "length", "embed", ...; "" where unnamed); empty: not given.
   std::vector<std::string> logical_axes;
   // Set on parameters and named activations; stable across meshes. "" otherwise.
   std::string name;
+  // Read by propagation; partitioning ignores them afterwards.
+  std::vector<ShardingGroup> groups = {};
+  // The logical shape where `type` was enlarged so that its axes divide it (pass pad_dims); what
+  // lies beyond it is padding. Global while the graph is global, and kept as such after localize.
+  std::optional<Shape> logical_shape = std::nullopt;
 };
 
 struct Instruction {

@@ -85,6 +85,9 @@ class Printer {
     if (options_.logical_axes && !info.logical_axes.empty())
       text += cat(" axes(\"", join(info.logical_axes, "\", \""), "\")");
     if (!info.name.empty()) text += cat(" named \"", info.name, "\"");
+    for (const ShardingGroup& group : info.groups)
+      if (options_.shardings)
+        text += cat(group.kind == ShardingGroup::Kind::as ? " shard_as " : " shard_like ", group.id);
     return text;
   }
 

@@ -255,6 +255,14 @@ class GraphParser {
       cursor_.expect(')');
     }
     if (cursor_.accept_word("named")) info.name = cursor_.quoted("a tensor name");
+    for (;;) {
+      if (cursor_.accept_word("shard_as"))
+        info.groups.push_back({cursor_.integer("a group id"), ShardingGroup::Kind::as});
+      else if (cursor_.accept_word("shard_like"))
+        info.groups.push_back({cursor_.integer("a group id"), ShardingGroup::Kind::like});
+      else
+        break;
+    }
     return info;
   }
 

@@ -23,7 +23,7 @@ bool may_merge(const Instruction& a, const Instruction& b) {
     const ResultInfo &x = a.results[r], &y = b.results[r];
     if (!(x.type == y.type) || !(x.sharding == y.sharding)) return false;
     // Different names or axes are different demands on the sharding.
-    if (x.logical_axes != y.logical_axes || x.name != y.name) return false;
+    if (x.logical_axes != y.logical_axes || x.name != y.name || x.groups != y.groups) return false;
   }
   return true;
 }

@@ -55,6 +55,7 @@ TEST(Text, EverythingOfAGraphComesBack) {
       parse_sharding(graph.mesh, "[{data}, {model:(1)2, ?}p1] replicated{model:(2)2}");
   graph.info(y).sharding = parse_sharding(graph.mesh, "[{}, {model}] partial{sum: data}");
   graph.at(y).factor_axes = {data, {}, {graph.mesh->axis("model")}};
+  graph.info(y).groups = {{3, ShardingGroup::Kind::as}, {5, ShardingGroup::Kind::like}};
   graph.outputs[0].sharding = parse_sharding(graph.mesh, "[{}, {model}]");
   expect_identity(graph);
 
@@ -68,6 +69,7 @@ TEST(Text, EverythingOfAGraphComesBack) {
   EXPECT_EQ(parsed.info(y).name, "normed");
   EXPECT_EQ(*parsed.info(x).sharding, *graph.info(x).sharding);
   EXPECT_EQ(parsed.at(y).factor_axes, graph.at(y).factor_axes);
+  EXPECT_EQ(parsed.info(y).groups, graph.info(y).groups);
   EXPECT_TRUE(parsed.at(y).recompute);
   EXPECT_EQ(parsed.at(y).scope, "block.0/norm");
   EXPECT_EQ(parsed.at(z).attributes, graph.at(z).attributes);
