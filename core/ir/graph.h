@@ -46,9 +46,13 @@ struct ResultInfo {
   std::string name;
   // Read by propagation; partitioning ignores them afterwards.
   std::vector<ShardingGroup> groups = {};
-  // The logical shape where `type` was enlarged so that its axes divide it (pass pad_dims); what
-  // lies beyond it is padding. Global while the graph is global, and kept as such after localize.
+  // While the graph is global, `type` is the logical tensor; its extents as stored stand here where
+  // axes do not divide it (pass pad_dims). What lies beyond the logical extents is padding.
+  std::optional<Shape> padded_shape = std::nullopt;
+  // After localize: the logical (global) shape, where shards hold padding.
   std::optional<Shape> logical_shape = std::nullopt;
+
+  const Shape& stored_shape() const { return padded_shape ? *padded_shape : type.shape; }
 };
 
 struct Instruction {
@@ -87,6 +91,9 @@ class Graph {
   std::string name = "graph";
   MeshPtr mesh;           // null before a mesh is chosen
   bool is_local = false;  // shapes are those of shards
+  // Masks stand wherever an op needs a certain content of padding (pass mask_padding); before that
+  // the needs are understood.
+  bool masks_padding = false;
   std::vector<Instruction> instructions;
   std::vector<GraphInput> inputs;    // in order of their parameter numbers
   std::vector<GraphOutput> outputs;

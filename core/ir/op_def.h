@@ -12,6 +12,7 @@
 
 #include "core/ir/attributes.h"
 #include "core/ir/factors.h"
+#include "core/ir/padding.h"
 #include "core/types/host_tensor.h"
 
 namespace tessera {
@@ -88,6 +89,13 @@ struct OpDef {
   // `partition` also does the cases without a sharded permutation factor (indices into a sharded
   // dim, which must be clamped on global extents).
   bool partition_always = false;
+
+  // What the padding of the results holds, given that of the operands. Unset: elementwise ops are
+  // evaluated on the contents; of others nothing is known. See core/ir/padding.h.
+  std::vector<PadContents> (*pad_transfer)(const PadFacts&) = nullptr;
+  // What the padding of operands must hold so that none of it reaches a valid element. Unset: the
+  // identity of the combiner in every operand along every reduction factor.
+  std::vector<PadNeed> (*pad_needs)(const PadFacts&) = nullptr;
 
   // Floating-point operations. Unset: one per result element.
   double (*flops)(const OpCall&, std::span<const TensorType> results) = nullptr;

@@ -9,6 +9,7 @@ GraphRewriter::GraphRewriter(const Graph& source)
   result_.name = source.name;
   result_.mesh = source.mesh;
   result_.is_local = source.is_local;
+  result_.masks_padding = source.masks_padding;
   result_.instructions.reserve(source.instructions.size());
 }
 
