@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 #include <unordered_map>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/ir/parameter.h"
@@ -35,9 +36,16 @@ class Chooser {
     }
   }
 
+  // Twice: the first time an op knows nothing of what is chosen after it, the second time it knows
+  // which of the values that its result is added to will be partial anyway, and which lyings of its
+  // operands others need anyway.
   Graph run() {
-    for (size_t i = 0; i < graph_.instructions.size(); ++i)
-      if (!graph_.instructions[i].is(ops::kParameter)) choose(static_cast<int>(i));
+    for (bool is_second : {false, true}) {
+      is_second_ = is_second;
+      resharded_before_ = std::exchange(resharded_, {});
+      for (size_t i = 0; i < graph_.instructions.size(); ++i)
+        if (!graph_.instructions[i].is(ops::kParameter)) choose(static_cast<int>(i));
+    }
     return std::move(graph_);
   }
 
@@ -49,13 +57,14 @@ class Chooser {
     std::vector<Sharding> operands;  // as they lie
     std::vector<int64_t> operand_bytes;
     std::vector<Sharding> wanted;   // results
-    std::vector<AxisList> welcome;  // partial axes of results that cost nothing
+    std::vector<AxisList> welcome;  // partial axes of results that cost nothing ...
+    std::vector<AxisList> joined;   // ... because of what the result is added to
     // Into how many parts, by FLOPs, the cost of a reshard of an operand or a reduction of a result
     // is divided among like users.
     std::vector<double> operand_share, result_share;
     std::vector<bool> is_gradient;  // results that have the names and shape of a parameter
-    // Lyings to which the operand is resharded for an earlier user already.
-    std::vector<const std::vector<Sharding>*> at_hand;
+    // Lyings to which the operand is resharded for another user anyway.
+    std::vector<std::vector<Sharding>> at_hand;
     double flops = 0;
   };
 
@@ -67,6 +76,7 @@ class Chooser {
     return !info.logical_axes.empty() && weights_.count(weight_key(info)) > 0;
   }
   AxisList joined_partials(Value value) const;
+  std::vector<Sharding> made_by_others(int user, size_t operand) const;
   void choose(int index);
   Work work_of(int index) const;
   std::string memo_key(const Work& work) const;
@@ -82,8 +92,16 @@ class Chooser {
   AxisList batch_axes_;                        // of the leading dim of data inputs
   std::set<std::string> weights_;              // weight_key of every parameter
   // What a value is resharded to, apart for the forward and the backward pass (see merge_reshards).
-  std::map<std::pair<Value, bool>, std::vector<Sharding>> resharded_;
+  // Of this sweep and of the one before.
+  struct Resharded {
+    Sharding to;
+    const OpDef* op;  // of the users, which are like users: the same op and operand
+    size_t operand;
+    int first_user, last_user;
+  };
+  std::map<std::pair<Value, bool>, std::vector<Resharded>> resharded_, resharded_before_;
   std::unordered_map<std::string, FactorAxes> memo_;
+  bool is_second_ = false;
 };
 
 Chooser::Work Chooser::work_of(int index) const {
@@ -96,8 +114,7 @@ Chooser::Work Chooser::work_of(int index) const {
     work.operands.push_back(
         lyings_[static_cast<size_t>(operand.instruction)][static_cast<size_t>(operand.result)]);
     work.operand_bytes.push_back(graph_.type(operand).bytes());
-    const auto found = resharded_.find({operand, is_backward(instruction)});
-    work.at_hand.push_back(found == resharded_.end() ? nullptr : &found->second);
+    work.at_hand.push_back(made_by_others(index, work.at_hand.size()));
   }
   for (size_t r = 0; r < instruction.results.size(); ++r)
     work.wanted.push_back(instruction.results[r].sharding->closed().without_partial());
@@ -108,6 +125,7 @@ Chooser::Work Chooser::work_of(int index) const {
     const AxisList& accepted = patterns_.accepted_partials[static_cast<size_t>(index)][r];
     const AxisList joined = joined_partials({index, static_cast<int>(r)});
     work.welcome.push_back(concat(accepted, without(joined, accepted)));
+    work.joined.push_back(joined);
     const auto share = patterns_.sum_shares.find({index, static_cast<int>(r)});
     const double alike = share == patterns_.sum_shares.end() ? 1 : share->second;
     work.result_share.push_back(alike);
@@ -124,11 +142,11 @@ std::string Chooser::memo_key(const Work& work) const {
     key += cat(
         " ", graph_.type(instruction.operands[o]), work.operands[o], "/", work.operand_share[o],
         work.operands[o].is_partial() ? cat(*graph_.info(instruction.operands[o]).sharding) : "");
-    if (work.at_hand[o])
-      for (const Sharding& sharding : *work.at_hand[o]) key += cat("=", sharding);
+    for (const Sharding& sharding : work.at_hand[o]) key += cat("=", sharding);
   }
   for (size_t r = 0; r < work.wanted.size(); ++r)
-    key += cat(" ", work.wanted[r], " ", print_axes(*graph_.mesh, work.welcome[r]), "/",
+    key += cat(" ", work.wanted[r], " ", print_axes(*graph_.mesh, work.welcome[r]), "+",
+               print_axes(*graph_.mesh, work.joined[r]), "/",
                work.result_share[r], work.is_gradient[r] ? "g" : "");
   return key;
 }
@@ -165,9 +183,8 @@ double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
     for (size_t p = 0; p < o; ++p)
       again = again || (instruction.operands[p] == instruction.operands[o] &&
                         layout.operands[p].same_layout(layout.operands[o]));
-    if (work.at_hand[o])
-      for (const Sharding& known : *work.at_hand[o])
-        again = again || known.same_layout(layout.operands[o]);
+    for (const Sharding& known : work.at_hand[o])
+      again = again || known.same_layout(layout.operands[o]);
     if (!again && !work.operands[o].same_layout(layout.operands[o]))
       seconds +=
           planner_.seconds(work.operands[o], layout.operands[o], type) / work.operand_share[o];
@@ -179,6 +196,9 @@ double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
     Sharding wanted = work.wanted[r];
     wanted.partial =
         without(layout.results[r].partial, without(layout.results[r].partial, work.welcome[r]));
+    // The sum is reduced to shards, not this addend.
+    const AxisList to_sum = without(wanted.partial, without(wanted.partial, work.joined[r]));
+    for (DimSharding& dim : wanted.dims) dim.axes = prefix_without(dim.axes, to_sum);
     wanted.partial = without(wanted.partial, wanted.without_partial().used_axes());
     wanted.partial_kind = layout.results[r].partial_kind;
     if (wanted.same_layout(layout.results[r])) continue;
@@ -195,9 +215,18 @@ double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
   return seconds + bytes / machine.memory_bandwidth;
 }
 
-// Partial axes that cost a value nothing, because its one user is linear in it together with
-// another operand that is partial over them already: their sum is reduced once.
+// Partial axes that cost a value nothing, because something that it is added to is partial over
+// them already: their sum is reduced once.
 AxisList Chooser::joined_partials(Value value) const {
+  auto partial_of = [&](Value other) -> AxisList {
+    if (other == value || (!is_second_ && other.instruction >= value.instruction)) return {};
+    const Sharding& lying =
+        lyings_[static_cast<size_t>(other.instruction)][static_cast<size_t>(other.result)];
+    return lying.partial_kind == ReduceKind::sum ? lying.partial : AxisList{};
+  };
+  if (const auto found = patterns_.addends.find(value); found != patterns_.addends.end())
+    for (Value other : found->second)
+      if (AxisList partial = partial_of(other); !partial.empty()) return partial;
   const auto& uses = patterns_.uses[static_cast<size_t>(value.instruction)];
   if (uses.size() != 1) return {};
   const Instruction& user = graph_.instructions[static_cast<size_t>(uses[0].user)];
@@ -206,15 +235,28 @@ AxisList Chooser::joined_partials(Value value) const {
     if (set.kind != ReduceKind::sum ||
         !std::count(set.operands.begin(), set.operands.end(), uses[0].operand))
       continue;
-    for (int operand : set.operands) {
-      const Value other = user.operands[static_cast<size_t>(operand)];
-      if (other == value || other.instruction >= value.instruction) continue;
-      const Sharding& lying =
-          lyings_[static_cast<size_t>(other.instruction)][static_cast<size_t>(other.result)];
-      if (lying.is_partial() && lying.partial_kind == ReduceKind::sum) return lying.partial;
-    }
+    for (int operand : set.operands)
+      if (AxisList partial = partial_of(user.operands[static_cast<size_t>(operand)]);
+          !partial.empty())
+        return partial;
   }
   return {};
+}
+
+// By an earlier op; or, in the sweep before, by a like one. (Two unlike ones could each keep the
+// other at what neither needs.)
+std::vector<Sharding> Chooser::made_by_others(int user, size_t operand) const {
+  const Instruction& instruction = graph_.instructions[static_cast<size_t>(user)];
+  const std::pair key(instruction.operands[operand], is_backward(instruction));
+  std::vector<Sharding> made;
+  if (const auto found = resharded_.find(key); found != resharded_.end())
+    for (const Resharded& one : found->second) made.push_back(one.to);
+  if (const auto found = resharded_before_.find(key); found != resharded_before_.end())
+    for (const Resharded& one : found->second)
+      if (one.op == instruction.op && one.operand == operand &&
+          (one.first_user != user || one.last_user != user))
+        made.push_back(one.to);
+  return made;
 }
 
 void Chooser::choose(int index) {
@@ -237,10 +279,16 @@ void Chooser::choose(int index) {
       op_layout(graph_.mesh, work.rules, known->second, work.operands, work.operand_bytes);
   for (size_t o = 0; o < work.operands.size(); ++o)
     if (!work.operands[o].same_layout(layout.operands[o])) {
-      std::vector<Sharding>& made = resharded_[{instruction.operands[o], is_backward(instruction)}];
-      if (std::none_of(made.begin(), made.end(),
-                       [&](const Sharding& s) { return s.same_layout(layout.operands[o]); }))
-        made.push_back(layout.operands[o]);
+      std::vector<Resharded>& made =
+          resharded_[{instruction.operands[o], is_backward(instruction)}];
+      const auto found = std::find_if(made.begin(), made.end(), [&](const Resharded& one) {
+        return one.op == instruction.op && one.operand == o &&
+               one.to.same_layout(layout.operands[o]);
+      });
+      if (found == made.end())
+        made.push_back({layout.operands[o], instruction.op, o, index, index});
+      else
+        found->last_user = index;
     }
   for (size_t r = 0; r < instruction.results.size(); ++r) {
     // A named activation is brought to its annotated dims right after the op.

@@ -8,6 +8,7 @@
 #include "partitioner/bucket_collectives.h"
 #include "partitioner/check_shardings.h"
 #include "partitioner/choose_op_shardings.h"
+#include "partitioner/expand_norms.h"
 #include "partitioner/insert_reshards.h"
 #include "partitioner/localize.h"
 #include "partitioner/peepholes.h"
@@ -56,6 +57,7 @@ std::vector<std::string> partition_passes() {
   return {"split_constants",
           "annotate",
           "propagate",
+          "expand_norms",
           "choose_op_shardings",
           "insert_reshards",
           "place_reductions",
@@ -90,6 +92,8 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
     return std::move(result.graph);
   });
   report_shardings(graph, origins, notes);
+  // A norm whose rows are wanted in shards becomes reductions of its statistics.
+  graph = passes.run("expand_norms", Stage::sharded, [&] { return expand_norms(graph); });
   // Each op decides along which of its factors it is computed in shards.
   graph = passes.run("choose_op_shardings", Stage::sharded,
                      [&] { return choose_op_shardings(graph, planner); });

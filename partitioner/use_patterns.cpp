@@ -90,6 +90,13 @@ void UsePatterns::find_shares(const Graph& graph) {
         leaves[{root[i], graph.at(operand).op}].push_back(operand);
     }
   }
+  std::map<int, std::vector<Value>> trees;
+  for (const auto& [tree, values] : leaves)
+    trees[tree.first].insert(trees[tree.first].end(), values.begin(), values.end());
+  constexpr size_t kMostAddends = 16;
+  for (const auto& [tree, values] : trees)
+    if (values.size() <= kMostAddends)
+      for (Value value : values) addends[value] = values;
   for (const auto& [tree, values] : leaves) {
     double together = 0;
     for (Value value : values) together += flops[static_cast<size_t>(value.instruction)];

@@ -26,6 +26,9 @@ struct UsePatterns {
   // For values that are added up with others made by the same op: among how many, by FLOPs, the
   // reduction of the sum is shared. Absent: 1.
   std::map<Value, double> sum_shares;
+  // All values that a tree of additions adds up, for each of them; absent for trees of more than
+  // 16.
+  std::map<Value, std::vector<Value>> addends;
 
  private:
   void find_accepted_partials(const Graph& graph);
