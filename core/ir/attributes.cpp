@@ -7,6 +7,8 @@
 #include <cmath>
 #include <limits>
 
+#include "core/ir/regions.h"
+
 namespace tessera {
 namespace {
 
@@ -240,6 +242,12 @@ bool equal_values(const AttrValue& a, const AttrValue& b) {
   // Doubles compare by bits, so that NaN constants equal themselves.
   if (const auto* number = std::get_if<double>(&a))
     return std::bit_cast<uint64_t>(*number) == std::bit_cast<uint64_t>(std::get<double>(b));
+  if (const auto* graph = std::get_if<GraphRef>(&a))
+    return same_computation(**graph, *std::get<GraphRef>(b));
+  if (const auto* graphs = std::get_if<Graphs>(&a))
+    return std::ranges::equal(*graphs, std::get<Graphs>(b), [](const GraphRef& x, const GraphRef& y) {
+      return same_computation(*x, *y);
+    });
   return a == b;
 }
 
@@ -264,6 +272,8 @@ size_t hash_value(const AttrValue& value) {
           return held.dims.size();
         } else if constexpr (std::is_same_v<T, Shardings> || std::is_same_v<T, Graphs>) {
           return held.size();
+        } else if constexpr (std::is_same_v<T, GraphRef>) {
+          return mix(held->instructions.size(), held->outputs.size());
         } else {
           return std::hash<T>()(held);
         }

@@ -75,12 +75,22 @@ class Printer {
 
   std::string attribute(Attr key, const AttrValue& held) const {
     if (const auto* body = std::get_if<GraphRef>(&held))
-      return cat(name_of(key), "=", Printer(**body, options_, indent_ + "    ").graph());
+      return cat(name_of(key), "=", region(**body));
+    if (const auto* graphs = std::get_if<Graphs>(&held)) {
+      std::vector<std::string> texts;
+      for (const GraphRef& graph : *graphs) texts.push_back(region(*graph));
+      return cat(name_of(key), "=[", join(texts), "]");
+    }
     return print_attribute(key, held, graph_.mesh.get());
+  }
+
+  std::string region(const Graph& graph) const {
+    return Printer(graph, options_, indent_ + "    ").graph();
   }
 
   std::string result(const ResultInfo& info) const {
     std::string text = cat(info.type);
+    if (info.logical_shape) text += cat(" logical ", *info.logical_shape);
     if (options_.shardings && info.sharding) text += cat(" ", *info.sharding);
     if (options_.logical_axes && !info.logical_axes.empty())
       text += cat(" axes(\"", join(info.logical_axes, "\", \""), "\")");

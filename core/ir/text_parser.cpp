@@ -134,7 +134,9 @@ class Cursor {
 
 class GraphParser {
  public:
-  GraphParser(Cursor& cursor, const OpsByName& ops) : cursor_(cursor), ops_(ops) {}
+  // Regions share the mesh object of the graph around them where the meshes are equal.
+  GraphParser(Cursor& cursor, const OpsByName& ops, MeshPtr outer_mesh = nullptr)
+      : cursor_(cursor), ops_(ops), outer_mesh_(std::move(outer_mesh)) {}
   Graph parse();
 
  private:
@@ -159,6 +161,7 @@ class GraphParser {
         return std::make_shared<const Mesh>(
             std::vector<MeshAxis>(mesh.axes().begin(), mesh.axes().end()), parse_device_order());
       });
+      if (outer_mesh_ && *outer_mesh_ == *graph_.mesh) graph_.mesh = outer_mesh_;
     }
     graph_.is_local = cursor_.accept_word("local");
     cursor_.expect('{');
@@ -234,8 +237,11 @@ class GraphParser {
       if (!key) cursor_.fail_at(start, "the name of an attribute");
       cursor_.expect('=');
       static const size_t kGraphKind = AttrValue(GraphRef()).index();
+      static const size_t kGraphsKind = AttrValue(Graphs()).index();
       if (kind_of(*key) == kGraphKind) {
-        attributes.set(*key, std::make_shared<const Graph>(GraphParser(cursor_, ops_).parse()));
+        attributes.set(*key, parse_region());
+      } else if (kind_of(*key) == kGraphsKind) {
+        attributes.set(*key, parse_regions());
       } else {
         const std::string_view text = cursor_.balanced_until(",}");
         attributes.set(*key, located([&] { return parse_attribute(*key, text, graph_.mesh); }));
@@ -244,9 +250,25 @@ class GraphParser {
     cursor_.expect('}');
   }
 
+  GraphRef parse_region() {
+    Graph region = GraphParser(cursor_, ops_, graph_.mesh).parse();
+    return std::make_shared<const Graph>(std::move(region));
+  }
+
+  Graphs parse_regions() {
+    Graphs regions;
+    cursor_.expect('[');
+    if (cursor_.accept(']')) return regions;
+    do regions.push_back(parse_region());
+    while (cursor_.accept(','));
+    cursor_.expect(']');
+    return regions;
+  }
+
   ResultInfo parse_result() {
     ResultInfo info;
     info.type = parse_type();
+    if (cursor_.accept_word("logical")) info.logical_shape = parse_shape();
     if (cursor_.peek() == '[') info.sharding = parse_sharding_here();
     if (cursor_.accept_word("axes")) {
       cursor_.expect('(');
@@ -274,6 +296,16 @@ class GraphParser {
     const auto type = parse_tensor_type(cursor_.since(start));
     if (!type) cursor_.fail_at(start, "a tensor type such as f32[8,16]");
     return *type;
+  }
+
+  Shape parse_shape() {
+    Shape shape;
+    cursor_.expect('[');
+    if (cursor_.accept(']')) return shape;
+    do shape.push_back(cursor_.integer("the size of a dim"));
+    while (cursor_.accept(','));
+    cursor_.expect(']');
+    return shape;
   }
 
   Sharding parse_sharding_here() {
@@ -334,6 +366,7 @@ class GraphParser {
 
   Cursor& cursor_;
   const OpsByName& ops_;
+  MeshPtr outer_mesh_;
   Graph graph_;
 };
 

@@ -5,6 +5,7 @@
 
 #include "core/ops/attention.h"
 #include "core/ops/contraction.h"
+#include "core/ops/control.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/embedding.h"
 #include "core/ops/fusion.h"
@@ -89,6 +90,12 @@ std::span<const OpDef* const> all_ops() {
       &kReplicatedToPartial,
       &kAxisIndex,
       &kFusion,
+      // control flow
+      &kCall,
+      &kWhile,
+      &kCase,
+      &kManualComputation,
+      &kOptimizationBarrier,
   };
   return kOps;
 }

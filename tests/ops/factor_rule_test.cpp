@@ -6,6 +6,7 @@
 #include <map>
 
 #include "core/ops/contraction.h"
+#include "core/ops/control.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/op_list.h"
 #include "core/ops/structure.h"
@@ -20,8 +21,13 @@ using testing::evaluate;
 using testing::random_operands;
 using testing::types_of;
 
-// Parameters have no value of their own.
-bool is_computed(const OpDef& op) { return &op != &ops::kParameter; }
+// Parameters have no value of their own; the dims of control flow are followed through its regions,
+// which are then cut with them (tests/partitioner).
+bool is_computed(const OpDef& op) {
+  for (const OpDef* control : {&ops::kCall, &ops::kWhile, &ops::kCase, &ops::kManualComputation})
+    if (&op == control) return false;
+  return &op != &ops::kParameter;
+}
 // Ops that are the identity on the logical value; their local form needs a mesh of devices.
 bool is_relayout(const OpDef& op) {
   return op.communicates || op.device_dependent || op.name == "reshard";

@@ -47,6 +47,10 @@ const std::map<std::string_view, std::string_view> kNoGradient = {
     {"reduce_scatter", "made by the partitioner, after autodiff"},
     {"replicated_to_partial", "made by the partitioner, after autodiff"},
     {"fusion", "made after autodiff"},
+    {"call", "core/autodiff/regions.h"},
+    {"while", "core/autodiff/regions.h"},
+    {"case", "core/autodiff/regions.h"},
+    {"manual_computation", "core/autodiff/regions.h"},
 };
 
 // Results that are residuals of the gradient and take no cotangent of their own.

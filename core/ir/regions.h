@@ -1,0 +1,58 @@
+// Regions: the graphs that an instruction holds as attributes, closed over their inputs.
+//
+// A *control-flow* instruction (call, while, case, manual_computation) runs its regions on its own
+// operands and results; passes, shardings and the verifier go into them. The other regions (the
+// body of a fusion, combiners of scalars) are part of what one op means and are left alone.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/ir/graph.h"
+
+namespace tessera {
+
+struct Region {
+  Attr key;
+  int index;          // among the branches; 0 elsewhere
+  GraphRef graph;
+  std::string name;   // "body", "condition", "branch 1", "callee"
+};
+
+// All regions of an instruction, in the order of the attributes.
+std::vector<Region> regions_of(const Attributes& attributes);
+inline std::vector<Region> regions_of(const Instruction& instruction) {
+  return regions_of(instruction.attributes);
+}
+
+// Whether the regions run on the instruction's operands and results.
+bool has_control_flow(const Instruction& instruction);
+
+// The regions of a control-flow instruction; none for others.
+std::vector<Region> control_regions(const Instruction& instruction);
+
+// Calls visit(region graph) for the graph itself and, inside out, for all control-flow regions.
+void for_each_region(const Graph& graph, const std::function<void(const Graph&)>& visit);
+
+// Replaces every control-flow region by map(region). The boundaries must keep their types. A graph
+// that two instructions share is mapped twice.
+void map_regions(Instruction& instruction, const std::function<Graph(const Graph&)>& map);
+// The same for all instructions of a graph; for passes: `pass` recurses by calling itself in `map`.
+Graph with_mapped_regions(const Graph& graph, const std::function<Graph(const Graph&)>& map);
+
+// Whether two graphs hold the same instructions, inputs and outputs (names of graphs, inputs and
+// outputs apart).
+bool same_computation(const Graph& a, const Graph& b);
+
+// The graph with only these inputs and outputs, in these orders. A dropped input must not be used by
+// what stays. Instructions that no output needs are dropped too.
+Graph with_boundary(const Graph& graph, const std::vector<int>& inputs,
+                    const std::vector<int>& outputs);
+
+// Types at the boundary of a region.
+std::vector<TensorType> input_types(const Graph& graph);
+std::vector<TensorType> output_types(const Graph& graph);
+
+}  // namespace tessera

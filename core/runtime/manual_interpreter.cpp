@@ -1,0 +1,194 @@
+#include "core/runtime/manual_interpreter.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "core/ir/parameter.h"
+#include "core/ir/regions.h"
+#include "core/ops/control.h"
+#include "core/runtime/device_exchange.h"
+
+namespace tessera {
+namespace {
+
+// Runs graphs on all devices of a list in step. A value is one tensor per device: logical along the
+// free axes, local along the manual ones.
+class DeviceRun {
+ public:
+  explicit DeviceRun(const Mesh& mesh) : mesh_(mesh) {}
+
+  std::vector<Shards> run(const Graph& graph, std::vector<Shards> inputs,
+                          const Devices& devices) const {
+    std::vector<std::vector<Shards>> values(graph.instructions.size());
+    for (size_t i = 0; i < graph.inputs.size(); ++i)
+      values[static_cast<size_t>(graph.inputs[i].value.instruction)] = {std::move(inputs[i])};
+    for (size_t i = 0; i < graph.instructions.size(); ++i) {
+      const Instruction& instruction = graph.instructions[i];
+      if (instruction.is(ops::kParameter)) continue;
+      std::vector<const Shards*> operands;
+      for (Value operand : instruction.operands)
+        operands.push_back(&values[static_cast<size_t>(operand.instruction)]
+                                  [static_cast<size_t>(operand.result)]);
+      values[i] = execute(graph, instruction, operands, devices);
+    }
+    std::vector<Shards> outputs;
+    for (const GraphOutput& output : graph.outputs)
+      outputs.push_back(values[static_cast<size_t>(output.value.instruction)]
+                              [static_cast<size_t>(output.value.result)]);
+    return outputs;
+  }
+
+  // In: each device's own whole; out: the same again.
+  std::vector<Shards> manual(const Attributes& attributes, const std::vector<const Shards*>& operands,
+                             const Devices& devices) const {
+    const auto& axes = attributes.get<AxisList>(Attr::axes);
+    const auto& in = attributes.get<Shardings>(Attr::in_shardings);
+    const auto& out = attributes.get<Shardings>(Attr::out_shardings);
+    std::vector<Shards> inputs;
+    for (size_t i = 0; i < operands.size(); ++i) {
+      const Sharding part = ops::manual_part(in[i], axes);
+      inputs.emplace_back(static_cast<size_t>(mesh_.devices()));
+      for (int64_t device : devices)
+        at(inputs[i], device) =
+            std::move(at(shard_over(at(*operands[i], device), part, i, {device}), device));
+    }
+    std::vector<Shards> results =
+        run(*attributes.get<GraphRef>(Attr::callee), std::move(inputs), devices);
+    for (size_t r = 0; r < results.size(); ++r) {
+      const Sharding part = ops::manual_part(out[r], axes);
+      Shards wholes(results[r].size());
+      for (int64_t device : devices) {
+        Devices group = mesh_.group(device, axes);
+        std::ranges::sort(group);
+        at(wholes, device) = assemble_from(results[r], part, group);
+      }
+      results[r] = std::move(wholes);
+    }
+    return results;
+  }
+
+ private:
+  static HostTensor& at(Shards& shards, int64_t device) { return shards[static_cast<size_t>(device)]; }
+  static HostTensor& at(Shards&& shards, int64_t device) { return shards[static_cast<size_t>(device)]; }
+  static const HostTensor& at(const Shards& shards, int64_t device) {
+    return shards[static_cast<size_t>(device)];
+  }
+
+  std::vector<Shards> execute(const Graph& graph, const Instruction& instruction,
+                              const std::vector<const Shards*>& operands,
+                              const Devices& devices) const {
+    const Attributes& attributes = instruction.attributes;
+    if (instruction.is(ops::kManualComputation)) return manual(attributes, operands, devices);
+    if (is_stated_exchange(instruction))
+      return {exchange(*instruction.op, attributes, mesh_,
+                       operands.empty() ? Shards(static_cast<size_t>(mesh_.devices())) : *operands[0],
+                       devices)};
+    std::vector<Shards> copies;
+    for (const Shards* operand : operands) copies.push_back(*operand);
+    if (instruction.is(ops::kCall))
+      return run(*attributes.get<GraphRef>(Attr::callee), std::move(copies), devices);
+    if (instruction.is(ops::kWhile)) return loop(attributes, std::move(copies), devices);
+    if (instruction.is(ops::kCase)) return branch(instruction, std::move(copies), devices);
+    return plain(graph, instruction, operands, devices);
+  }
+
+  std::vector<Shards> plain(const Graph& graph, const Instruction& instruction,
+                            const std::vector<const Shards*>& operands,
+                            const Devices& devices) const {
+    TESSERA_CHECK(instruction.op->eval != nullptr, "op ", instruction.op->name, " has no eval");
+    std::vector<Shards> results(instruction.results.size(),
+                                Shards(static_cast<size_t>(mesh_.devices())));
+    for (int64_t device : devices) {
+      std::vector<const HostTensor*> own;
+      for (const Shards* operand : operands) own.push_back(&at(*operand, device));
+      std::vector<HostTensor> made;
+      for (const ResultInfo& result : instruction.results) made.emplace_back(result.type);
+      with_call(graph, instruction,
+                [&](const OpCall& call) { instruction.op->eval(call, own, made); });
+      for (size_t r = 0; r < made.size(); ++r) at(results[r], device) = std::move(made[r]);
+    }
+    return results;
+  }
+
+  // Replaces what the devices of the list hold.
+  static void update(std::vector<Shards>& values, std::vector<Shards> news, const Devices& devices) {
+    for (size_t i = 0; i < values.size(); ++i)
+      for (int64_t device : devices) at(values[i], device) = std::move(at(news[i], device));
+  }
+
+  std::vector<Shards> loop(const Attributes& attributes, std::vector<Shards> carried,
+                           const Devices& devices) const {
+    const Graph &condition = *attributes.get<GraphRef>(Attr::condition),
+                &body = *attributes.get<GraphRef>(Attr::body);
+    const int64_t known = attributes.get_or<int64_t>(Attr::trip_count, -1);
+    Devices turning = devices;
+    for (int64_t turn = 0;; ++turn) {
+      const Shards verdict = run(condition, carried, turning)[0];
+      std::erase_if(turning, [&](int64_t device) { return at(verdict, device).get_int(0) == 0; });
+      if (turning.empty()) return carried;
+      if (known >= 0 && turn >= known)
+        throw_user_error("while: the loop with body \"", body.name, "\" goes on after its trip_count of ",
+                         known, " turns");
+      update(carried, run(body, carried, turning), turning);
+    }
+  }
+
+  std::vector<Shards> branch(const Instruction& instruction, std::vector<Shards> operands,
+                             const Devices& devices) const {
+    const auto& branches = instruction.attributes.get<Graphs>(Attr::branches);
+    const auto count = static_cast<int64_t>(branches.size());
+    const Shards index = std::move(operands[0]);
+    operands.erase(operands.begin());
+    std::vector<Shards> results(instruction.results.size(),
+                                Shards(static_cast<size_t>(mesh_.devices())));
+    for (int64_t b = 0; b < count; ++b) {
+      Devices here;
+      for (int64_t device : devices) {
+        const int64_t wanted = at(index, device).get_int(0);
+        if ((wanted < 0 || wanted >= count ? count - 1 : wanted) == b) here.push_back(device);
+      }
+      if (!here.empty())
+        update(results, run(*branches[static_cast<size_t>(b)], operands, here), here);
+    }
+    return results;
+  }
+
+  const Mesh& mesh_;
+};
+
+// The axes that are manual in the computation or in one inside it.
+AxisList manual_axes(const Attributes& attributes) {
+  AxisList axes = attributes.get<AxisList>(Attr::axes);
+  for_each_region(*attributes.get<GraphRef>(Attr::callee), [&](const Graph& graph) {
+    for (const Instruction& instruction : graph.instructions)
+      if (instruction.is(ops::kManualComputation))
+        for (AxisRef ref : instruction.attributes.get<AxisList>(Attr::axes)) axes.push_back(ref);
+  });
+  return axes;
+}
+
+}  // namespace
+
+std::vector<HostTensor> interpret_manual(const Attributes& attributes,
+                                         std::span<const HostTensor> inputs) {
+  const MeshPtr mesh = attributes.get<GraphRef>(Attr::callee)->mesh;
+  TESSERA_CHECK(mesh != nullptr, "the callee of a manual_computation has no mesh");
+  // One device for each coordinate of the manual axes is enough.
+  AxisList free;
+  for (int axis = 0; axis < mesh->rank(); ++axis) free.push_back(mesh->axis(axis));
+  free = without(free, manual_axes(attributes));
+  Devices devices;
+  for (int64_t device : all_devices(*mesh))
+    if (mesh->coordinate(device, free) == 0) devices.push_back(device);
+  std::vector<Shards> wholes;
+  for (const HostTensor& input : inputs)
+    wholes.emplace_back(static_cast<size_t>(mesh->devices()), input);
+  std::vector<const Shards*> operands;
+  for (const Shards& whole : wholes) operands.push_back(&whole);
+  std::vector<HostTensor> results;
+  for (Shards& result : DeviceRun(*mesh).manual(attributes, operands, devices))
+    results.push_back(std::move(result[static_cast<size_t>(devices[0])]));
+  return results;
+}
+
+}  // namespace tessera
