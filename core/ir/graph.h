@@ -52,7 +52,10 @@ struct ResultInfo {
   // After localize: the logical (global) shape, where shards hold padding.
   std::optional<Shape> logical_shape = std::nullopt;
 
-  const Shape& stored_shape() const { return padded_shape ? *padded_shape : type.shape; }
+  // Of all devices' shards together; before pad_dims what the axes make of `type`.
+  Shape stored_shape() const {
+    return padded_shape ? *padded_shape : sharding ? sharding->padded_shape(type.shape) : type.shape;
+  }
 };
 
 struct Instruction {

@@ -3,20 +3,23 @@
 namespace tessera {
 namespace {
 
-TensorType local_type(const Graph& graph, const Instruction& instruction, const ResultInfo& info,
+TensorType local_type(const Instruction& instruction, const ResultInfo& info,
                       const std::string& what) {
   TESSERA_CHECK(info.sharding.has_value(), what, " of ", instruction.op->name, " has no sharding");
-  const int dim = info.sharding->indivisible_dim(info.type.shape);
-  if (dim >= 0) {
-    const AxisList& axes = info.sharding->dims[static_cast<size_t>(dim)].axes;
-    throw_config_error(instruction.op->name,
-                       instruction.scope.empty() ? "" : cat(" in ", instruction.scope), ": ", what,
-                       " ", info.name.empty() ? "" : cat("\"", info.name, "\" "), info.type,
-                       ": dim ", dim, " of size ", info.type.shape[dim], " is not divisible by ",
-                       size_of(axes), ", the size of mesh axis \"", print_axes(*graph.mesh, axes),
-                       "\"; change the size or the mesh");
+  return {info.type.dtype, info.sharding->local_shape(info.stored_shape())};
+}
+
+// Of a factor on one device. One that stands alone in a dim may be padded; one beside others divides.
+int64_t local_size(const FactorRule& rule, int factor, const AxisList& axes,
+                   const LocalCall& local) {
+  for (const bool of_results : {false, true}) {
+    const std::vector<TensorFactors>& tensors = of_results ? rule.results : rule.operands;
+    const std::vector<TensorType>& types = of_results ? local.results : local.operands;
+    for (size_t t = 0; t < tensors.size() && t < types.size(); ++t)
+      for (size_t d = 0; d < tensors[t].size(); ++d)
+        if (tensors[t][d] == std::vector<int>{factor}) return types[t].shape[static_cast<int>(d)];
   }
-  return {info.type.dtype, info.sharding->local_shape(info.type.shape)};
+  return rule.factors[static_cast<size_t>(factor)].size / size_of(axes);
 }
 
 }  // namespace
@@ -25,10 +28,10 @@ LocalCall local_call(const Graph& graph, const Instruction& instruction) {
   LocalCall local;
   for (size_t o = 0; o < instruction.operands.size(); ++o)
     local.operands.push_back(
-        local_type(graph, instruction, graph.info(instruction.operands[o]), cat("operand ", o)));
+        local_type(instruction, graph.info(instruction.operands[o]), cat("operand ", o)));
   for (size_t r = 0; r < instruction.results.size(); ++r)
     local.results.push_back(
-        local_type(graph, instruction, instruction.results[r], cat("result ", r)));
+        local_type(instruction, instruction.results[r], cat("result ", r)));
   with_call(graph, instruction, [&](const OpCall& call) {
     local.attributes = instruction.op->localize
                            ? instruction.op->localize(call, local.operands, local.results)
@@ -43,7 +46,7 @@ LocalCall local_call(const Graph& graph, const Instruction& instruction) {
   for (size_t f = 0; f < rule.factors.size(); ++f) {
     if (!rule.factors[f].positional) continue;
     const AxisList& axes = instruction.factor_axes[f];
-    local.starts.push_back({axes, rule.factors[f].size / size_of(axes)});
+    local.starts.push_back({axes, local_size(rule, static_cast<int>(f), axes, local)});
     any_sharded = any_sharded || !axes.empty();
   }
   if (!any_sharded) local.starts.clear();

@@ -24,8 +24,7 @@ struct LocalCall {
 };
 
 // `instruction` has global types, complete shardings and, unless it communicates, factor axes (none
-// at all means that no factor is sharded). Throws ConfigError where a dim does not divide, naming
-// op, tensor, dim and axis.
+// at all means that no factor is sharded). Extents that do not divide are those of padded shards.
 LocalCall local_call(const Graph& graph, const Instruction& instruction);
 
 }  // namespace tessera

@@ -129,6 +129,64 @@ std::vector<PadContents> transfer_by_factors(const PadFacts& facts) {
 
 namespace {
 
+// Calls with (result, dim, factor) for result dims of one factor.
+template <typename Body>
+void for_single_factors(const PadFacts& facts, const Body& body) {
+  for (size_t r = 0; r < facts.rule.results.size(); ++r)
+    for (size_t d = 0; d < facts.rule.results[r].size(); ++d)
+      if (facts.rule.results[r][d].size() == 1) body(r, d, facts.rule.results[r][d][0]);
+}
+
+// The dim of the operand that is `factor` alone, or -1.
+int dim_with(const PadFacts& facts, size_t operand, int factor) {
+  const TensorFactors& dims = facts.rule.operands[operand];
+  for (size_t d = 0; d < dims.size(); ++d)
+    if (dims[d] == std::vector<int>{factor}) return static_cast<int>(d);
+  return -1;
+}
+
+}  // namespace
+
+std::vector<PadContents> transfer_of_product(const PadFacts& facts) {
+  std::vector<PadContents> contents = nothing_known(facts);
+  for_single_factors(facts, [&](size_t r, size_t d, int factor) {
+    for (size_t o = 0; o < facts.operands.size(); ++o) {
+      const int dim = dim_with(facts, o, factor);
+      if (dim < 0 || facts.operands[o][static_cast<size_t>(dim)] != PadContent::zero) continue;
+      bool others_are_numbers = true;
+      for (size_t other = 0; other < facts.operands.size(); ++other)
+        others_are_numbers =
+            others_are_numbers && (other == o || facts.is_number(static_cast<int>(other)));
+      if (others_are_numbers) contents[r][d] = PadContent::zero;
+    }
+  });
+  return contents;
+}
+
+std::vector<PadContents> transfer_of_zeros(const PadFacts& facts) {
+  std::vector<PadContents> contents = nothing_known(facts);
+  for_single_factors(facts, [&](size_t r, size_t d, int factor) {
+    bool any = false, all = true;
+    for (size_t o = 0; o < facts.operands.size(); ++o)
+      if (const int dim = dim_with(facts, o, factor); dim >= 0) {
+        any = true;
+        all = all && facts.operands[o][static_cast<size_t>(dim)] == PadContent::zero;
+      }
+    if (any && all) contents[r][d] = PadContent::zero;
+  });
+  return contents;
+}
+
+std::vector<PadContents> transfer_constant(const PadFacts& facts, PadContent content) {
+  std::vector<PadContents> contents = nothing_known(facts);
+  for (PadContents& dims : contents) std::fill(dims.begin(), dims.end(), content);
+  return contents;
+}
+
+std::vector<PadNeed> no_pad_needs(const PadFacts&) { return {}; }
+
+namespace {
+
 // The content of padding along dim `dim` of all results, from numbers in that of the operands.
 std::vector<PadContent> evaluate_contents(const OpDef& op, const PadFacts& facts, size_t dim,
                                           int rank) {
@@ -202,9 +260,10 @@ namespace {
 
 std::vector<bool> padded_dims(const ResultInfo& info) {
   std::vector<bool> padded(static_cast<size_t>(info.type.rank()), false);
-  if (info.padded_shape)
-    for (int d = 0; d < info.type.rank(); ++d)
-      padded[static_cast<size_t>(d)] = (*info.padded_shape)[d] != info.type.shape[d];
+  if (!info.sharding) return padded;
+  const Shape stored = info.stored_shape();
+  for (int d = 0; d < info.type.rank(); ++d)
+    padded[static_cast<size_t>(d)] = stored[d] != info.type.shape[d];
   return padded;
 }
 
@@ -235,7 +294,9 @@ decltype(auto) with_facts(const Graph& graph, const Instruction& instruction,
 }
 
 bool touches_padding(const Graph& graph, const Instruction& instruction) {
-  auto is_padded = [](const ResultInfo& info) { return info.padded_shape.has_value(); };
+  auto is_padded = [](const ResultInfo& info) {
+    return info.sharding && info.stored_shape() != info.type.shape;
+  };
   return std::any_of(instruction.results.begin(), instruction.results.end(), is_padded) ||
          std::any_of(instruction.operands.begin(), instruction.operands.end(),
                      [&](Value operand) { return is_padded(graph.info(operand)); });

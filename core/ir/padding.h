@@ -81,8 +81,18 @@ struct PadNeed {
 // Transfer of an op that moves elements along with their dims: a result dim holds what the operand
 // dim with the same single factor holds (first operand that has it).
 std::vector<PadContents> transfer_by_factors(const PadFacts& facts);
+// Of a sum of products of one element of every operand (dot_general): zero where one operand is zero
+// and all others hold numbers.
+std::vector<PadContents> transfer_of_product(const PadFacts& facts);
 // Transfer by evaluating the op on the contents, elementwise: all operands of the results' rank.
 std::vector<PadContents> transfer_by_evaluation(const OpDef& op, const PadFacts& facts);
+
+// All results zero along a dim in which all operands that have it are zero.
+std::vector<PadContents> transfer_of_zeros(const PadFacts& facts);
+// Every dim of every result the same.
+std::vector<PadContents> transfer_constant(const PadFacts& facts, PadContent content);
+// Nothing.
+std::vector<PadNeed> no_pad_needs(const PadFacts& facts);
 
 // With the slots' defaults.
 std::vector<PadContents> pad_transfer(const OpDef& op, const PadFacts& facts);

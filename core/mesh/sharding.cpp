@@ -71,11 +71,15 @@ Shape Sharding::local_shape(const Shape& global) const {
   Shape local = global;
   for (int d = 0; d < rank(); ++d) {
     const int64_t parts = size_of(dims[d].axes);
-    TESSERA_CHECK(global[d] % parts == 0, "dim ", d, " of ", global, " is not divisible by ", parts,
-                  " under ", *this);
-    local[d] = global[d] / parts;
+    local[d] = (global[d] + parts - 1) / parts;
   }
   return local;
+}
+
+Shape Sharding::padded_shape(const Shape& global) const {
+  Shape padded = local_shape(global);
+  for (int d = 0; d < rank(); ++d) padded[d] *= size_of(dims[d].axes);
+  return padded;
 }
 
 std::vector<int64_t> Sharding::shard_start(const Shape& global, int64_t device) const {

@@ -55,9 +55,13 @@ class Sharding {
 
   // The first dim that its axes do not divide, or -1.
   int indivisible_dim(const Shape& global) const;
-  // Shape of one shard. Every dim must divide (TESSERA_CHECK).
+  // Shape of one shard; a dim that its axes do not divide is rounded up: 5 over 4 devices is 2 each
+  // (2, 2, 1 and 0 valid elements).
   Shape local_shape(const Shape& global) const;
-  // Where the shard of `device` starts in the global tensor, in elements per dim.
+  // The smallest shape, at least `global`, that the axes divide.
+  Shape padded_shape(const Shape& global) const;
+  // Where the shard of `device` starts in the global tensor, in elements per dim; at or beyond its
+  // extent where the shard is all padding.
   std::vector<int64_t> shard_start(const Shape& global, int64_t device) const;
 
   // Throws ConfigError where an axis is used twice or a sub-axis is not maximal.

@@ -273,6 +273,7 @@ const OpDef kDotGeneral{
     .grad = grad,
     .factors = factors,
     .linear = linear,
+    .pad_transfer = transfer_of_product,
     .flops = flops,
     .samples = samples};
 

@@ -56,6 +56,13 @@ FactorRule embedding_factors(const OpCall& call, std::span<const TensorType>) {
 
 std::vector<LinearSet> linear_embedding(const OpCall&) { return {{{0}, ReduceKind::sum}}; }
 
+// Rows of the table, so zero along the width where it is.
+std::vector<PadContents> transfer_embedding(const PadFacts& facts) {
+  std::vector<PadContents> contents = transfer_constant(facts, PadContent::unknown);
+  if (facts.operands[0][1] == PadContent::zero) contents[0].back() = PadContent::zero;
+  return contents;
+}
+
 std::vector<OpSample> embedding_samples() {
   const TensorType ids{DType::s32, {4, 2}};
   return {{{{DType::f64, {8, 6}}, ids}, {}, {{-1, 1}, {0, 7}}},
@@ -114,6 +121,21 @@ Attributes localize_embedding_grad(const OpCall& global, std::span<const TensorT
   return local;
 }
 
+// Zero along the width; rows of padding receive what ids beyond the vocabulary bring.
+std::vector<PadContents> transfer_embedding_grad(const PadFacts& facts) {
+  std::vector<PadContents> contents = transfer_constant(facts, PadContent::unknown);
+  if (facts.operands[1].back() == PadContent::zero) contents[0].back() = PadContent::zero;
+  return contents;
+}
+
+// A row of zeros may go anywhere, whatever its id.
+std::vector<PadNeed> embedding_grad_needs(const PadFacts& facts) {
+  std::vector<PadNeed> needs;
+  for (int d = 0; d + 1 < facts.call.operands[1].rank(); ++d)
+    needs.push_back({1, d, PadContent::zero});
+  return needs;
+}
+
 double embedding_grad_flops(const OpCall& call, std::span<const TensorType>) {
   return static_cast<double>(call.operands[1].elements());
 }
@@ -133,6 +155,7 @@ const OpDef kEmbedding{.name = "embedding",
                        .grad = grad_embedding,
                        .factors = embedding_factors,
                        .linear = linear_embedding,
+                       .pad_transfer = transfer_embedding,
                        .flops = no_flops,
                        .samples = embedding_samples};
 const OpDef kEmbeddingGrad{.name = "embedding_grad",
@@ -142,6 +165,8 @@ const OpDef kEmbeddingGrad{.name = "embedding_grad",
                            .factors = embedding_grad_factors,
                            .linear = linear_embedding_grad,
                            .localize = localize_embedding_grad,
+                           .pad_transfer = transfer_embedding_grad,
+                           .pad_needs = embedding_grad_needs,
                            .flops = embedding_grad_flops,
                            .samples = embedding_grad_samples};
 

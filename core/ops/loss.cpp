@@ -167,6 +167,13 @@ FactorRule loss_factors(const OpCall& call, std::span<const TensorType> results)
 std::vector<LinearSet> linear_max_set(const OpCall&) { return {{{0}, ReduceKind::max}}; }
 std::vector<LinearSet> linear_sum_grad(const OpCall&) { return {{{3, 4}, ReduceKind::sum}}; }
 
+// Columns from valid_size on, which take no part, are written as zeros; those are all the padding.
+std::vector<PadContents> transfer_sum_grad(const PadFacts& facts) {
+  std::vector<PadContents> contents = transfer_constant(facts, PadContent::unknown);
+  contents[0].back() = PadContent::zero;
+  return contents;
+}
+
 template <int kPerElement>
 double flops(const OpCall& call, std::span<const TensorType>) {
   return kPerElement * static_cast<double>(call.operands[0].elements());
@@ -202,6 +209,7 @@ const OpDef kLogitsMax{.name = "logits_max",
                        .grad = grad_max,
                        .factors = loss_factors<FactorKind::reduction, ReduceKind::max>,
                        .linear = linear_max_set,
+                       .pad_needs = no_pad_needs,
                        .flops = flops<1>,
                        .samples = loss_samples<false, 0, 0, false>};
 const OpDef kLogitsSum{.name = "logits_sum",
@@ -210,6 +218,7 @@ const OpDef kLogitsSum{.name = "logits_sum",
                        .eval = eval_sum,
                        .grad = grad_sum,
                        .factors = loss_factors<FactorKind::reduction, ReduceKind::sum>,
+                       .pad_needs = no_pad_needs,
                        .flops = flops<3>,
                        .samples = loss_samples<true, 1, 0, true>};
 const OpDef kLogitsSumGrad{.name = "logits_sum_grad",
@@ -218,6 +227,7 @@ const OpDef kLogitsSumGrad{.name = "logits_sum_grad",
                            .eval = eval_sum_grad,
                            .factors = loss_factors<FactorKind::pass_through, ReduceKind::sum>,
                            .linear = linear_sum_grad,
+                           .pad_transfer = transfer_sum_grad,
                            .flops = flops<3>,
                            .samples = loss_samples<true, 1, 2, false>};
 

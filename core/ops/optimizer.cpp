@@ -53,6 +53,15 @@ FactorRule factors(const OpCall& call, std::span<const TensorType>) {
   return rule;
 }
 
+// Stored tensors are zero in their padding, and remain so if the gradient is.
+std::vector<PadNeed> needs(const PadFacts& facts) {
+  std::vector<PadNeed> needs;
+  for (int tensor = 0; tensor < kTensors; ++tensor)
+    for (int d = 0; d < facts.results[0].rank(); ++d)
+      needs.push_back({tensor, d, PadContent::zero});
+  return needs;
+}
+
 double flops(const OpCall&, std::span<const TensorType> results) {
   return 14.0 * static_cast<double>(results[0].elements());
 }
@@ -79,6 +88,8 @@ const OpDef kAdamW{.name = "adamw",
                    .infer = infer,
                    .eval = eval,
                    .factors = factors,
+                   .pad_transfer = transfer_of_zeros,
+                   .pad_needs = needs,
                    .flops = flops,
                    .samples = samples,
                    .alias = [](const OpCall&, int result) { return result; }};

@@ -125,6 +125,15 @@ FactorRule identity_factors(const OpCall& call, std::span<const TensorType>) {
 
 int overwrite_operand(const OpCall&, int) { return 0; }
 
+// What combining with itself or with the identity leaves as it is.
+std::vector<PadContents> transfer_combined(const PadFacts& facts) {
+  const auto kind = facts.call.attributes.get<ReduceKind>(Attr::reduce_kind);
+  PadContents contents = facts.operands[0];
+  for (PadContent& content : contents)
+    if (content != identity_content(kind)) content = PadContent::unknown;
+  return {contents};
+}
+
 // ---- Test inputs: axes 0 and 1 of a mesh <a=2, b=2> ---------------------------------------------
 
 const AxisList kFirst = {{0, 1, 2}}, kSecond = {{1, 1, 2}};
@@ -182,6 +191,7 @@ const OpDef kAllGather{.name = "all_gather",
                        .factors = identity_factors,
                        .linear = linear_in_all,
                        .localize = localize_shape,
+                       .pad_transfer = transfer_by_factors,
                        .flops = no_flops,
                        .samples = dim_samples,
                        .communicates = true};
@@ -193,6 +203,7 @@ const OpDef kAllSlice{.name = "all_slice",
                       .factors = identity_factors,
                       .linear = linear_in_all,
                       .localize = localize_shape,
+                      .pad_transfer = transfer_by_factors,
                       .flops = no_flops,
                       .samples = dim_samples,
                       .device_dependent = true};
@@ -204,6 +215,7 @@ const OpDef kAllToAll{.name = "all_to_all",
                       .factors = identity_factors,
                       .linear = linear_in_all,
                       .localize = localize_shape,
+                      .pad_transfer = transfer_by_factors,
                       .flops = no_flops,
                       .samples = all_to_all_samples,
                       .communicates = true};
@@ -215,6 +227,7 @@ const OpDef kCollectivePermute{.name = "collective_permute",
                                .factors = identity_factors,
                                .linear = linear_in_all,
                                .localize = localize_shape,
+                               .pad_transfer = transfer_by_factors,
                                .flops = no_flops,
                                .samples = permute_samples,
                                .communicates = true};
@@ -232,6 +245,7 @@ const OpDef kAllReduce{.name = "all_reduce",
                        .eval = eval_identity,
                        .factors = identity_factors,
                        .localize = localize_shape,
+                       .pad_transfer = transfer_combined,
                        .samples = reduce_samples,
                        .communicates = true,
                        .alias = overwrite_operand};
@@ -242,6 +256,7 @@ const OpDef kReduceScatter{.name = "reduce_scatter",
                            .eval = eval_identity,
                            .factors = identity_factors,
                            .localize = localize_shape,
+                           .pad_transfer = transfer_combined,
                            .samples = scatter_samples,
                            .communicates = true};
 const OpDef kReplicatedToPartial{.name = "replicated_to_partial",
@@ -251,6 +266,7 @@ const OpDef kReplicatedToPartial{.name = "replicated_to_partial",
                                  .eval = eval_identity,
                                  .factors = identity_factors,
                                  .localize = localize_shape,
+                                 .pad_transfer = transfer_combined,
                                  .flops = no_flops,
                                  .samples = reduce_samples,
                                  .device_dependent = true,

@@ -87,6 +87,14 @@ std::vector<OpSample> iota_samples() {
           sample({8}, 0, DType::bf16)};
 }
 
+std::vector<PadContents> transfer_constant_op(const PadFacts& facts) {
+  if (!facts.call.attributes.has(Attr::scalar)) return transfer_constant(facts, PadContent::unknown);
+  const PadContent content =
+      content_of(facts.call.attributes.number(Attr::scalar), facts.results[0].dtype);
+  return transfer_constant(
+      facts, content == PadContent::unknown ? PadContent::copy_of_valid : content);
+}
+
 }  // namespace
 
 const OpDef kConstant{.name = "constant",
@@ -95,6 +103,7 @@ const OpDef kConstant{.name = "constant",
                       .eval = eval_constant,
                       .factors = constant_factors,
                       .localize = localize_constant,
+                      .pad_transfer = transfer_constant_op,
                       .flops = no_flops,
                       .samples = constant_samples};
 const OpDef kIota{.name = "iota",

@@ -158,6 +158,19 @@ std::vector<OpSample> reduce_samples() {
           sample(DType::pred, {4, 6}, {1}, ReduceKind::logical_or)};
 }
 
+// A kept dim: sums of zeros, products of ones, extremes of what is the same everywhere.
+std::vector<PadContents> transfer_reduce(const PadFacts& facts) {
+  const PadContent identity = identity_content(kind_of(facts.call));
+  std::vector<PadContents> contents = transfer_by_factors(facts);
+  const bool is_extreme =
+      kind_of(facts.call) == ReduceKind::max || kind_of(facts.call) == ReduceKind::min;
+  for (PadContent& content : contents[0])
+    if (content != identity &&
+        (!is_extreme || content == PadContent::copy_of_valid || facts.results[0].rank() == 0))
+      content = PadContent::unknown;
+  return contents;
+}
+
 }  // namespace
 
 const OpDef kReduce{.name = "reduce",
@@ -167,6 +180,7 @@ const OpDef kReduce{.name = "reduce",
                     .grad = grad_reduce,
                     .factors = reduce_factors,
                     .linear = linear_reduce,
+                    .pad_transfer = transfer_reduce,
                     .flops = reduce_flops,
                     .samples = reduce_samples};
 

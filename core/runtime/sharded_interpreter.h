@@ -23,16 +23,20 @@ struct ShardedOptions {
   std::function<void(Value, const HostTensor&)> observe = nullptr;
 };
 
+// Padding is garbage (NaN) wherever the lattice of core/ir/padding.h claims nothing; what it claims is
+// checked after every instruction. Once masks are in place (Graph::masks_padding) no op may need more
+// than is claimed; before, needs are met on the way. Inputs other than data are zero in padding.
+//
 // Takes and returns logical (global) tensors. Throws InternalError, naming the instruction, where
 // replicas disagree or a shard has the wrong type.
 std::vector<HostTensor> interpret_sharded(const Graph& graph, std::span<const HostTensor> inputs,
                                           const ShardedOptions& options = {});
 
-// What each device holds of `global`; partial shardings split it into random addends (for max and
-// min: one device has the value, the others something less or more).
+// What each device holds of `global`; padding is garbage; partial shardings split it into random
+// addends (for max and min: one device has the value, the others something less or more).
 std::vector<HostTensor> shard(const HostTensor& global, const Sharding& sharding, uint64_t seed);
 
-// The inverse. Throws InternalError where replicas differ.
+// The inverse, with the padding. Throws InternalError where replicas differ.
 HostTensor assemble(std::span<const HostTensor> shards, const Sharding& sharding);
 
 }  // namespace tessera

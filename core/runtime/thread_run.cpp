@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "core/base/error.h"
+#include "core/runtime/pad_regions.h"
 #include "core/runtime/sharded_interpreter.h"
 #include "core/runtime/thread_world.h"
 
@@ -18,7 +19,13 @@ std::optional<Sharding> sharding_of(const Graph& graph, Value value) {
 // What each device starts with; partial inputs are split into random addends.
 std::vector<HostTensor> cut(const Graph& local, Value value, const HostTensor& global,
                             uint64_t seed) {
-  if (const auto sharding = sharding_of(local, value)) return shard(global, *sharding, seed);
+  if (const auto sharding = sharding_of(local, value)) {
+    std::vector<HostTensor> shards = shard(global, *sharding, seed);
+    // Inputs are kept with zeros in their padding; garbage is the interpreter's affair.
+    for (size_t device = 0; device < shards.size(); ++device)
+      fill_padding(shards[device], *sharding, global.shape(), static_cast<int64_t>(device), 0);
+    return shards;
+  }
   return std::vector<HostTensor>(static_cast<size_t>(device_count(local)), global);
 }
 
@@ -28,6 +35,7 @@ TensorType global_type(const Graph& local, Value value) {
   TensorType type = local.type(value);
   const auto sharding = sharding_of(local, value);
   if (!sharding || !local.is_local) return type;
+  if (const auto& logical = local.info(value).logical_shape) return {type.dtype, *logical};
   for (int d = 0; d < type.rank(); ++d)
     type.shape[d] *= size_of(sharding->dims[static_cast<size_t>(d)].axes);
   return type;
@@ -57,7 +65,7 @@ std::vector<HostTensor> run_on_threads(const Graph& local, const KernelTable& ke
     const auto backend = create_cpu_backend(KernelTable());
     BufferStore store(*backend, world);
     ExecutorOptions executor_options;
-    executor_options.poison_freed = options.poison_freed;
+    executor_options.poison_freed = executor_options.check_uniform = options.poison_freed;
     Executor executor(executable, *backend, world, device, store, executor_options);
     for (size_t i = 0; i < inputs.size(); ++i) {
       const HostTensor& shard = shards[i][static_cast<size_t>(device)];
@@ -82,7 +90,10 @@ std::vector<HostTensor> run_on_threads(const Graph& local, const KernelTable& ke
   std::vector<HostTensor> assembled;
   for (size_t o = 0; o < outputs.size(); ++o) {
     const auto sharding = sharding_of(local, local.outputs[o].value);
-    assembled.push_back(sharding ? assemble(outputs[o], *sharding) : outputs[o][0]);
+    assembled.push_back(
+        sharding ? cut_to(assemble(outputs[o], *sharding),
+                          global_type(local, local.outputs[o].value).shape)
+                 : outputs[o][0]);
   }
   return assembled;
 }
