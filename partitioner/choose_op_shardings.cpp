@@ -169,6 +169,16 @@ std::vector<FactorAxes> Chooser::candidates_of(const Work& work) const {
   return op_sharding_candidates(work.rules, wishes);
 }
 
+// How much more is computed than there is, because the largest shards set the pace.
+static double padding_factor(const FactorRule& rule, const FactorAxes& axes) {
+  double factor = 1;
+  for (size_t f = 0; f < axes.size(); ++f) {
+    const int64_t size = rule.factors[f].size, parts = size_of(axes[f]);
+    factor *= static_cast<double>((size + parts - 1) / parts * parts) / static_cast<double>(size);
+  }
+  return factor;
+}
+
 double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
   const Instruction& instruction = graph_.instructions[static_cast<size_t>(work.index)];
   const MachineModel& machine = planner_.machine();
@@ -211,7 +221,8 @@ double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
   }
   const DType dtype = work.operands.empty() ? instruction.results[0].type.dtype
                                             : graph_.type(instruction.operands[0]).dtype;
-  seconds += work.flops / static_cast<double>(size_of(all_axes(axes))) / machine.flops(dtype);
+  seconds += work.flops * padding_factor(work.rules.factors, axes) /
+             static_cast<double>(size_of(all_axes(axes))) / machine.flops(dtype);
   return seconds + bytes / machine.memory_bandwidth;
 }
 

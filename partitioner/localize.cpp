@@ -1,5 +1,6 @@
 #include "partitioner/localize.h"
 
+#include <algorithm>
 #include <map>
 
 #include "core/base/error.h"
@@ -7,6 +8,7 @@
 #include "core/ir/partition_context.h"
 #include "core/ir/rewriter.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/padding.h"
 #include "core/ops/sharding.h"
 #include "core/ops/structure.h"
 
@@ -22,7 +24,7 @@ class LocalPartition final : public PartitionContext {
         result_types_(Graph::result_types(instruction)) {
     for (const ResultInfo& result : instruction.results)
       local_types_.push_back(
-          {result.type.dtype, result.sharding->local_shape(result.type.shape)});
+          {result.type.dtype, result.sharding->local_shape(result.stored_shape())});
   }
 
   Builder& builder() override { return rewriter_.builder(); }
@@ -69,6 +71,7 @@ class Localizer {
   void localize_one(int index) {
     Instruction instruction = source_.instructions[static_cast<size_t>(index)];
     TESSERA_CHECK(!instruction.is(ops::kReshard), "%", index, " is still a reshard");
+    if (instruction.is(ops::kResizePadding)) return resize_one(index);
     if (!instruction.factor_axes.empty()) {
       const FactorRule rule = factor_rule(source_, instruction);
       if (needs_partition(*instruction.op, rule, instruction.factor_axes))
@@ -91,11 +94,49 @@ class Localizer {
       TESSERA_CHECK(inferred[r] == local.results[r], "%", index, " ", instruction.op->name,
                     " result ", r, " is locally ", inferred[r], " by infer, but ", local.results[r],
                     " by its sharding ", *instruction.results[r].sharding);
-      instruction.results[r].type = inferred[r];
+      set_local(instruction.results[r], inferred[r]);
     }
     const Value made = rewriter_.append(std::move(instruction));
     for (size_t r = 0; r < inferred.size(); ++r)
       rewriter_.replace({index, static_cast<int>(r)}, {made.instruction, static_cast<int>(r)});
+  }
+
+  static void set_local(ResultInfo& info, const TensorType& type) {
+    if (info.stored_shape() != info.type.shape) info.logical_shape = info.type.shape;
+    info.padded_shape.reset();
+    info.type = type;
+  }
+
+  // Slices where it shrinks and pads with zeros where it grows.
+  void resize_one(int index) {
+    const Instruction& instruction = source_.instructions[static_cast<size_t>(index)];
+    const ResultInfo& to = instruction.results[0];
+    Builder& builder = rewriter_.builder();
+    builder.set_scope(instruction.scope);
+    builder.set_recompute(instruction.recompute);
+    const Value from = rewriter_.mapped(instruction.operands[0]);
+    const Shape now = builder.shape(from), wanted = to.sharding->local_shape(to.stored_shape());
+    Ints none(static_cast<size_t>(now.rank()), 0), limits, high;
+    for (int d = 0; d < now.rank(); ++d) {
+      limits.push_back(std::min(now[d], wanted[d]));
+      high.push_back(wanted[d] - limits.back());
+    }
+    Value made = from;
+    if (Shape(limits) != now) made = ops::slice(builder, made, none, limits);
+    if (builder.shape(made) != wanted) {
+      const Value zero = ops::constant(builder, 0, {to.type.dtype, {}});
+      made = ops::pad(builder, made, zero, none, high);
+    }
+    TESSERA_CHECK(builder.shape(made) == wanted, "resize_padding of ", now, " to ", wanted);
+    builder.set_scope("");
+    builder.set_recompute(false);
+    if (made != from) {
+      ResultInfo& info = rewriter_.result().info(made);
+      const TensorType type = info.type;
+      info = to;
+      set_local(info, type);
+    }
+    rewriter_.replace({index, 0}, made);
   }
 
   // The op itself says what one device does.
@@ -122,7 +163,7 @@ class Localizer {
         if (!info.sharding) {
           const TensorType type = info.type;
           info = instruction.results[r];
-          info.type = type;
+          set_local(info, type);
         }
         rewriter_.replace({index, result}, made[r]);
       }

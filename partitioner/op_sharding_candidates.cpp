@@ -46,8 +46,7 @@ FactorAxes assign(const OpRules& rules, const std::vector<Proposal>& order) {
       if (!is_prefix(list, proposal.axes)) continue;
       AxisList more = prefix_without(suffix_after(proposal.axes, list), all_axes(axes));
       const AxisList before = list;
-      list = dividing_prefix(concat(list, more),
-                             rules.factors.factors[static_cast<size_t>(proposal.factor)].size);
+      list = allowed_prefix(rules.factors, proposal.factor, concat(list, more));
       if (!is_legal(rules, axes)) axes[static_cast<size_t>(proposal.factor)] = before;
     }
   return axes;

@@ -18,6 +18,10 @@ bool deal_out(const std::vector<int>& factors, const FactorRule& rule, const Axi
   for (int factor : factors) {
     int64_t room = rule.factors[static_cast<size_t>(factor)].size;
     AxisList& list = result[static_cast<size_t>(factor)];
+    if (factors.size() == 1) {  // alone in its dim, which may be padded
+      list = axes;
+      return true;
+    }
     while (room > 1 && at < axes.size()) {
       if (room % ref.size == 0) {
         list.push_back(ref);
@@ -70,11 +74,22 @@ bool is_expressible(const FactorRule& rule, const TensorFactors& tensor, const F
       const int64_t size = rule.factors[static_cast<size_t>(factor)].size;
       const int64_t parts = size_of(axes[static_cast<size_t>(factor)]);
       if (parts > 1 && !full) return false;
-      if (size % parts != 0) return false;
+      if (size % parts != 0 && dim.size() > 1) return false;
       full = full && parts == size;
     }
   }
   return true;
+}
+
+AxisList allowed_prefix(const FactorRule& rule, int factor, const AxisList& axes) {
+  auto beside_others = [&](const TensorFactors& tensor) {
+    const int dim = dim_of_factor(tensor, factor);
+    return dim >= 0 && tensor[static_cast<size_t>(dim)].size() > 1;
+  };
+  if (std::none_of(rule.operands.begin(), rule.operands.end(), beside_others) &&
+      std::none_of(rule.results.begin(), rule.results.end(), beside_others))
+    return axes;
+  return dividing_prefix(axes, rule.factors[static_cast<size_t>(factor)].size);
 }
 
 AxisList dividing_prefix(const AxisList& axes, int64_t size) {

@@ -17,6 +17,9 @@ namespace tessera {
 // One list of axes per factor of a rule.
 using FactorAxes = std::vector<AxisList>;
 
+// A factor alone in its dim takes any axes: what does not divide is padded. Factors that share a dim
+// must divide.
+
 // The axes that `sharding` puts on each factor of one tensor; empty for factors it lacks. Axes that
 // the factors cannot express (a part of 3 on a factor of 2) are left out, with all that is minor to
 // them; `exact`, where given, tells whether nothing was.
@@ -32,6 +35,10 @@ bool is_expressible(const FactorRule& rule, const TensorFactors& tensor, const F
 
 // The longest major part of `axes` whose size divides `size`.
 AxisList dividing_prefix(const AxisList& axes, int64_t size);
+
+// The longest major part of `axes` that may cut `factor`: all, where it is alone in its dim in every
+// tensor, else what divides.
+AxisList allowed_prefix(const FactorRule& rule, int factor, const AxisList& axes);
 
 // The dim of `tensor` that has `factor`, or -1.
 int dim_of_factor(const TensorFactors& tensor, int factor);

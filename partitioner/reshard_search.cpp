@@ -1,6 +1,7 @@
 #include "partitioner/reshard_search.h"
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 
 #include "core/base/error.h"
@@ -30,6 +31,16 @@ State permuted(const StateSearch& search, const State& state, const AtomMove& mo
 }
 
 }  // namespace
+
+// Both lyings divide it.
+static TensorType padded_for(const Sharding& from, const Sharding& to, TensorType type) {
+  for (int d = 0; d < type.rank(); ++d) {
+    const auto dim = static_cast<size_t>(d);
+    const int64_t parts = std::lcm(size_of(from.dims[dim].axes), size_of(to.dims[dim].axes));
+    type.shape[d] = (type.shape[d] + parts - 1) / parts * parts;
+  }
+  return type;
+}
 
 ReshardPlan ReshardPlanner::by_way_of(const Sharding& middle, const Sharding& from,
                                       const Sharding& to, const TensorType& type) {
@@ -89,6 +100,8 @@ ReshardPlan ReshardPlanner::search(const Sharding& from, const Sharding& to,
 const ReshardPlan& ReshardPlanner::plan(const Sharding& from, const Sharding& to,
                                         const TensorType& type) {
   const Sharding source = from.closed(), target = to.closed();
+  if (source.indivisible_dim(type.shape) >= 0 || target.indivisible_dim(type.shape) >= 0)
+    return plan(source, target, padded_for(source, target, type));
   std::string key = cat(type, " ", source, " > ", target);
   if (const auto known = memo_.find(key); known != memo_.end()) return known->second;
   return memo_.emplace(std::move(key), search(source, target, type)).first->second;

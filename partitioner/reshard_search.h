@@ -38,7 +38,7 @@ class ReshardPlanner {
   ReshardPlanner(MeshPtr mesh, MachineModel machine, SearchLimits limits = {})
       : mesh_(std::move(mesh)), machine_(std::move(machine)), limits_(limits) {}
 
-  // Every dim must divide under both. The reference lives as long as the planner.
+  // Extents that do not divide are rounded up. The reference lives as long as the planner.
   const ReshardPlan& plan(const Sharding& from, const Sharding& to, const TensorType& type);
   double seconds(const Sharding& from, const Sharding& to, const TensorType& type) {
     return plan(from, to, type).seconds;

@@ -58,7 +58,7 @@ Graph reshards_to_collectives(const Graph& graph, ReshardPlanner& planner) {
     const ResultInfo& result = reshard.results[0];
     Value at = rewriter.mapped(reshard.operands[0]);
     Sharding now = rewriter.result().sharding(at);
-    const ReshardPlan& plan = planner.plan(now, *result.sharding, result.type);
+    const ReshardPlan& plan = planner.plan(now, *result.sharding, {result.type.dtype, result.stored_shape()});
     for (const ReshardMove& move : plan.moves) {
       Instruction step;
       const bool makes = move.kind == MoveKind::replicated_to_partial;
@@ -67,6 +67,7 @@ Graph reshards_to_collectives(const Graph& graph, ReshardPlanner& planner) {
       step.scope = reshard.scope;
       step.recompute = reshard.recompute;
       step.results.push_back({.type = result.type, .sharding = move.result});
+      step.results[0].padded_shape = result.padded_shape;
       if (&move == &plan.moves.back()) {
         step.results[0].name = result.name;
         step.results[0].logical_axes = result.logical_axes;
