@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "launch/checkpoint/crc32c.h"
+#include "launch/engine/initial_shard.h"
 #include "models/training_step.h"
 
 namespace tessera {
@@ -68,9 +69,9 @@ void StateStore::add_state(const Graph& graph) {
 void StateStore::initialise_parameters(int64_t seed) {
   for (Tensor& tensor : tensors_) {
     if (tensor.kind != InputKind::parameter) continue;
-    const HostTensor values =
-        models::initial_values(parameter_of(tensor.logical.name), seed,
-                               tensor.sharding.shard_start(tensor.global.shape, device_), tensor.view.type.shape);
+    const HostTensor values = initial_shard(parameter_of(tensor.logical.name), seed,
+                                            tensor.sharding.shard_start(tensor.global.shape, device_),
+                                            tensor.view.type.shape);
     backend_.copy_to_device(tensor.view.data, values.bytes().data(), tensor.view.type.bytes());
   }
 }
