@@ -44,7 +44,7 @@ void throw_failure(Failure failure, const std::string& message) {
   if (failure == Failure::internal) throw InternalError(message);
   if (failure == Failure::config) throw ConfigError(message);
   if (failure == Failure::corrupt) throw CorruptCheckpoint(message);
-  throw UserError(message);
+  throw AgreedError(message);
 }
 
 std::vector<Outcome> run_on_all(World* world, const std::function<std::string()>& body) {

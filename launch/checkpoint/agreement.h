@@ -5,9 +5,17 @@
 #include <string>
 #include <vector>
 
+#include "core/base/error.h"
 #include "core/runtime/communicator.h"
 
 namespace tessera {
+
+// A UserError that every rank throws at the same place with the same words: one of them may speak
+// for all, and the job can end in order.
+class AgreedError : public UserError {
+ public:
+  using UserError::UserError;
+};
 
 enum class Failure : char { none = '+', user = 'u', config = 'c', corrupt = 'd', internal = 'i' };
 
@@ -20,7 +28,8 @@ struct Outcome {
   bool failed() const { return failure != Failure::none; }
 };
 
-// Throws `message` as the family of error that `failure` names; `none` is not one.
+// On all ranks: throws `message` as the family of error that `failure` names, AgreedError for
+// `user`; `none` is not one.
 [[noreturn]] void throw_failure(Failure failure, const std::string& message);
 
 // Runs `body` on this rank, catching what it throws, and returns the outcomes of all ranks, in

@@ -159,11 +159,11 @@ void CheckpointWriter::fail(int64_t step, const std::string& error, int64_t byte
       }
   } catch (const IoError&) {
   }
-  throw_user_error(
+  throw AgreedError(cat(
       "checkpoint of step ", step, " could not be saved in ", folder, ": ", error, ". It needs ",
       human_bytes(static_cast<double>(bytes)),
       room < 0 ? "" : cat(" and ", human_bytes(static_cast<double>(room)), " were free"), "; ",
-      left, ". Free some space or give another output_dir, and run again");
+      left, ". Free some space or give another output_dir, and run again"));
 }
 
 SaveReport CheckpointWriter::save(const CheckpointInfo& info, std::span<const TensorSlice> slices) {

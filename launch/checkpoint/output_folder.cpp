@@ -116,10 +116,10 @@ void check_shared_folder(const std::string& output_folder, World& world) {
   for (const Outcome& outcome : outcomes)
     if (outcome.failed()) lost.insert(outcome.error);
   if (lost.empty()) return;
-  throw_user_error("output folder ", output_folder, " is not shared by all hosts: rank 0 wrote '",
-                   written.payload, "' to ", path, ", but\n  ", join(lost, "\n  "),
-                   "\nGive a folder on a file system that every host mounts: "
-                   "--set output_dir='\"DIR\"'");
+  throw AgreedError(cat("output folder ", output_folder, " is not shared by all hosts: rank 0 wrote '",
+                        written.payload, "' to ", path, ", but\n  ", join(lost, "\n  "),
+                        "\nGive a folder on a file system that every host mounts: "
+                        "--set output_dir='\"DIR\"'"));
 }
 
 }  // namespace tessera

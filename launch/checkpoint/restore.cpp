@@ -58,9 +58,9 @@ std::optional<Restored> restore_checkpoint(const RestoreRequest& request, World*
     skipped.push_back(error);
   }
   if (skipped.empty()) return std::nullopt;
-  throw_user_error("no checkpoint can be read, of ", skipped.size(), " that there are:\n  ",
-                   join(skipped, "\n  "),
-                   "\nRestore the folder from a copy, or start anew in another output_dir");
+  throw AgreedError(cat("no checkpoint can be read, of ", skipped.size(), " that there are:\n  ",
+                        join(skipped, "\n  "),
+                        "\nRestore the folder from a copy, or start anew in another output_dir"));
 }
 
 }  // namespace tessera

@@ -39,7 +39,7 @@ class Trainer {
         config_(job->config),
         world_(world),
         output_(open_output(config_, world)),
-        data_(open_job_data(config_)),
+        data_(open_job_data(config_, world)),
         batches_(*data_.training, static_cast<uint64_t>(config_.data.seed), config_.data.shuffle),
         session_(job, backend, world),
         writer_(config_.output_dir, config_.checkpoint.keep, &world),
@@ -231,7 +231,7 @@ class Trainer {
     if (reason == StopReason::none) return false;
     if (reason == StopReason::terminate && world_.size() > 1)
       log_.say("asked to end; mpirun kills its ranks after 2 seconds, so the last saved step is ",
-               saved_step_, ". Send SIGUSR1 to mpirun instead to save and stop");
+               saved_step_ < 0 ? "none yet" : cat(saved_step_), ". Send SIGUSR1 to mpirun instead to save and stop");
     return true;
   }
 

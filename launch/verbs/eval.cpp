@@ -37,7 +37,7 @@ JobConfig load(const EvalArguments& arguments, const CheckpointInfo& info, int64
 EvalReport evaluate_rank(const JobConfig& job, const std::string& checkpoint, World& world) {
   cpu::set_threads(rank_threads(job, world));
   const std::unique_ptr<Backend> backend = create_cpu_backend(cpu_kernel_table());
-  TextData data = open_job_data(job);
+  TextData data = open_job_data(job, world);
   if (!data.heldout) throw_user_error("there is no held-out text: data.holdout is 0 and data.eval_paths is empty");
   Session session(compile_job(job, backend->kernels()), *backend, world);
   const std::vector<TensorSpec> model = session.state().specs();

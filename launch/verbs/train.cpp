@@ -93,6 +93,14 @@ std::optional<int> load_on_all(const TrainArguments& arguments, const KernelTabl
   return std::nullopt;
 }
 
+// What every rank has thrown alike is said once.
+int end_together(World& world, const UserError& error, int code) {
+  if (world.rank() == 0) log_error("tessera: ", error.what());
+  flush_log();
+  world.barrier();
+  return code;
+}
+
 // Ranks as processes.
 int train_processes(const TrainArguments& arguments) {
   const std::unique_ptr<World> world = create_mpi_world();
@@ -109,9 +117,9 @@ int train_processes(const TrainArguments& arguments) {
     if (world->rank() == 0) return report(arguments, summary);
     return summary.stopped_on_request ? kExitRequeue : kExitDone;
   } catch (const ConfigError& error) {
-    if (world->rank() == 0) log_error("tessera: ", error.what());
-    world->barrier();
-    return kExitUsage;
+    return end_together(*world, error, kExitUsage);
+  } catch (const AgreedError& error) {
+    return end_together(*world, error, kExitFailed);
   } catch (const std::exception& error) {
     world->abort(error.what());
     throw;

@@ -104,9 +104,45 @@ TEST_F(BadLaunch, ABadCorpusEndsAllRanks) {
   const Outcome run =
       run_program(job.train("out", set("data.paths", quoted(job.folder() / "missing.txt"))), {.ranks = 2});
   expect_refused(run, 1, {"missing.txt", "does not exist"});
+  EXPECT_EQ(run.times_said("does not exist"), 1) << run.all();
+}
+
+// Only one rank of a host reads the text to see that it is UTF-8. Its verdict is everyone's, and so
+// is that of a host which has another file under the name.
+TEST_F(BadLaunch, WhatOneRankFindsInTheCorpusEndsAll) {
+  const TinyJob job;
+  job.folder().write("latin.txt", tiny_corpus() + "caf\xe9");
+  const std::vector<std::string> arguments =
+      job.train("out", set("data.paths", quoted(job.folder() / "latin.txt")));
+  for (const char* hosts : {"a", "a,b"}) {
+    const Outcome run = run_program(arguments, {.ranks = 2, .environment = {{"TESSERA_FAKE_HOST", hosts}}});
+    expect_refused(run, 1, {"latin.txt", "is not UTF-8: byte 0xe9"});
+    EXPECT_EQ(run.times_said("is not UTF-8"), 1) << run.all();
+  }
 }
 
 // ---- The output folder ----
+
+// Each rank is a host with a disk of its own where the output should be.
+TEST_F(BadLaunch, AnOutputFolderThatHostsDoNotShare) {
+  const TinyJob job;
+  const std::string disk = job.output("disk");
+  std::filesystem::create_directories(disk);
+  const std::string mount = cat("mount -t tmpfs tmpfs ", disk);
+  if (std::system(cat("unshare -m sh -c '", mount, "' 2>/dev/null").c_str()) != 0)
+    GTEST_SKIP() << "this user may not mount a disk in a namespace of its own";
+  // The folder is missing on the other host, or is there with nothing of rank 0's in it.
+  for (const char* also : {"", " && mkdir -p out && cd .."}) {
+    const Outcome run = run_program(
+        job.train("disk/out"),
+        {.ranks = 2, .environment = {{"TESSERA_FAKE_HOST", "first,second"}},
+         .rank_prefix = {"unshare", "-m", "sh", "-c", cat(mount, " && cd ", disk, also, " && exec \"$@\""), "sh"}});
+    expect_refused(run, 1, {"disk/out is not shared by all hosts", "second: ", "cannot be opened",
+                            "Give a folder on a file system that every host mounts"});
+    EXPECT_EQ(run.times_said("is not shared by all hosts"), 1) << run.all();
+    EXPECT_LT(run.seconds, 60);
+  }
+}
 
 TEST(BadOutput, UnwritableIsRefused) {
   const TinyJob job;

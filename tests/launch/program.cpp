@@ -108,6 +108,7 @@ Program::Program(const std::vector<std::string>& arguments, const ProgramOptions
     const std::vector<std::string> launcher = {"mpirun", "-np", std::to_string(options.ranks)};
     words.insert(words.end(), launcher.begin(), launcher.end());
   }
+  words.insert(words.end(), options.rank_prefix.begin(), options.rank_prefix.end());
   words.push_back(TESSERA_PROGRAM);
   words.insert(words.end(), arguments.begin(), arguments.end());
   start_ = now();
@@ -162,6 +163,13 @@ Outcome Program::wait(double timeout) {
   if (in_time)
     outcome.exit_code = WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_);
   return outcome;
+}
+
+int Outcome::times_said(const std::string& text) const {
+  const std::string said = all();
+  int times = 0;
+  for (size_t at = said.find(text); at != std::string::npos; at = said.find(text, at + 1)) ++times;
+  return times;
 }
 
 Outcome run_program(const std::vector<std::string>& arguments, const ProgramOptions& options) {

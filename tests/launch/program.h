@@ -16,6 +16,7 @@ struct ProgramOptions {
   int ranks = 0;  // > 0: under mpirun
   std::vector<std::pair<std::string, std::string>> environment;
   std::vector<std::string> prefix;  // a command put before all
+  std::vector<std::string> rank_prefix;  // one put before each rank's tessera
 };
 
 struct Outcome {
@@ -25,6 +26,7 @@ struct Outcome {
 
   std::string all() const { return out + err; }
   bool says(const std::string& text) const { return all().find(text) != std::string::npos; }
+  int times_said(const std::string& text) const;
 };
 
 // One running program. Its destructor ends what is left of it.
