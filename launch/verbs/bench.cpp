@@ -1,5 +1,4 @@
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -7,6 +6,8 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <sstream>
+#include <string>
 
 #include "core/base/error.h"
 #include "core/ops/philox.h"
@@ -28,13 +29,29 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Bytes of this process in memory: now, and at most so far.
-int64_t resident_bytes() {
-  std::ifstream statm("/proc/self/statm");
-  int64_t size = 0, resident = 0;
-  statm >> size >> resident;
-  return resident * sysconf(_SC_PAGE_SIZE);
+// Bytes of this process in memory. `others` is what it maps but other processes account for: where
+// n processes map a page, (n - 1) / n of it. With the ranks of a host sharing their arenas, it is
+// what they hold for each other (and the program's text).
+struct Memory {
+  int64_t resident = 0, others = 0;
+};
+
+Memory memory_now() {
+  Memory memory;
+  int64_t proportional = 0;
+  std::ifstream rollup("/proc/self/smaps_rollup");
+  for (std::string line; std::getline(rollup, line);) {
+    std::istringstream words(line);
+    std::string key;
+    int64_t kibibytes = 0;
+    words >> key >> kibibytes;
+    if (key == "Rss:") memory.resident = kibibytes * 1024;
+    if (key == "Pss:") proportional = kibibytes * 1024;
+  }
+  memory.others = memory.resident - proportional;
+  return memory;
 }
+
 int64_t most_resident_bytes() {
   struct rusage usage {};
   getrusage(RUSAGE_SELF, &usage);
@@ -170,11 +187,14 @@ int run_bench(const BenchArguments& arguments) {
   cpu::set_threads(rank_threads(job, *world));
   const std::unique_ptr<Backend> backend = create_cpu_backend(cpu_kernel_table());
   const auto compiled = compile_job(job, backend->kernels());
-  const int64_t before = resident_bytes();
+  world->barrier();  // the ranks share what they will share of the program's text
+  const Memory before = memory_now();
   Session session(compiled, *backend, *world, {.profile = true});
   session.initialise();
   const StepRounds rounds = measure_steps(session, *world, arguments.rounds);
-  const int64_t used = most_resident_bytes() - before;
+  const Memory after = memory_now();
+  const int64_t used = most_resident_bytes() - before.resident - (after.others - before.others);
+  world->barrier();  // nobody unmaps before all have looked
   std::vector<AllReduceRow> all_reduce;
   if (world->size() > 1) all_reduce = measure_all_reduce(*world);
   if (world->rank() != 0) return 0;

@@ -11,7 +11,7 @@ namespace tessera::test {
 namespace {
 
 // Some hundreds of MiB, so that what the process needs beside the plan is small change.
-TEST(Memory, ARealStepUsesWhatThePlanSays) {
+void expect_as_planned(const std::vector<std::string>& more, const ProgramOptions& options) {
   const TinyJob job;
   const std::string report = job.output("bench.json");
   std::vector<std::string> arguments = {"bench", job.path(), "--rounds", "1", "--json", report};
@@ -20,12 +20,20 @@ TEST(Memory, ARealStepUsesWhatThePlanSays) {
     arguments.push_back("--set");
     arguments.push_back(field);
   }
-  const Outcome outcome = run_program(arguments);
+  const Outcome outcome = run_program(join_arguments(arguments, more), options);
   ASSERT_EQ(outcome.exit_code, 0) << outcome.all();
   const nlohmann::json json = nlohmann::json::parse(std::ifstream(report));
   const double planned = json["memory_planned_bytes"], used = json["memory_used_bytes"];
   EXPECT_GT(planned, 200e6);
   EXPECT_NEAR(used / planned, 1, 0.05) << "planned " << planned << ", used " << used;
+}
+
+TEST(Memory, ARealStepUsesWhatThePlanSays) { expect_as_planned({}, {}); }
+
+// Ranks of a host map each other's buffers, which are not theirs.
+TEST(Memory, BuffersOfPeersDoNotCount) {
+  if (!have_mpirun()) GTEST_SKIP() << "no MPI, or no mpirun on the path";
+  expect_as_planned({"--set", "model.layers=6"}, {.ranks = 2});
 }
 
 }  // namespace
