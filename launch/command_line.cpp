@@ -3,12 +3,14 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <functional>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "kernels/comm/launcher.h"
 #include "launch/verbs/verbs.h"
 #include "launch/trainer/provenance.h"
 
@@ -39,6 +41,14 @@ void add_json_option(CLI::App& app, std::string& json) {
   app.add_option("--json", json, "also write the report as JSON to FILE; - for standard output");
 }
 
+// What happens when the reader of our output goes away, as in `tessera plan ... | head -1`. A verb
+// that reports has nothing more to do: it ends as any filter does, by SIGPIPE, also where it was
+// started with the signal ignored. A training run is worth more than its progress lines, and a rank
+// must not die of a peer's closed socket: they go on, and the log is in the output folder.
+void choose_broken_pipe(bool trains) {
+  std::signal(SIGPIPE, trains || launched_by_mpi() ? SIG_IGN : SIG_DFL);
+}
+
 // The verbs; each stores its action, which runs after parsing.
 class CommandLine {
  public:
@@ -56,6 +66,7 @@ class CommandLine {
   }
 
   int run(int argc, char** argv) {
+    choose_broken_pipe(/*trains=*/false);
     try {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
@@ -99,7 +110,10 @@ class CommandLine {
                          "Train the model of a job; resumes when its output folder holds a checkpoint.\n"
                          "Run it under mpirun for several ranks, or with --virtual-devices for ranks as\n"
                          "threads. SIGUSR1 saves and stops with exit code 75.",
-                         [this] { return run_train(train_); });
+                         [this] {
+                           choose_broken_pipe(/*trains=*/!train_.check);
+                           return run_train(train_);
+                         });
     add_job_options(app, train_.job);
     app.add_flag("--check", train_.check, "validate, print the effective config with the origin of each value, stop");
     app.add_option("--virtual-devices", train_.virtual_devices, "ranks as threads of this one process (1 to 64)")
@@ -121,7 +135,7 @@ class CommandLine {
     app.add_option("--graph", plan_.graph, "step, accumulate, evaluate or predict")
         ->check(CLI::IsMember({"step", "accumulate", "evaluate", "predict"}));
     app.add_option("--after", plan_.after, "print the graph as it is after this pass");
-    app.add_option("--explain", plan_.explain, "print why the named tensor lies as it does");
+    app.add_option("--explain", plan_.explain, "print why tensors lie as they do: a name, a regular expression for names, or %12");
     app.add_option("--profile", plan_.profile, "machine model for predicted times");
     add_json_option(app, plan_.json);
   }

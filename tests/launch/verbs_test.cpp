@@ -94,6 +94,39 @@ TEST(Verbs, EvalGenerateAndInspectReadARun) {
   EXPECT_EQ(run_program({"eval", job.output("nowhere")}).exit_code, 1);
 }
 
+// Runs `command` with a reader that leaves at once, or after a line; its exit code as a shell sees it.
+int code_with_reader(const std::string& command, const std::string& reader) {
+  const TempFolder folder;
+  const std::string code = folder / "code";
+  EXPECT_EQ(std::system(cat("( ", command, "; echo $? > ", code, " ) | ", reader, " > /dev/null").c_str()), 0);
+  return std::stoi(read_whole_file(code));
+}
+
+TEST(ClosedPipe, ReportsEndQuietly) {
+  const TempFolder folder;
+  const std::string plan = cat(TESSERA_PROGRAM, " plan ", TESSERA_SOURCE_DIR,
+                               "/launch/configs/gpt2-124m.textproto --devices 8");
+  // Whoever starts us may have the signal ignored, as Python and some job systems do.
+  for (const char* before : {"", "trap '' PIPE; "})
+    for (const char* json : {"", " --json -"})
+      for (const char* reader : {"true", "head -1"}) {
+        const std::string errors = folder / "err";
+        const std::string command = cat(before, plan, json, " 2> ", errors);
+        const int code = code_with_reader(command, reader);
+        // 141: ended by SIGPIPE. 0 where all was written before the reader left.
+        EXPECT_TRUE(code == 141 || code == 0) << command << ": " << code;
+        EXPECT_EQ(read_whole_file(errors), "") << command;
+      }
+}
+
+TEST(ClosedPipe, TrainingGoesOn) {
+  const TinyJob job;
+  std::string command = TESSERA_PROGRAM;
+  for (const std::string& word : job.train("out", set("metrics.print_interval", "1"))) command += cat(" '", word, "'");
+  EXPECT_EQ(code_with_reader(command, "true"), 0);
+  EXPECT_EQ(read_metrics(job.output("out")).size(), 20u);
+}
+
 // No op of weight falls to a reference kernel, in any shipped sharding.
 class Strict : public testing::TestWithParam<const char*> {};
 
