@@ -86,7 +86,10 @@ TEST_F(SignalUnderMpi, TermNamesTheLastSaveAndTheBetterSignal) {
   const TinyJob job;
   const Interrupted run = interrupt(job, {.ranks = 2}, [](Program& program) { program.send(SIGTERM); });
   EXPECT_NE(run.outcome.exit_code, 0) << run.outcome.all();
-  EXPECT_TRUE(run.outcome.says("last saved step") && run.outcome.says("SIGUSR1")) << run.outcome.all();
+  // Open MPI 5 passes nothing on once it was told to end; the log has it all the same.
+  const std::string said = run.outcome.all() + read_whole_file(job.output("out") + "/logs/rank_00000.log");
+  EXPECT_NE(said.find("last saved step"), std::string::npos) << said;
+  EXPECT_NE(said.find("SIGUSR1"), std::string::npos) << said;
   // Nothing is lost that was saved: the folder can be resumed or started anew.
   const Outcome rest = run_program(endless(job, "out", static_cast<int>(run.lines.size()) + 5), {.ranks = 2});
   EXPECT_EQ(rest.exit_code, 0) << rest.all();

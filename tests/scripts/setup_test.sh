@@ -78,9 +78,11 @@ touch "$work/prefix/include/gtest/gtest.h"
 CMAKE_PREFIX_PATH=$work/prefix "$root/launch/setup" --test --list >"$work/out"
 ! grep -q libgtest-dev "$work/out" || fail "CMAKE_PREFIX_PATH is ignored"
 
-# 8. Nothing missing on this machine, which runs the tests: silent and quick.
-start=$(date +%s%N)
-"$root/launch/setup" --test >"$work/out" 2>&1
+# 8. Nothing missing on this machine, which runs the tests: silent and quick. Its processor time is
+# what counts: other programs may have the cores.
+TIMEFORMAT='%U %S'
+seconds=$({ time "$root/launch/setup" --test >"$work/out" 2>&1; } 2>&1)
 [ ! -s "$work/out" ] || fail "it is not silent"
-[ $((($(date +%s%N) - start) / 1000000)) -lt 2000 ] || fail "it takes more than 2 s"
+awk -v words="$seconds" 'BEGIN { split(words, part); exit !(part[1] + part[2] < 2) }' ||
+  fail "it takes $seconds s of processor time, more than 2"
 echo "setup: all cases passed"
