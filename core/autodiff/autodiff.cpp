@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "core/autodiff/region_gradient.h"
+#include "core/ir/regions.h"
 #include "core/ops/attention.h"
 #include "core/ops/contraction.h"
 #include "core/ops/elementwise.h"
@@ -65,24 +67,34 @@ class Residuals {
 
 class Backward : public GradContext {
  public:
-  Backward(Builder& builder, std::span<const Value> wrt, const AutodiffOptions& options)
+  // `policy` decides over this graph's residuals, the options over those of regions in it.
+  Backward(Builder& builder, std::span<const Value> outputs, std::span<const Value> wrt,
+           RematPolicy policy, const AutodiffOptions& options)
       : builder_(builder),
         forward_size_(static_cast<int>(builder.graph().instructions.size())),
-        residuals_(builder, options.remat, forward_size_) {
+        residuals_(builder, policy, forward_size_) {
     mark_needed(wrt);
+    prepare_regions(outputs, options);
   }
 
-  std::vector<Value> run(Value loss, std::span<const Value> wrt) {
-    TESSERA_CHECK(builder_.shape(loss).rank() == 0, "the loss must be a scalar, not ", builder_.type(loss));
-    addends_[loss] = {ops::constant(builder_, 1.0, builder_.type(loss))};
+  std::vector<Value> run(std::span<const Value> outputs, std::span<const Value> cotangents,
+                         std::span<const Value> wrt) {
+    int last = -1;
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      addends_[outputs[i]].push_back(cotangents[i]);
+      last = std::max(last, outputs[i].instruction);
+    }
     const std::string outer = builder_.scope();
-    for (current_ = loss.instruction; current_ >= 0; --current_)
+    for (current_ = last; current_ >= 0; --current_)
       if (needed_[current_]) visit();
     builder_.set_scope(outer);
     std::vector<Value> result;
     for (Value value : wrt) result.push_back(total(value));
-    for (size_t i = 0; i < wrt.size(); ++i) group(wrt[i], result[i]);
     return result;
+  }
+
+  void group_all(std::span<const Value> primals, std::span<const Value> gradients) {
+    for (size_t i = 0; i < primals.size(); ++i) group(primals[i], gradients[i]);
   }
 
   // ---- GradContext ----
@@ -126,6 +138,35 @@ class Backward : public GradContext {
         if (needed_[operand.instruction]) needed_[i] = true;
   }
 
+  // Control flow on the way from `wrt` to the outputs gives its residuals as further results.
+  void prepare_regions(std::span<const Value> outputs, const AutodiffOptions& options) {
+    std::vector<bool> reaches(static_cast<size_t>(forward_size_), false);
+    for (Value output : outputs) reaches[static_cast<size_t>(output.instruction)] = true;
+    for (int i = forward_size_ - 1; i >= 0; --i) {
+      const Instruction& instruction = builder_.graph().instructions[static_cast<size_t>(i)];
+      if (!reaches[static_cast<size_t>(i)]) continue;
+      for (Value operand : instruction.operands)
+        reaches[static_cast<size_t>(operand.instruction)] = true;
+      if (!needed_[static_cast<size_t>(i)] || !has_control_flow(instruction)) continue;
+      std::vector<bool> active;
+      for (Value operand : instruction.operands)
+        active.push_back(needed_[static_cast<size_t>(operand.instruction)] &&
+                         is_float(builder_.dtype(operand)));
+      if (std::find(active.begin(), active.end(), true) != active.end())
+        regions_[i] = prepare_region_gradient(builder_, i, active, options);
+    }
+  }
+
+  std::vector<Value> apply_rule(const Instruction& instruction) {
+    if (instruction.op->grad) return instruction.op->grad(*this);
+    if (const auto found = regions_.find(current_); found != regions_.end())
+      return found->second->emit(*this);
+    if (has_exchange_gradient(instruction)) return exchange_gradient(instruction, *this);
+    throw_user_error("op ", instruction.op->name, instruction.scope.empty() ? "" : " in ",
+                     instruction.scope,
+                     " has no gradient, but the loss depends on a trained value through it");
+  }
+
   void visit() {
     // Copies: the rule appends to the graph, which moves its instructions.
     const Instruction instruction = builder_.graph().instructions[current_];
@@ -139,11 +180,8 @@ class Backward : public GradContext {
     bool any_operand = false;
     for (int o = 0; o < operand_count(); ++o) any_operand |= needs_gradient(o);
     if (!any_operand) return;
-    if (!instruction.op->grad)
-      throw_user_error("op ", instruction.op->name, instruction.scope.empty() ? "" : " in ",
-                       instruction.scope, " has no gradient, but the loss depends on a trained value through it");
     builder_.set_scope(instruction.scope.empty() ? "backward" : cat(instruction.scope, "/backward"));
-    const std::vector<Value> cotangents = instruction.op->grad(*this);
+    const std::vector<Value> cotangents = apply_rule(instruction);
     TESSERA_CHECK(static_cast<int>(cotangents.size()) == operand_count(), instruction.op->name,
                   ": gradient rule gives ", cotangents.size(), " cotangents for ", operand_count(), " operands");
     for (int o = 0; o < operand_count(); ++o)
@@ -191,6 +229,7 @@ class Backward : public GradContext {
   int forward_size_;
   Residuals residuals_;
   std::vector<bool> needed_;
+  std::map<int, std::unique_ptr<RegionGradient>> regions_;  // by instruction
   std::map<Value, std::vector<Value>> addends_;
   int current_ = -1;
   int64_t next_group_ = -1;
@@ -208,7 +247,19 @@ std::string block_of_scope(const std::string& scope) {
 
 std::vector<Value> gradients(Builder& builder, Value loss, std::span<const Value> wrt,
                              const AutodiffOptions& options) {
-  return Backward(builder, wrt, options).run(loss, wrt);
+  TESSERA_CHECK(builder.shape(loss).rank() == 0, "the loss must be a scalar, not ",
+                builder.type(loss));
+  Backward backward(builder, {&loss, 1}, wrt, options.remat, options);
+  const Value one = ops::constant(builder, 1.0, builder.type(loss));
+  std::vector<Value> result = backward.run({&loss, 1}, {&one, 1}, wrt);
+  backward.group_all(wrt, result);
+  return result;
+}
+
+std::vector<Value> vector_jacobian(Builder& builder, std::span<const Value> outputs,
+                                   std::span<const Value> cotangents, std::span<const Value> wrt,
+                                   const AutodiffOptions& options) {
+  return Backward(builder, outputs, wrt, RematPolicy::none, options).run(outputs, cotangents, wrt);
 }
 
 }  // namespace tessera

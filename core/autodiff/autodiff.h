@@ -34,6 +34,12 @@ struct AutodiffOptions {
 std::vector<Value> gradients(Builder& builder, Value loss, std::span<const Value> wrt,
                              const AutodiffOptions& options = {});
 
+// The cotangents of `wrt`, given those of `outputs` (of their types). Every residual of this graph is
+// kept: the policy holds for the regions in it. Throws as `gradients` does.
+std::vector<Value> vector_jacobian(Builder& builder, std::span<const Value> outputs,
+                                   std::span<const Value> cotangents, std::span<const Value> wrt,
+                                   const AutodiffOptions& options = {});
+
 // The block of a scope: "block.3" for "block.3/attention"; "" outside blocks.
 std::string block_of_scope(const std::string& scope);
 

@@ -30,6 +30,7 @@ class Builder {
   const std::string& scope() const { return scope_; }
   void set_scope(std::string scope) { scope_ = std::move(scope); }
   void set_recompute(bool recompute) { recompute_ = recompute; }
+  bool recompute() const { return recompute_; }
 
   Graph& graph() { return graph_; }
   const TensorType& type(Value value) const { return graph_.type(value); }

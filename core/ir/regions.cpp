@@ -124,6 +124,33 @@ Graph with_boundary(const Graph& graph, const std::vector<int>& inputs,
   return rewriter.finish();
 }
 
+std::vector<Value> splice(Builder& builder, const Graph& graph, std::span<const Value> inputs) {
+  TESSERA_CHECK(inputs.size() == graph.inputs.size(), "graph \"", graph.name, "\" takes ",
+                graph.inputs.size(), " inputs, got ", inputs.size());
+  Graph& target = builder.graph();
+  const std::string& outer = builder.scope();
+  std::vector<Value> first(graph.instructions.size());  // result 0 of each copy
+  for (size_t i = 0; i < inputs.size(); ++i)
+    first[static_cast<size_t>(graph.inputs[i].value.instruction)] = inputs[i];
+  // A parameter may have been given any result of an instruction; all others keep their numbers.
+  auto mapped = [&](Value value) {
+    const Value made = first[static_cast<size_t>(value.instruction)];
+    return graph.at(value).is(ops::kParameter) ? made : Value{made.instruction, value.result};
+  };
+  for (size_t i = 0; i < graph.instructions.size(); ++i) {
+    if (graph.instructions[i].is(ops::kParameter)) continue;
+    Instruction copy = graph.instructions[i];
+    for (Value& operand : copy.operands) operand = mapped(operand);
+    if (!outer.empty()) copy.scope = copy.scope.empty() ? outer : cat(outer, "/", copy.scope);
+    copy.recompute = copy.recompute || builder.recompute();
+    first[i] = {static_cast<int>(target.instructions.size()), 0};
+    target.instructions.push_back(std::move(copy));
+  }
+  std::vector<Value> outputs;
+  for (const GraphOutput& output : graph.outputs) outputs.push_back(mapped(output.value));
+  return outputs;
+}
+
 std::vector<TensorType> input_types(const Graph& graph) {
   std::vector<TensorType> types;
   for (const GraphInput& input : graph.inputs) types.push_back(graph.type(input.value));

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/ir/builder.h"
 #include "core/ir/graph.h"
 
 namespace tessera {
@@ -50,6 +51,10 @@ bool same_computation(const Graph& a, const Graph& b);
 // what stays. Instructions that no output needs are dropped too.
 Graph with_boundary(const Graph& graph, const std::vector<int>& inputs,
                     const std::vector<int>& outputs);
+
+// Appends a copy of the instructions of `graph` to the builder's graph, with `inputs` in place of its
+// parameters, and returns its outputs. Scopes of the copies stand inside the builder's.
+std::vector<Value> splice(Builder& builder, const Graph& graph, std::span<const Value> inputs);
 
 // Types at the boundary of a region.
 std::vector<TensorType> input_types(const Graph& graph);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/ir/regions.h"
+
 namespace tessera {
 namespace {
 
@@ -40,7 +42,38 @@ class Verifier {
     }
     check_attributes(instruction);
     check_types(instruction);
+    for (const Region& region : regions_of(instruction)) check_region(instruction, region);
     for (const ResultInfo& result : instruction.results) check_result(result);
+  }
+
+  // A region stands on its own: its operands are its inputs, so it is verified as a graph. The
+  // regions of control flow have their parent's mesh; those that already state local shapes, or a
+  // sharding for every value, are held to it.
+  void check_region(const Instruction& instruction, const Region& region) {
+    require(region.graph != nullptr, region.name, ": no graph");
+    const Graph& inner = *region.graph;
+    if (has_control_flow(instruction) && graph_.mesh) {
+      require(inner.mesh != nullptr && *inner.mesh == *graph_.mesh, region.name, " \"", inner.name,
+              "\" has another mesh than the graph around it");
+      require(graph_.is_local || !inner.is_local, region.name, " \"", inner.name,
+              "\" is local in a graph that is not");
+    }
+    try {
+      verify(inner, inner.is_local           ? GraphStage::local
+                    : has_shardings(inner) ? GraphStage::sharded
+                                             : GraphStage::built);
+    } catch (const InternalError& error) {
+      throw InternalError(cat("graph \"", graph_.name, "\": %", index_, " ", instruction.op->name,
+                              instruction.scope.empty() ? "" : cat(" in ", instruction.scope), ": ",
+                              region.name, ": ", error.what()));
+    }
+  }
+
+  static bool has_shardings(const Graph& graph) {
+    for (const Instruction& instruction : graph.instructions)
+      for (const ResultInfo& result : instruction.results)
+        if (!result.sharding) return false;
+    return true;
   }
 
   void check_attributes(const Instruction& instruction) {

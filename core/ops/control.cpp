@@ -20,16 +20,17 @@ std::string value_name(const Graph& graph, Value value) {
   return name.empty() ? "" : cat(" (\"", name, "\")");
 }
 
-// `what` is the word for a value that crosses the boundary: "operand", "carried value".
+// `what` is the word for a value that crosses the boundary: "operand", "carried value"; `first` the
+// number of the first of them.
 void check_inputs(std::string_view op, std::string_view region, std::string_view what,
-                  const Graph& graph, std::span<const TensorType> given) {
+                  const Graph& graph, std::span<const TensorType> given, size_t first = 0) {
   require(graph.inputs.size() == given.size(), op, ": ", given.size(), " ", what, "s ",
           types_text(given), ", but the ", region, " \"", graph.name, "\" takes ",
           graph.inputs.size(), " ", types_text(input_types(graph)));
   for (size_t i = 0; i < given.size(); ++i) {
     const Value input = graph.inputs[i].value;
-    require(graph.type(input) == given[i], op, ": ", what, " ", i, value_name(graph, input), " is ",
-            given[i], ", but the ", region, " \"", graph.name, "\" takes ", graph.type(input));
+    require(graph.type(input) == given[i], op, ": ", what, " ", first + i, value_name(graph, input),
+            " is ", given[i], ", but the ", region, " \"", graph.name, "\" takes ", graph.type(input));
   }
 }
 
@@ -139,7 +140,8 @@ std::vector<TensorType> infer_case(const OpCall& call) {
           "case: operand 0 must be the index s32[], got ", types_text(call.operands));
   const std::vector<TensorType> results = output_types(*branches[0]);
   for (size_t i = 0; i < branches.size(); ++i) {
-    check_inputs("case", cat("branch ", i), "operand", *branches[i], call.operands.subspan(1));
+    check_inputs("case", cat("branch ", i), "operand", *branches[i], call.operands.subspan(1),
+                 1);
     const std::vector<TensorType> own = output_types(*branches[i]);
     require(own.size() == results.size(), "case: branch ", i, " gives ", types_text(own),
             ", branch 0 gives ", types_text(results));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "core/ir/regions.h"
 #include "core/ir/rewriter.h"
 #include "core/ops/contraction.h"
 #include "core/ops/elementwise.h"
@@ -146,6 +147,8 @@ class Simplifier {
 
 }  // namespace
 
-Graph simplify_algebra(const Graph& graph) { return Simplifier(graph).run(); }
+Graph simplify_algebra(const Graph& graph) {
+  return Simplifier(with_mapped_regions(graph, simplify_algebra)).run();
+}
 
 }  // namespace tessera

@@ -2,7 +2,9 @@
 
 #include <unordered_map>
 
+#include "core/ir/regions.h"
 #include "core/ir/rewriter.h"
+#include "core/ops/control.h"
 
 namespace tessera {
 namespace {
@@ -30,14 +32,15 @@ bool may_merge(const Instruction& a, const Instruction& b) {
 
 }  // namespace
 
-Graph merge_common_subexpressions(const Graph& graph) {
+Graph merge_common_subexpressions(const Graph& source) {
+  const Graph graph = with_mapped_regions(source, merge_common_subexpressions);
   GraphRewriter rewriter(graph);
   std::unordered_multimap<size_t, int> seen;  // hash -> instruction of the new graph
   for (size_t i = 0; i < graph.instructions.size(); ++i) {
     Instruction instruction = graph.instructions[i];
     const int index = static_cast<int>(i);
     for (Value& operand : instruction.operands) operand = rewriter.mapped(operand);
-    if (instruction.op->has_state) {
+    if (instruction.op->has_state || instruction.is(ops::kOptimizationBarrier)) {
       rewriter.copy(index);
       continue;
     }

@@ -2,7 +2,8 @@
 //
 // Never across recompute tags (a recomputed value is computed twice on purpose, to save memory), nor
 // two gathers of one parameter in forward and backward, for the same reason: collectives merge only
-// inside one scope (the block and the direction). State and different shardings never merge.
+// inside one scope (the block and the direction). State, barriers and different shardings never
+// merge. Regions are treated each by itself.
 #pragma once
 
 #include "core/ir/graph.h"

@@ -2,7 +2,9 @@
 
 #include <map>
 
+#include "core/ir/regions.h"
 #include "core/ir/rewriter.h"
+#include "core/ops/control.h"
 #include "core/ops/structure.h"
 
 namespace tessera {
@@ -11,6 +13,8 @@ namespace {
 bool is_foldable(const Instruction& instruction, const FoldingOptions& options) {
   const OpDef& op = *instruction.op;
   if (op.has_state || op.communicates || op.device_dependent || !op.eval) return false;
+  // A loop may turn long, and what a barrier holds back is held back on purpose.
+  if (has_control_flow(instruction) || instruction.is(ops::kOptimizationBarrier)) return false;
   for (const ResultInfo& result : instruction.results)
     if (result.type.elements() > options.most_elements || !result.name.empty()) return false;
   return true;
@@ -18,7 +22,9 @@ bool is_foldable(const Instruction& instruction, const FoldingOptions& options) 
 
 }  // namespace
 
-Graph fold_constants(const Graph& graph, const FoldingOptions& options) {
+Graph fold_constants(const Graph& source, const FoldingOptions& options) {
+  const Graph graph = with_mapped_regions(
+      source, [&](const Graph& region) { return fold_constants(region, options); });
   GraphRewriter rewriter(graph);
   std::map<Value, HostTensor> known;  // of the source graph
   for (size_t i = 0; i < graph.instructions.size(); ++i) {

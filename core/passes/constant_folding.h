@@ -1,4 +1,5 @@
-// Evaluates instructions whose operands are all constants, where the result is small.
+// Evaluates instructions whose operands are all constants, where the result is small; in regions too.
+// Control flow itself stays (see simplify_case, inline_calls), and so does what a barrier holds.
 #pragma once
 
 #include <cstdint>

@@ -4,6 +4,7 @@
 #include <limits>
 #include <map>
 
+#include "core/ir/regions.h"
 #include "core/ir/rewriter.h"
 #include "core/ops/fusion.h"
 #include "core/ops/structure.h"
@@ -232,6 +233,8 @@ class FusionWriter {
 
 }  // namespace
 
-Graph fuse_elementwise(const Graph& graph) { return FusionWriter(graph).run(); }
+Graph fuse_elementwise(const Graph& graph) {
+  return FusionWriter(with_mapped_regions(graph, fuse_elementwise)).run();
+}
 
 }  // namespace tessera
