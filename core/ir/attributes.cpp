@@ -108,6 +108,8 @@ constexpr std::array kKeys = {
     KeyFacts{Attr::call_target, "call_target", kKind<std::string>},
     KeyFacts{Attr::rule, "rule", kKind<std::string>},
     KeyFacts{Attr::result_types, "result_types", kKind<std::string>},
+    KeyFacts{Attr::total_order, "total_order", kKind<bool>},
+    KeyFacts{Attr::backend_config, "backend_config", kKind<std::string>},
     KeyFacts{Attr::condition, "condition", kKind<GraphRef>},
     KeyFacts{Attr::branches, "branches", kKind<Graphs>},
     KeyFacts{Attr::callee, "callee", kKind<GraphRef>},

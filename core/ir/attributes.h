@@ -108,6 +108,8 @@ enum class Attr : uint8_t {
   call_target,                   // string  custom_call
   rule,                          // string  custom_call: its factor rule, "([i, k], [k, j]) -> ([i, j]) {k=reduction}"
   result_types,                  // string  custom_call: "f32[8,4], s32[]"
+  total_order,                   // bool  compare: floats by their bits, -NaN < -inf < ... < -0 < +0 < ... < NaN
+  backend_config,                // string  custom_call: passed to the function as it is
   // Regions: graphs closed over their inputs (what they use from outside is passed as an operand).
   condition,                     // graph  while: the carried values -> pred[]
   branches,                      // graphs  case: by index

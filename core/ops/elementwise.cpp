@@ -91,13 +91,13 @@ const OpDef kCosine = unary<"cosine", [](auto x) { return std::cos(x); }, kAnaly
     [](C& c, B& b, Value dy) { return negate(b, multiply(b, dy, sine(b, c.operand(0)))); });
 const OpDef kLogicalNot = unary<"not", flipped, kBits>(nullptr);
 
-const OpDef kAdd = binary<"add", [](auto x, auto y) { return x + y; }, kNumbers>(
+const OpDef kAdd = binary<"add", [](auto x, auto y) { return x + y; }, kNumbers | kPred>(
     [](C&, B&, Value dy) { return dy; }, [](C&, B&, Value dy) { return dy; },
     {.commutative = true, .linear = linear_in_sum});
 const OpDef kSubtract = binary<"subtract", [](auto x, auto y) { return x - y; }, kNumbers>(
     [](C&, B&, Value dy) { return dy; }, [](C&, B& b, Value dy) { return negate(b, dy); },
     {.linear = linear_in_sum});
-const OpDef kMultiply = binary<"multiply", [](auto x, auto y) { return x * y; }, kNumbers>(
+const OpDef kMultiply = binary<"multiply", [](auto x, auto y) { return x * y; }, kNumbers | kPred>(
     [](C& c, B& b, Value dy) { return multiply(b, dy, c.operand(1)); },
     [](C& c, B& b, Value dy) { return multiply(b, dy, c.operand(0)); },
     {.commutative = true, .linear = linear_in_each});

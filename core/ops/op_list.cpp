@@ -6,6 +6,7 @@
 #include "core/ops/attention.h"
 #include "core/ops/contraction.h"
 #include "core/ops/control.h"
+#include "core/ops/dynamic_slice.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/embedding.h"
 #include "core/ops/fusion.h"
@@ -63,6 +64,8 @@ std::span<const OpDef* const> all_ops() {
       &kPad,
       &kReduce,
       // the rest, a file each
+      &kDynamicSlice,
+      &kDynamicUpdateSlice,
       &kDotGeneral,
       &kLayerNorm,
       &kLayerNormGrad,

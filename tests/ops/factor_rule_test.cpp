@@ -10,6 +10,7 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/op_list.h"
 #include "core/ops/structure.h"
+#include "tests/ops/partition_harness.h"
 #include "tests/ops/sample_inputs.h"
 
 namespace tessera {
@@ -120,6 +121,8 @@ class Proof {
   // Empty where the rule tells the truth about the split factors.
   std::string run(std::mt19937_64& rng) try {
     const std::vector<HostTensor> operands = random_operands(sample_, rng);
+    if (const auto [mesh, axes] = mesh_of_split(); needs_partition(op_, rule_, axes))
+      return testing::check_partition(op_, sample_.attributes, operands, mesh, axes);
     const std::vector<HostTensor> expected = evaluate(op_, sample_.attributes, operands);
     const std::vector<Place> places = places_of(split_);
     std::vector<std::vector<HostTensor>> made;
@@ -134,6 +137,16 @@ class Proof {
 
  private:
   const Factor& factor(int f) const { return rule_.factors[static_cast<size_t>(f)]; }
+
+  // A mesh axis of size 2 per split factor: what an op's own `partition` is shown.
+  std::pair<MeshPtr, std::vector<AxisList>> mesh_of_split() const {
+    std::vector<MeshAxis> mesh_axes;
+    for (int f : split_) mesh_axes.push_back({cat("f", f), 2});
+    const auto mesh = std::make_shared<const Mesh>(mesh_axes);
+    std::vector<AxisList> axes(rule_.factors.size());
+    for (int f : split_) axes[static_cast<size_t>(f)] = {mesh->axis(cat("f", f))};
+    return {mesh, axes};
+  }
 
   std::vector<HostTensor> run_at(const Place& place,
                                  const std::vector<HostTensor>& operands) const {
@@ -234,10 +247,12 @@ std::string describe(const OpDef& op, const OpSample& sample) {
              factor_rule(op, call, infer_types(op, call)));
 }
 
-std::vector<int> splittable_factors(const FactorRule& rule) {
+// Permutation factors are split by the op's `partition` alone.
+std::vector<int> splittable_factors(const OpDef& op, const FactorRule& rule) {
   std::vector<int> factors;
   for (size_t f = 0; f < rule.factors.size(); ++f)
-    if (rule.factors[f].kind != FactorKind::need_replication && rule.factors[f].size % 2 == 0)
+    if (rule.factors[f].kind != FactorKind::need_replication && rule.factors[f].size % 2 == 0 &&
+        (rule.factors[f].kind != FactorKind::permutation || op.partition))
       factors.push_back(static_cast<int>(f));
   return factors;
 }
@@ -259,7 +274,7 @@ TEST(FactorRules, HoldWhenExecutedOnHalves) {
   std::mt19937_64 rng(20240607);
   int proven = 0;
   for_each_sample([&](const OpDef& op, const OpSample& sample, const FactorRule& rule) {
-    for (int f : splittable_factors(rule)) {
+    for (int f : splittable_factors(op, rule)) {
       EXPECT_EQ(check_factor(op, sample, f, rng), "")
           << "factor " << f << " of " << describe(op, sample);
       ++proven;
@@ -271,7 +286,7 @@ TEST(FactorRules, HoldWhenExecutedOnHalves) {
 TEST(FactorRules, HoldWhenExecutedOnSeveralFactorsAtOnce) {
   std::mt19937_64 rng(20240609);
   for_each_sample([&](const OpDef& op, const OpSample& sample, const FactorRule& rule) {
-    const std::vector<int> factors = splittable_factors(rule);
+    const std::vector<int> factors = splittable_factors(op, rule);
     for (int round = 0; round < 4 && factors.size() > 1; ++round) {
       std::vector<int> split;
       for (int f : factors)
