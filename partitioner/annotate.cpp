@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/ir/parameter.h"
+#include "partitioner/regions.h"
 
 namespace tessera {
 namespace {
@@ -14,6 +15,7 @@ struct CompiledRule {
   std::string logical;
   AxisList axes;
   bool if_divides = false;
+  int priority = 0;
   std::string text;  // "parameter rule mlp -> model"
   int matched = 0;   // tensors with such a dim
 };
@@ -22,8 +24,25 @@ struct CompiledOverride {
   std::regex regex;
   const ShardingOverride* config;
   std::vector<AxisList> dims;
+  std::vector<bool> open;
   int matched = 0;
 };
+
+struct CompiledGroup {
+  std::vector<std::regex> regexes;
+  const TensorGroup* config;
+  int64_t id;
+  int matched = 0;
+};
+
+std::regex compile_regex(const std::string& text, std::string_view what) {
+  try {
+    return std::regex(text, std::regex::ECMAScript);
+  } catch (const std::regex_error& error) {
+    throw_config_error("sharding ", what, " \"", text, "\" is not a regular expression: ",
+                       error.what());
+  }
+}
 
 class Annotator {
  public:
@@ -39,24 +58,21 @@ class Annotator {
                              ? parameter_rules_
                              : compile(config.optimizer_rules, "optimizer")) {
     for (const ShardingOverride& entry : config.overrides) compile_override(entry);
+    for (const TensorGroup& group : config.groups) compile_group(group);
     for (const CompiledRule& rule : activation_rules_)
       if (rule.logical == "batch" && batch_axes_.empty()) batch_axes_ = rule.axes;
   }
 
   Graph run() {
     graph_.mesh = mesh_;
+    check_given(graph_);
     for (const GraphInput& input : graph_.inputs) {
       annotate_input(input);
       const ResultInfo& info = graph_.info(input.value);
       if (input.kind == InputKind::parameter && !info.logical_axes.empty())
         weights_.insert({info.logical_axes, cat(info.type.shape)});
     }
-    for (size_t i = 0; i < graph_.instructions.size(); ++i) {
-      Instruction& instruction = graph_.instructions[i];
-      if (instruction.is(ops::kParameter)) continue;
-      for (size_t r = 0; r < instruction.results.size(); ++r)
-        annotate_activation({static_cast<int>(i), static_cast<int>(r)});
-    }
+    annotate_instructions();
     for (GraphOutput& output : graph_.outputs)
       if (output.alias_input >= 0 && !output.sharding)
         output.sharding =
@@ -66,6 +82,121 @@ class Annotator {
   }
 
  private:
+  // All values that are no inputs, those of regions included.
+  void annotate_instructions() {
+    for (size_t i = 0; i < graph_.instructions.size(); ++i) {
+      const int index = static_cast<int>(i);
+      if (!graph_.instructions[i].is(ops::kParameter))
+        for (size_t r = 0; r < graph_.instructions[i].results.size(); ++r)
+          annotate_activation({index, static_cast<int>(r)});
+      if (!has_control_flow(graph_.instructions[i])) continue;
+      const std::vector<Region> regions = control_regions(graph_.instructions[i]);
+      size_t number = 0;
+      Instruction instruction = graph_.instructions[i];
+      map_regions(instruction, [&](const Graph& region) {
+        return annotate_region(region, region_path(path_, index, regions[number++]));
+      });
+      graph_.instructions[i] = std::move(instruction);
+    }
+  }
+
+  // Inputs of a region are open: their lying comes from outside and from their uses.
+  Graph annotate_region(const Graph& region, const std::string& path) {
+    Graph outer = std::exchange(graph_, region);
+    const std::string outer_path = std::exchange(path_, path);
+    graph_.mesh = mesh_;
+    check_given(graph_);
+    for (const GraphInput& input : graph_.inputs) {
+      ResultInfo& info = graph_.info(input.value);
+      if (!info.sharding) info.sharding = Sharding(mesh_, info.type.rank(), true);
+    }
+    annotate_instructions();
+    path_ = outer_path;
+    return std::exchange(graph_, std::move(outer));
+  }
+
+  // Shardings that the program itself states.
+  void check_given(const Graph& graph) const {
+    for (size_t i = 0; i < graph.instructions.size(); ++i)
+      for (size_t r = 0; r < graph.instructions[i].results.size(); ++r) {
+        const ResultInfo& info = graph.instructions[i].results[r];
+        if (!info.sharding) continue;
+        const Place place({static_cast<int>(i), static_cast<int>(r)});
+        check_sharding(*info.sharding, info.type, [&] {
+          return cat(graph.instructions[i].op->name, " ", describe(graph, place.value),
+                     graph.instructions[i].scope.empty()
+                         ? ""
+                         : cat(" in ", graph.instructions[i].scope));
+        });
+      }
+    for (const GraphOutput& output : graph.outputs)
+      if (output.sharding)
+        check_sharding(*output.sharding, graph.type(output.value),
+                       [&] { return cat("output \"", output.name, "\""); });
+  }
+
+  template <typename Who>
+  void check_sharding(const Sharding& sharding, const TensorType& type, const Who& who) const {
+    if (sharding.rank() != type.rank())
+      throw_config_error("sharding ", sharding, " of ", who(), " has ", sharding.rank(),
+                         " dims, but the tensor is ", type, "; give one entry per dim");
+    if (sharding.mesh && !(*sharding.mesh == *mesh_))
+      throw_config_error("sharding ", sharding, " of ", who(), " is for mesh ", *sharding.mesh,
+                         ", but the program is partitioned for ", *mesh_);
+    auto check_axes = [&](const AxisList& axes) {
+      for (const AxisRef& ref : axes) {
+        if (ref.axis < 0 || ref.axis >= mesh_->rank())
+          throw_config_error("sharding of ", who(), " uses mesh axis number ", ref.axis, ", but ",
+                             *mesh_, " has ", mesh_->rank(), " axes");
+        const MeshAxis& axis = mesh_->axes()[static_cast<size_t>(ref.axis)];
+        if (ref.pre < 1 || ref.size < 1 || axis.size % (ref.pre * ref.size) != 0)
+          throw_config_error("sharding of ", who(), " uses sub-axis ", print_axis(*mesh_, ref),
+                             ", but ", ref.pre, " x ", ref.size, " does not divide the size ",
+                             axis.size, " of mesh axis \"", axis.name, "\"");
+      }
+    };
+    for (const DimSharding& dim : sharding.dims) check_axes(dim.axes);
+    check_axes(sharding.replicated);
+    check_axes(sharding.partial);
+    try {
+      sharding.verify();
+    } catch (const ConfigError& error) {
+      throw_config_error("sharding of ", who(), ": ", error.what());
+    }
+  }
+
+  void compile_group(const TensorGroup& group) {
+    CompiledGroup compiled{{}, &group, static_cast<int64_t>(groups_.size())};
+    for (const std::string& text : group.tensor_regexes)
+      compiled.regexes.push_back(compile_regex(text, "group"));
+    groups_.push_back(std::move(compiled));
+  }
+
+  // Groups of the config get ids above those of the program.
+  void join_groups(Value value) {
+    ResultInfo& info = graph_.info(value);
+    if (info.name.empty() || groups_.empty()) return;
+    if (first_group_ < 0) {
+      first_group_ = 0;
+      with_regions(graph_, [&](const Graph& graph) {
+        for (const Instruction& instruction : graph.instructions)
+          for (const ResultInfo& result : instruction.results)
+            for (const ShardingGroup& group : result.groups)
+              first_group_ = std::max(first_group_, group.id + 1);
+        return graph;
+      });
+    }
+    for (CompiledGroup& group : groups_)
+      for (const std::regex& regex : group.regexes)
+        if (std::regex_match(info.name, regex)) {
+          ++group.matched;
+          info.groups.push_back({first_group_ + group.id, group.config->is_strict
+                                                              ? ShardingGroup::Kind::as
+                                                              : ShardingGroup::Kind::like});
+          break;
+        }
+  }
+
   AxisList compile_axes(const std::vector<std::string>& names) const {
     AxisList axes;
     for (const std::string& name : names) axes.push_back(parse_axis(*mesh_, name));
@@ -80,7 +211,8 @@ class Annotator {
           cat(what, " rule ", rule.logical, " -> ",
               rule.mesh_axes.empty() ? "(replicated)" : join(rule.mesh_axes, ","));
       try {
-        compiled.push_back({rule.logical, compile_axes(rule.mesh_axes), rule.if_divides, text, 0});
+        compiled.push_back({rule.logical, compile_axes(rule.mesh_axes), rule.if_divides,
+                            static_cast<int>(rule.priority), text, 0});
       } catch (const ConfigError& error) {
         throw_config_error("sharding: ", text, ": ", error.what());
       }
@@ -89,15 +221,13 @@ class Annotator {
   }
 
   void compile_override(const ShardingOverride& entry) {
-    CompiledOverride compiled{{}, &entry, {}, 0};
+    CompiledOverride compiled{compile_regex(entry.tensor_regex, "override"), &entry, {}, {}, 0};
     try {
-      compiled.regex = std::regex(entry.tensor_regex, std::regex::ECMAScript);
-    } catch (const std::regex_error& error) {
-      throw_config_error("sharding override \"", entry.tensor_regex,
-                         "\" is not a regular expression: ", error.what());
-    }
-    try {
-      for (const auto& names : entry.dims) compiled.dims.push_back(compile_axes(names));
+      for (std::vector<std::string> names : entry.dims) {
+        compiled.open.push_back(!names.empty() && names.back() == "?");
+        if (compiled.open.back()) names.pop_back();
+        compiled.dims.push_back(compile_axes(names));
+      }
     } catch (const ConfigError& error) {
       throw_config_error("sharding override \"", entry.tensor_regex, "\": ", error.what());
     }
@@ -107,6 +237,7 @@ class Annotator {
   void annotate_input(const GraphInput& input) {
     ResultInfo& info = graph_.info(input.value);
     if (!info.sharding) info.sharding = Sharding(mesh_, info.type.rank());
+    join_groups(input.value);
     if (input.kind == InputKind::scalar) return;
     std::vector<CompiledRule>& rules = input.kind == InputKind::data        ? activation_rules_
                                        : input.kind == InputKind::optimizer ? optimizer_rules_
@@ -120,6 +251,7 @@ class Annotator {
 
   void annotate_activation(Value value) {
     ResultInfo& info = graph_.info(value);
+    join_groups(value);
     if (info.sharding) return;
     info.sharding = Sharding(mesh_, info.type.rank(), true);
     // What has the shape and the names of a parameter is a gradient or an update of one.
@@ -159,8 +291,7 @@ class Annotator {
     Sharding& sharding = *info.sharding;
     const int64_t size = info.type.shape[dim];
     if (overlaps(sharding.used_axes(), rule.axes)) return;
-    if (size > 1 && size % size_of(rule.axes) != 0) {
-      if (!rule.if_divides) refuse(value, dim, rule.logical, rule.axes, rule.text);
+    if (size > 1 && size % size_of(rule.axes) != 0 && rule.if_divides) {
       note(cat(describe(graph_, value), ": dim ", dim, " (", rule.logical, ") of size ", size,
                " is not a multiple of ", size_of(rule.axes), "; ", rule.text,
                " skipped (if_divides)"));
@@ -168,6 +299,7 @@ class Annotator {
     }
     placed[static_cast<size_t>(dim)] = true;
     sharding.dims[static_cast<size_t>(dim)].open = false;
+    sharding.dims[static_cast<size_t>(dim)].priority = rule.priority;
     if (size > 1) set_axes(value, dim, rule.axes, rule.text);
   }
 
@@ -178,33 +310,23 @@ class Annotator {
       throw_config_error("sharding ", text, " gives ", entry.dims.size(), " dims, but ",
                          describe(graph_, value), " is ", info.type, "; give ", info.type.rank());
     for (int d = 0; d < info.type.rank(); ++d) {
-      info.sharding->dims[static_cast<size_t>(d)].open = false;
+      info.sharding->dims[static_cast<size_t>(d)].open = entry.open[static_cast<size_t>(d)];
+      info.sharding->dims[static_cast<size_t>(d)].priority =
+          static_cast<int>(entry.config->priority);
       const AxisList& axes = entry.dims[static_cast<size_t>(d)];
       if (info.type.shape[d] == 1) continue;
-      if (info.type.shape[d] % size_of(axes) != 0)
-        refuse(value, d, info.logical_axes.empty() ? "" : info.logical_axes[static_cast<size_t>(d)],
-               axes, text);
       set_axes(value, d, axes, text);
     }
-    info.sharding->verify();
+    try {
+      info.sharding->verify();
+    } catch (const ConfigError& error) {
+      throw_config_error("sharding ", text, " on ", describe(graph_, value), ": ", error.what());
+    }
   }
 
   void set_axes(Value value, int dim, const AxisList& axes, const std::string& text) {
     graph_.info(value).sharding->dims[static_cast<size_t>(dim)].axes = axes;
-    if (origins_ && !axes.empty()) origins_->add(value, {dim, axes, text, {}, -1, -1});
-  }
-
-  [[noreturn]] void refuse(Value value, int dim, const std::string& logical, const AxisList& axes,
-                           const std::string& text) const {
-    std::vector<std::string> sizes;
-    for (const AxisRef& ref : axes)
-      sizes.push_back(cat("\"", print_axis(*mesh_, ref), "\" of size ", ref.size));
-    throw_config_error("tensor ", describe(graph_, value), " ", graph_.type(value), ": dim ", dim,
-                       logical.empty() ? "" : cat(" (", logical, ")"), " of size ",
-                       graph_.type(value).shape[dim], " is not divisible by ", size_of(axes),
-                       ", the size of mesh axis ", join(sizes, " times "), " (", text,
-                       "). Change the size or the mesh, or set if_divides on the rule to leave "
-                       "such tensors whole");
+    if (origins_ && !axes.empty()) origins_->add({value, path_}, {dim, axes, text});
   }
 
   void note(std::string text) {
@@ -233,6 +355,11 @@ class Annotator {
                              ? (names.empty() ? "" : cat(", such as \"", names.back(), "\""))
                              : cat("; did you mean \"", nearest, "\"?"));
     }
+    for (const CompiledGroup& group : groups_)
+      if (group.matched < 2)
+        note(cat("sharding group of \"", join(group.config->tensor_regexes, "\", \""), "\" has ",
+                 group.matched, group.matched == 1 ? " tensor" : " tensors", " in graph \"",
+                 graph_.name, "\""));
     for (const auto* rules : {&parameter_rules_, &activation_rules_, &optimizer_rules_})
       for (const CompiledRule& rule : *rules)
         if (rule.matched == 0 &&
@@ -241,11 +368,14 @@ class Annotator {
   }
 
   Graph graph_;
+  std::string path_;  // of graph_ among the regions
   MeshPtr mesh_;
   Origins* origins_;
   AnnotateNotes* notes_;
   std::vector<CompiledRule> parameter_rules_, activation_rules_, optimizer_rules_;
   std::vector<CompiledOverride> overrides_;
+  std::vector<CompiledGroup> groups_;
+  int64_t first_group_ = -1;
   AxisList batch_axes_;
   std::set<std::pair<std::vector<std::string>, std::string>> weights_;  // logical axes, shape
 };

@@ -21,10 +21,11 @@ struct AnnotateNotes {
 // it. Accumulators stay partial over the axes of the batch that they do not use themselves, so that
 // gradients are reduced once per step, not per microbatch.
 //
-// Throws ConfigError: an axis the mesh lacks, an override that matches no tensor (a warning where
+// Throws ConfigError: a sharding in the program that has another rank than its tensor, uses an axis
+// twice or is for another mesh (naming op and location); an axis the mesh lacks, an override that matches no tensor (a warning where
 // the graph has no optimizer state, as it does not hold all tensors of the job then) or has another
-// number of dims, a dim that its axes do not divide (naming tensor, dim, logical axis and mesh
-// axis).
+// number of dims. A dim that its axes do not divide is padded (pad_dims.h), unless the rule says
+// if_divides.
 Graph annotate(const Graph& graph, const MeshPtr& mesh, const ShardingConfig& config,
                Origins* origins = nullptr, AnnotateNotes* notes = nullptr);
 

@@ -4,24 +4,35 @@
 
 #include "core/base/error.h"
 #include "core/ir/parameter.h"
+#include "core/ops/control.h"
 #include "core/ops/sharding.h"
 #include "partitioner/op_layout.h"
+#include "partitioner/regions.h"
 
 namespace tessera {
 namespace {
 
 class Checker {
  public:
-  explicit Checker(const Graph& graph) : graph_(graph) {}
+  // `manual`: the axes that an enclosing manual computation has taken over.
+  Checker(const Graph& graph, AxisList manual) : graph_(graph), manual_(std::move(manual)) {}
 
   void run() {
     for (size_t i = 0; i < graph_.instructions.size(); ++i) {
       index_ = static_cast<int>(i);
       const Instruction& instruction = graph_.instructions[i];
       for (const ResultInfo& result : instruction.results)
-        require(result.sharding && result.sharding->indivisible_dim(result.type.shape) < 0,
-                "a result does not divide or has no sharding");
+        require(result.sharding && (!result.padded_shape ||
+                                    result.sharding->indivisible_dim(*result.padded_shape) < 0),
+                "a result has no sharding, or its padded size does not divide");
       if (instruction.is(ops::kParameter) || instruction.is(ops::kReshard)) continue;
+      for (const Region& region : control_regions(instruction)) {
+        AxisList manual = manual_;
+        if (instruction.is(ops::kManualComputation))
+          manual = concat(manual,
+                          without(instruction.attributes.get<AxisList>(Attr::axes), manual));
+        Checker(*region.graph, std::move(manual)).run();
+      }
       if (instruction.op->communicates || instruction.is(ops::kAllSlice) ||
           instruction.is(ops::kReplicatedToPartial))
         check_collective(instruction);
@@ -63,6 +74,10 @@ class Checker {
   // Redoes the move on the operand's sharding.
   void check_collective(const Instruction& instruction) const {
     if (instruction.operands.empty()) return;  // axis_index
+    // The program's own, within a manual computation: an op on local shapes like any other.
+    if (!manual_.empty() && instruction.attributes.has(Attr::axes) &&
+        overlaps(manual_, instruction.attributes.get<AxisList>(Attr::axes)))
+      return check_op(instruction);
     TESSERA_CHECK(instruction.operands.size() == instruction.results.size(), instruction.op->name);
     for (size_t o = 0; o < instruction.operands.size(); ++o)
       check_move(instruction, graph_.sharding(instruction.operands[o]).closed(),
@@ -123,11 +138,12 @@ class Checker {
   }
 
   const Graph& graph_;
+  const AxisList manual_;
   int index_ = 0;
 };
 
 }  // namespace
 
-void check_shardings(const Graph& graph) { Checker(graph).run(); }
+void check_shardings(const Graph& graph) { Checker(graph, {}).run(); }
 
 }  // namespace tessera

@@ -4,12 +4,50 @@
 #include <optional>
 
 #include "core/base/error.h"
+#include "core/ops/control.h"
+#include "partitioner/regions.h"
 
 namespace tessera {
 
+namespace {
+
+// Inputs of the regions are operands, outputs are results; those of a manual computation lie inside
+// along the automatic axes only.
+OpLayout boundary_of(const Graph& graph, const Instruction& instruction) {
+  OpLayout layout;
+  if (instruction.is(ops::kManualComputation)) {
+    layout.operands = instruction.attributes.get<Shardings>(Attr::in_shardings);
+    layout.results = instruction.attributes.get<Shardings>(Attr::out_shardings);
+    return layout;
+  }
+  const Graph& region = *control_regions(instruction)[0].graph;
+  if (instruction.is(ops::kWhile) || instruction.is(ops::kCall) || instruction.is(ops::kCase)) {
+    for (int o = 0; o < first_region_operand(instruction); ++o)
+      layout.operands.emplace_back(graph.mesh,
+                                   graph.type(instruction.operands[static_cast<size_t>(o)]).rank());
+    for (const GraphInput& input : region.inputs)
+      layout.operands.push_back(region.sharding(input.value).closed());
+  }
+  const Region* giving = nullptr;
+  const std::vector<Region> regions = control_regions(instruction);
+  for (const Region& one : regions)
+    if (gives_results(one)) giving = &one;
+  TESSERA_CHECK(giving != nullptr, instruction.op->name, " has no region that gives its results");
+  for (const GraphOutput& output : giving->graph->outputs) {
+    TESSERA_CHECK(output.sharding.has_value(), "output \"", output.name, "\" of a region of ",
+                  instruction.op->name, " has no sharding");
+    layout.results.push_back(output.sharding->closed());
+  }
+  return layout;
+}
+
+}  // namespace
+
 OpRules op_rules(const Graph& graph, const Instruction& instruction) {
+  std::optional<OpLayout> boundary;
+  if (has_control_flow(instruction)) boundary = boundary_of(graph, instruction);
   return with_call(graph, instruction, [&](const OpCall& call) {
-    return OpRules{factor_rule(*instruction.op, call, Graph::result_types(instruction)),
+    return OpRules{boundary, factor_rule(*instruction.op, call, Graph::result_types(instruction)),
                    linear_sets(*instruction.op, call), instruction.op->partition != nullptr};
   });
 }
@@ -98,6 +136,7 @@ Carried carried_partials(const OpRules& rules, const FactorAxes& axes,
 
 OpLayout op_layout(const MeshPtr& mesh, const OpRules& rules, const FactorAxes& axes,
                    std::span<const Sharding> current, std::span<const int64_t> bytes) {
+  if (rules.boundary) return *rules.boundary;
   OpLayout layout;
   for (const TensorFactors& operand : rules.factors.operands)
     layout.operands.push_back(unproject(mesh, operand, axes));
@@ -149,6 +188,7 @@ bool is_legal(const OpRules& rules, const FactorAxes& axes) {
   std::optional<ReduceKind> kind;
   for (size_t f = 0; f < axes.size(); ++f) {
     if (axes[f].empty()) continue;
+    if (rules.boundary) return false;
     const Factor& factor = rules.factors.factors[f];
     if (factor.kind == FactorKind::need_replication || overlaps(seen, axes[f])) return false;
     if (factor.kind == FactorKind::permutation && !rules.has_partition) return false;

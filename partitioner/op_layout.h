@@ -7,6 +7,7 @@
 // are inserted until it holds, and the sharding checker asks it after every later pass.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -22,6 +23,8 @@ struct OpLayout {
 
 // The rule and linear sets of an instruction, computed once.
 struct OpRules {
+  // Of control flow: fixed by the boundary of its regions, whatever the factors.
+  std::optional<OpLayout> boundary = {};
   FactorRule factors;
   std::vector<LinearSet> linear;
   bool has_partition = false;  // permutation factors may be sharded

@@ -6,14 +6,19 @@
 #include "core/ir/verifier.h"
 #include "partitioner/annotate.h"
 #include "partitioner/bucket_collectives.h"
+#include "partitioner/carried_partials.h"
+#include "partitioner/check_program.h"
 #include "partitioner/check_shardings.h"
 #include "partitioner/choose_op_shardings.h"
 #include "partitioner/expand_norms.h"
 #include "partitioner/insert_reshards.h"
 #include "partitioner/localize.h"
+#include "partitioner/mask_padding.h"
+#include "partitioner/pad_dims.h"
 #include "partitioner/peepholes.h"
 #include "partitioner/place_reductions.h"
 #include "partitioner/propagate.h"
+#include "partitioner/regions.h"
 #include "partitioner/report.h"
 #include "partitioner/reshards_to_collectives.h"
 #include "partitioner/split_constants.h"
@@ -46,6 +51,12 @@ class PassRunner {
     return graph;
   }
 
+  // A pass that treats each region as a graph of its own, with a fixed boundary.
+  Graph run_on_regions(std::string_view name, Stage stage, const Graph& graph,
+                       const GraphPass& pass) {
+    return run(name, stage, [&] { return with_regions(graph, pass); });
+  }
+
  private:
   const PartitionOptions& options_;
   PartitionReport* report_;
@@ -63,8 +74,10 @@ std::vector<std::string> partition_passes() {
           "place_reductions",
           "move_reshards_past_converts",
           "merge_reshards",
+          "pad_dims",
           "reshards_to_collectives",
           "make_reduce_scatters",
+          "mask_padding",
           "localize",
           "bucket_collectives"};
 }
@@ -78,6 +91,7 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   PassRunner passes(options, &notes);
   Origins origins;
 
+  check_program(source);
   // Constants get one copy per use, so that users do not disagree through them.
   Graph graph =
       passes.run("split_constants", Stage::built, [&] { return split_constants(source); });
@@ -87,43 +101,57 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
                      [&] { return annotate(graph, mesh, config, &origins, &annotate_notes); });
   // Their shardings flow along the ops' factors to all other tensors.
   graph = passes.run("propagate", Stage::sharded, [&] {
-    PropagateResult result = propagate(graph, origins);
+    PropagateResult result = propagate(graph, origins, options.machine);
     notes.conflicts = std::move(result.conflicts);
     return std::move(result.graph);
   });
+  if (options.propagated) options.propagated(graph, origins, notes.conflicts);
   report_shardings(graph, origins, notes);
   // A norm whose rows are wanted in shards becomes reductions of its statistics.
   graph = passes.run("expand_norms", Stage::sharded, [&] { return expand_norms(graph); });
   // Each op decides along which of its factors it is computed in shards.
-  graph = passes.run("choose_op_shardings", Stage::sharded,
-                     [&] { return choose_op_shardings(graph, planner); });
+  graph = passes.run("choose_op_shardings", Stage::sharded, [&] {
+    return with_regions(offer_carried_partials(graph), [&](const Graph& each) {
+      return choose_op_shardings(settle_carried_partials(each), planner);
+    });
+  });
   // Where an operand lies otherwise than its op demands, an explicit reshard is put in.
-  graph = passes.run("insert_reshards", Stage::explicit_reshards,
-                     [&] { return insert_reshards(graph); });
+  graph = passes.run_on_regions("insert_reshards", Stage::explicit_reshards, graph,
+                                [&](const Graph& each) { return insert_reshards(each); });
   // Partial sums are reduced where that costs least.
-  graph = passes.run("place_reductions", Stage::explicit_reshards,
-                     [&] { return place_reductions(graph, planner); });
+  graph = passes.run_on_regions("place_reductions", Stage::explicit_reshards, graph,
+                                [&](const Graph& each) { return place_reductions(each, planner); });
   // Gathers move below converts to narrower types.
-  graph = passes.run("move_reshards_past_converts", Stage::explicit_reshards,
-                     [&] { return move_reshards_past_converts(graph); });
+  graph = passes.run_on_regions("move_reshards_past_converts", Stage::explicit_reshards, graph,
+                                [&](const Graph& each) { return move_reshards_past_converts(each); });
   // The same reshard of the same value is done once, memory permitting.
-  graph =
-      passes.run("merge_reshards", Stage::explicit_reshards, [&] { return merge_reshards(graph); });
+  graph = passes.run_on_regions("merge_reshards", Stage::explicit_reshards, graph,
+                                [&](const Graph& each) { return merge_reshards(each); });
+  // Dims that their axes do not divide are stored larger.
+  PadNotes pad_notes;
+  graph = passes.run_on_regions("pad_dims", Stage::explicit_reshards, graph,
+                                [&](const Graph& each) { return pad_dims(each, &pad_notes); });
   // A search turns every reshard into its cheapest sequence of collectives.
-  graph = passes.run("reshards_to_collectives", Stage::explicit_reshards,
-                     [&] { return reshards_to_collectives(graph, planner); });
+  graph = passes.run_on_regions("reshards_to_collectives", Stage::explicit_reshards, graph,
+                                [&](const Graph& each) { return reshards_to_collectives(each, planner); });
   // all_reduce followed by all_slice is reduce_scatter.
-  graph = passes.run("make_reduce_scatters", Stage::explicit_reshards,
-                     [&] { return make_reduce_scatters(graph); });
+  graph = passes.run_on_regions("make_reduce_scatters", Stage::explicit_reshards, graph,
+                                [&](const Graph& each) { return make_reduce_scatters(each); });
+  // Padding that would reach a valid element is overwritten by what the op can bear.
+  graph = passes.run_on_regions("mask_padding", Stage::explicit_reshards, graph,
+                                [&](const Graph& each) { return mask_padding(each); });
   // Shapes become those of one device's shards; the device's place enters as axis_index.
-  graph = passes.run("localize", Stage::local, [&] { return localize(graph); });
+  graph = passes.run_on_regions("localize", Stage::local, graph,
+                                [&](const Graph& each) { return localize(each); });
   // Gradient reductions that are ready one after the other are joined into buckets.
-  graph = passes.run("bucket_collectives", Stage::local,
-                     [&] { return bucket_collectives(graph, options.bucket_bytes); });
+  graph = passes.run_on_regions("bucket_collectives", Stage::local, graph,
+                                [&](const Graph& each) { return bucket_collectives(each, options.bucket_bytes); });
 
   report_program(graph, options.machine, notes);
   notes.warnings.insert(notes.warnings.end(), annotate_notes.warnings.begin(),
                         annotate_notes.warnings.end());
+  notes.warnings.insert(notes.warnings.end(), pad_notes.warnings.begin(), pad_notes.warnings.end());
+  notes.padded = std::move(pad_notes.tensors);
   notes.reshard_searches = planner.searches();
   notes.reshard_fallbacks = planner.fallbacks();
   if (planner.fallbacks() > 0)

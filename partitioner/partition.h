@@ -9,6 +9,7 @@
 #include "core/ir/graph.h"
 #include "partitioner/machine_model.h"
 #include "partitioner/origins.h"
+#include "partitioner/pad_dims.h"
 #include "partitioner/sharding_rules.h"
 
 namespace tessera {
@@ -20,6 +21,9 @@ struct PartitionOptions {
   bool verify = true;  // the verifier and the sharding checker after every pass
   // Sees the graph after every pass.
   std::function<void(std::string_view pass, const Graph& graph)> observe = nullptr;
+  // Sees what propagation found, to answer questions (see explain.h).
+  std::function<void(const Graph& propagated, const Origins&, const std::vector<Conflict>&)>
+      propagated = nullptr;
 };
 
 struct CollectiveSummary {
@@ -41,6 +45,7 @@ struct PartitionReport {
   std::vector<CollectiveSummary> collectives;                      // by op and axes
   std::vector<std::pair<std::string, int64_t>> memory_per_device;  // bytes of inputs by kind
   std::vector<Conflict> conflicts;                                 // largest first
+  std::vector<PaddedTensor> padded;  // named tensors that are stored larger than they are
   std::vector<std::string> warnings;
   std::vector<std::pair<std::string, double>> pass_seconds;
   double seconds = 0;
@@ -53,7 +58,8 @@ struct PartitionReport {
 std::vector<std::string> partition_passes();
 
 // Runs all passes. The result is local: the same program for every device. Throws ConfigError for
-// what the user can mend (see annotate.h and localize.h). A graph without mesh axes of size above 1
+// what the user can mend (see annotate.h, propagate.h and localize.h), UserError for a program that
+// cannot be partitioned (check_program.h). A graph without mesh axes of size above 1
 // goes the same way.
 Graph partition(const Graph& graph, const MeshPtr& mesh, const ShardingConfig& config,
                 const PartitionOptions& options = {}, PartitionReport* report = nullptr);

@@ -11,13 +11,18 @@
 //   4  everything
 //
 // Within a level first only what no tensor of the op contradicts ("basic"), then each tensor takes
-// what it can ("aggressive"): activations before stored tensors, larger before smaller. Dims with
-// user priority p take part from round p on.
+// what it can ("aggressive"): activations before stored tensors, larger before smaller, then what
+// would be slowest to move (by the bandwidth of its axes). Dims with user priority p take part from
+// round p on: user priority goes over levels, levels over steps.
+//
+// Shardings also flow into regions and out of them, along the carried values of loops, and between
+// the members of sharding groups (propagation_problem.h).
 #pragma once
 
 #include <vector>
 
 #include "core/ir/graph.h"
+#include "partitioner/machine_model.h"
 #include "partitioner/origins.h"
 
 namespace tessera {
@@ -28,7 +33,9 @@ struct PropagateResult {
   int64_t steps = 0;                // op visits, for tests of near-linearity
 };
 
-// Every value must have a sharding (annotate). Adds to `origins`.
-PropagateResult propagate(const Graph& graph, Origins& origins);
+// Every value must have a sharding (annotate). Adds to `origins`. Throws ConfigError where sharding
+// groups contradict.
+PropagateResult propagate(const Graph& graph, Origins& origins,
+                          const MachineModel& machine = machine_model("cpu-shm"));
 
 }  // namespace tessera

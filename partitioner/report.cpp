@@ -5,6 +5,8 @@
 
 #include "core/base/error.h"
 #include "core/ops/sharding.h"
+#include "partitioner/explain.h"
+#include "partitioner/regions.h"
 #include "partitioner/reshard_search.h"
 
 namespace tessera {
@@ -21,45 +23,30 @@ std::optional<MoveKind> kind_of(const OpDef* op) {
 
 }  // namespace
 
-namespace {
-
-// A name for an activation that bears only logical axes, of the forward pass: its scope, op and axes
-// ("block.0/mlp/add(batch,length,mlp)"), numbered where there are several. "" for all else.
-class ActivationNames {
- public:
-  std::string name_of(const Instruction& instruction, const ResultInfo& info) {
-    if (info.logical_axes.empty() || instruction.recompute || instruction.scope.empty() ||
-        instruction.scope.ends_with("backward") || instruction.scope.starts_with("accumulate"))
-      return "";
-    const std::string name =
-        cat(instruction.scope, "/", instruction.op->name, "(", join(info.logical_axes, ","), ")");
-    const int number = ++seen_[name];
-    return number == 1 ? name : cat(name, "#", number);
-  }
-
- private:
-  std::map<std::string, int> seen_;
-};
-
-}  // namespace
-
 void report_shardings(const Graph& propagated, const Origins& origins, PartitionReport& report) {
-  ActivationNames activations;
-  for (size_t i = 0; i < propagated.instructions.size(); ++i)
-    for (size_t r = 0; r < propagated.instructions[i].results.size(); ++r) {
+  const std::vector<std::vector<std::string>> names = tensor_names(propagated);
+  for (size_t i = 0; i < names.size(); ++i)
+    for (size_t r = 0; r < names[i].size(); ++r) {
+      if (names[i][r].empty()) continue;
       const ResultInfo& info = propagated.instructions[i].results[r];
-      const std::string name =
-          info.name.empty() ? activations.name_of(propagated.instructions[i], info) : info.name;
-      if (name.empty()) continue;
       const Value value{static_cast<int>(i), static_cast<int>(r)};
-      report.shardings.push_back({cat(name, " ", info.type), cat(info.sharding->closed()),
+      report.shardings.push_back({cat(names[i][r], " ", info.type), cat(info.sharding->closed()),
                                   origins.explain(propagated, value)});
     }
 }
 
-void report_program(const Graph& local, const MachineModel& machine, PartitionReport& report) {
-  std::map<std::pair<std::string, std::string>, CollectiveSummary> collectives;
+namespace {
+
+using Summaries = std::map<std::pair<std::string, std::string>, CollectiveSummary>;
+
+// `turns`: how often the graph runs; loops of unknown length count once.
+void count_collectives(const Graph& local, const MachineModel& machine, int64_t turns,
+                       Summaries& collectives, PartitionReport& report) {
   for (const Instruction& instruction : local.instructions) {
+    for (const Region& region : control_regions(instruction))
+      count_collectives(*region.graph, machine,
+                        turns * instruction.attributes.get_or<int64_t>(Attr::trip_count, 1),
+                        collectives, report);
     const std::optional<MoveKind> kind = kind_of(instruction.op);
     if (!kind) continue;
     const AxisList axes = instruction.attributes.get<AxisList>(Attr::axes);
@@ -69,12 +56,20 @@ void report_program(const Graph& local, const MachineModel& machine, PartitionRe
     summary.axes = print_axes(*local.mesh, axes);
     for (const AxisRef& axis : axes)
       summary.crosses_hosts = summary.crosses_hosts || machine.crosses_hosts(*local.mesh, axis);
-    ++summary.count;
+    summary.count += turns;
     for (Value operand : instruction.operands) {
-      summary.bytes += local.type(operand).bytes();
-      report.wire_bytes += wire_bytes(*kind, local.type(operand).bytes(), size_of(axes));
+      summary.bytes += turns * local.type(operand).bytes();
+      report.wire_bytes += static_cast<double>(turns) *
+                           wire_bytes(*kind, local.type(operand).bytes(), size_of(axes));
     }
   }
+}
+
+}  // namespace
+
+void report_program(const Graph& local, const MachineModel& machine, PartitionReport& report) {
+  Summaries collectives;
+  count_collectives(local, machine, 1, collectives, report);
   for (auto& [key, summary] : collectives) report.collectives.push_back(std::move(summary));
   std::map<InputKind, int64_t> memory;
   for (const GraphInput& input : local.inputs)

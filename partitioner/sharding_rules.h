@@ -29,8 +29,10 @@ struct AxisRule {
   // Major to minor. Empty means: replicate this dim, and try no later rule for it.
   std::vector<std::string> mesh_axes;
   // Where the dim is not a multiple of the axes' product: skip the rule (reported) instead of
-  // refusing the job.
+  // padding the dim.
   bool if_divides = false;
+  // The round of propagation from which on the placed dim spreads; smaller goes first.
+  int64_t priority = 0;
 
   bool operator==(const AxisRule&) const = default;
 };
@@ -38,9 +40,20 @@ struct AxisRule {
 struct ShardingOverride {
   std::string tensor_regex;  // ECMAScript; must match the whole tensor name
   // Per dim of the tensor the mesh axes, major to minor; as many entries as the tensor has dims.
+  // "?" at the end of a dim's axes leaves it open: propagation may append more.
   std::vector<std::vector<std::string>> dims;
+  int64_t priority = 0;  // of all its dims, as in AxisRule
 
   bool operator==(const ShardingOverride&) const = default;
+};
+
+// Tensors that are sharded together.
+struct TensorGroup {
+  std::vector<std::string> tensor_regexes;  // each must match a whole tensor name
+  // All members get one and the same lying (shard_as); false: shardings only flow between them.
+  bool is_strict = false;
+
+  bool operator==(const TensorGroup&) const = default;
 };
 
 struct ShardingConfig {
@@ -50,6 +63,7 @@ struct ShardingConfig {
   // Optimizer state (moments, master weights). Empty: as the parameters.
   std::vector<AxisRule> optimizer_rules;
   std::vector<ShardingOverride> overrides;  // the first that matches wins, before any rule
+  std::vector<TensorGroup> groups;
 
   bool operator==(const ShardingConfig&) const = default;
 

@@ -1,4 +1,5 @@
-// Pass 2a: constants, iotas and broadcasts of scalars get one copy per use, so that two users that
+// Pass 2a: constants, iotas, broadcasts of scalars and small elementwise expressions of them get one
+// copy per use, so that two users that
 // want them sharded differently do not disagree through them (a false dependency). Copies that end
 // up equal are merged by common-subexpression elimination after partitioning.
 #pragma once

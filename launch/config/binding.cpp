@@ -231,6 +231,10 @@ void bind_rule(Binder&& bind, AxisRule& rule) {
   } else {
     bind.skip("if_divides");  // false everywhere would drown the text
   }
+  if (bind.reading() || rule.priority != 0)
+    bind("priority", rule.priority);
+  else
+    bind.skip("priority");
 }
 
 void bind_dim(Binder&& bind, std::vector<std::string>& axes) { bind("axes", axes); }
@@ -238,6 +242,15 @@ void bind_dim(Binder&& bind, std::vector<std::string>& axes) { bind("axes", axes
 void bind_override(Binder&& bind, ShardingOverride& entry) {
   bind("tensor", entry.tensor_regex);
   bind.list("dims", entry.dims, bind_dim);
+  if (bind.reading() || entry.priority != 0)
+    bind("priority", entry.priority);
+  else
+    bind.skip("priority");
+}
+
+void bind_group(Binder&& bind, TensorGroup& group) {
+  bind("tensors", group.tensor_regexes);
+  bind("strict", group.is_strict);
 }
 
 void bind_sharding(Binder&& bind, ShardingConfig& sharding) {
@@ -246,6 +259,7 @@ void bind_sharding(Binder&& bind, ShardingConfig& sharding) {
   bind.list("activation_rules", sharding.activation_rules, bind_rule);
   bind.list("optimizer_rules", sharding.optimizer_rules, bind_rule);
   bind.list("overrides", sharding.overrides, bind_override);
+  bind.list("groups", sharding.groups, bind_group);
 }
 
 void bind_job(Binder&& bind, JobConfig& job) {

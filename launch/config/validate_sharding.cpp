@@ -29,6 +29,8 @@ class ShardingChecker {
     for (size_t i = 0; i < sharding_.overrides.size(); ++i) {
       check_override(sharding_.overrides[i], cat("sharding.overrides[", i, "]"));
     }
+    for (size_t i = 0; i < sharding_.groups.size(); ++i)
+      check_group(sharding_.groups[i], cat("sharding.groups[", i, "]"));
     warn_of_idle_axes();
   }
 
@@ -85,6 +87,7 @@ class ShardingChecker {
                       "\", a name that no dim of any tensor has", did_you_mean(rules[i].logical, kLogicalAxes),
                       " (there are ", join(kLogicalAxes), ")");
       }
+      check_priority(rules[i].priority, path);
       std::set<std::string> used;
       check_axes(rules[i].mesh_axes, path,
                  cat("rule ", rules[i].logical, " -> ", join(rules[i].mesh_axes, ",")), used);
@@ -102,9 +105,31 @@ class ShardingChecker {
       problems_.add(place_of(job_, path), path,
                     " has no tensor; say which by a regular expression");
     }
+    check_priority(entry.priority, path);
     std::set<std::string> used;
     for (const auto& dim : entry.dims) {
-      check_axes(dim, path, cat("override of \"", entry.tensor_regex, "\""), used);
+      std::vector<std::string> axes = dim;
+      if (!axes.empty() && axes.back() == "?") axes.pop_back();  // open
+      check_axes(axes, path, cat("override of \"", entry.tensor_regex, "\""), used);
+    }
+  }
+
+  void check_priority(int64_t priority, const std::string& path) {
+    if (priority < 0 || priority > 1000)
+      problems_.add(place_of(job_, path), path, ".priority is ", priority,
+                    "; give 0 (first) to 1000");
+  }
+
+  void check_group(const TensorGroup& group, const std::string& path) {
+    if (group.tensor_regexes.empty() && read_well_)
+      problems_.add(place_of(job_, path), path, " has no tensors; say which by regular expressions");
+    for (const std::string& text : group.tensor_regexes) {
+      try {
+        std::regex compiled(text);
+      } catch (const std::regex_error& error) {
+        problems_.add(place_of(job_, path), path, ".tensors: \"", text,
+                      "\" is not a regular expression: ", error.what());
+      }
     }
   }
 

@@ -40,6 +40,8 @@ struct CompileJobOptions {
   bool log_warnings = true;  // false: the caller shows the partition's and the fallbacks itself
   // Sees the graph named `graph` after each pass.
   std::function<void(const std::string& graph, const std::string& pass, const Graph&)> observe;
+  // See PartitionOptions::propagated.
+  std::function<void(const Graph&, const Origins&, const std::vector<Conflict>&)> propagated;
 };
 
 // Throws ConfigError where the job cannot be laid on its mesh (a dim that does not divide, a rule

@@ -12,6 +12,7 @@
 #include "launch/engine/step_config.h"
 #include "launch/plan/collective_plan.h"
 #include "launch/plan/memory_by_kind.h"
+#include "partitioner/explain.h"
 
 namespace tessera {
 namespace {
@@ -162,19 +163,20 @@ std::pair<std::string, std::string> split_tensor(const std::string& tensor) {
   return {tensor.substr(0, space), tensor.substr(space + 1)};
 }
 
-std::string explain_tensor(const PlanReport& report, const std::string& name) {
+std::string explain_tensors(const JobConfig& job, const PlanOptions& options,
+                            const std::string& question) {
   std::string text;
-  std::vector<std::string> names;
-  for (const ShardingReason& entry : report.shardings) {
-    const auto [own, type] = split_tensor(entry.tensor);
-    names.push_back(own);
-    if (own == name) text += cat(own, " ", type, " lies ", entry.sharding, "\n", entry.reason, "\n");
+  CompileJobOptions compile = compile_options(options);
+  compile.propagated = [&](const Graph& graph, const Origins& origins,
+                           const std::vector<Conflict>& conflicts) {
+    text = explain(graph, origins, conflicts, question);
+    throw PassReached();
+  };
+  try {
+    compile_graph(job, options.graph, kernels(), compile);
+  } catch (const PassReached&) {
   }
-  if (!text.empty()) return text;
-  const std::string near = nearest_name(name, names);
-  throw_config_error("--explain: graph \"", report.graph.graph, "\" has no tensor \"", name, "\"; ",
-                     near.empty() ? cat("names look like \"", names.empty() ? "" : names.front(), "\" (see the plan's list)")
-                                  : cat("did you mean \"", near, "\"?"));
+  return text;
 }
 
 }  // namespace tessera

@@ -100,8 +100,10 @@ PlanReport make_plan(const JobConfig& job, const PlanOptions& options);
 // where there is no such one.
 std::string graph_after(const JobConfig& job, const PlanOptions& options, const std::string& pass);
 
-// Why the tensor of that name lies as it does. Throws ConfigError with the nearest name.
-std::string explain_tensor(const PlanReport& report, const std::string& name);
+// Why tensors lie as they do: `question` is a name, a regular expression for names, or "%12" (see
+// partitioner/explain.h). Throws ConfigError with the nearest name.
+std::string explain_tensors(const JobConfig& job, const PlanOptions& options,
+                            const std::string& question);
 
 // "mlp.up.weight f32[160,640]" -> name and type.
 std::pair<std::string, std::string> split_tensor(const std::string& tensor);

@@ -29,11 +29,13 @@ int run_plan(const PlanArguments& arguments) {
     std::cout << graph_after(job, options, arguments.after) << std::flush;
     return kExitDone;
   }
+  if (!arguments.explain.empty()) {
+    std::cout << explain_tensors(job, options, arguments.explain) << std::flush;
+    return kExitDone;
+  }
   PlanReport report = make_plan(job, options);
   report.warnings.insert(report.warnings.begin(), job.warnings.begin(), job.warnings.end());
-  if (!arguments.explain.empty())
-    std::cout << explain_tensor(report, arguments.explain) << std::flush;
-  else if (arguments.json != "-")
+  if (arguments.json != "-")
     std::cout << print_plan(report) << std::flush;
   if (!arguments.json.empty()) write_report(arguments.json, plan_json(report));
   return kExitDone;

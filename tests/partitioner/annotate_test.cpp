@@ -79,16 +79,11 @@ TEST(Annotate, DimsOfSizeOneAreReplicated) {
             "[{}, {}]");
 }
 
-TEST(Annotate, IndivisibleDimsAreRefused) {
-  EXPECT_EQ(message_of([] {
-              annotate(perceptron({.hidden = 9}), mesh_of("data=2,model=2"),
-                       config_of("mlp=model", ""));
-            }),
-            "tensor \"w1\" (%2) f64[8,9]: dim 1 (mlp) of size 9 is not divisible by 2, the size of "
-            "mesh axis \"model\" of "
-            "size 2 (parameter rule mlp -> model). Change the size or the mesh, or set if_divides "
-            "on the rule to leave such "
-            "tensors whole");
+TEST(Annotate, IndivisibleDimsArePaddedOrSkipped) {
+  EXPECT_EQ(sharding_of(annotate(perceptron({.hidden = 9}), mesh_of("data=2,model=2"),
+                                 config_of("mlp=model", "")),
+                        "w1"),
+            "[{}, {model}]");
   ShardingConfig config = config_of("mlp=model", "");
   config.parameter_rules[0].if_divides = true;
   AnnotateNotes notes;

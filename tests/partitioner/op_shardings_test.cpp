@@ -98,6 +98,10 @@ TEST(OpShardings, EveryOpEveryFactorEqualsTheInterpreter) {
     if (op->communicates || op->has_state || op->device_dependent || !op->samples) continue;
     if (op->name == "reshard" || op->name == "all_slice" || op->name == "replicated_to_partial")
       continue;
+    // How control flow lies is fixed by its regions: regions_test.
+    if (op->name == "call" || op->name == "while" || op->name == "case" ||
+        op->name == "manual_computation")
+      continue;
     for (const OpSample& sample : op->samples())
       for (const char* mesh_text : {"a=2", "a=2,b=2", "a=4", "a=4,b=2"}) {
         const MeshPtr mesh = mesh_of(mesh_text);

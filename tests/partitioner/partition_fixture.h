@@ -20,15 +20,16 @@ ShardingConfig config_of(std::string_view parameter_rules, std::string_view acti
 // Random inputs for a graph: floats in [-1, 1], integers in [0, `integer_limit`).
 std::vector<HostTensor> random_inputs(const Graph& graph, uint64_t seed, int64_t integer_limit = 4);
 
-// max |a - b| over max(1, max |a|); inf where types differ or either has NaN.
+// max |a - b| over max(1, max |a|); inf where types differ or only one has NaN.
 double error_between(const HostTensor& a, const HostTensor& b);
 
 // Partitions, and after every pass runs the graph in the interpreter that fits (global before
 // insert_reshards, sharded from there on) and compares its outputs with those of `graph`. Returns
-// "" or what went wrong, with the IR text of the pass.
+// "" or what went wrong, with the IR text of the pass. `inputs`: random ones where not given.
 std::string check_every_pass(const Graph& graph, const MeshPtr& mesh, const ShardingConfig& config,
                              const PartitionOptions& options = {}, double tolerance = 1e-10,
-                             uint64_t seed = 1, PartitionReport* report = nullptr);
+                             uint64_t seed = 1, PartitionReport* report = nullptr,
+                             const std::vector<HostTensor>* inputs = nullptr);
 
 // "all_reduce{data} x2 1024 B; ..." in a fixed order.
 std::string collectives_of(const PartitionReport& report);

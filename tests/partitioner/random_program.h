@@ -3,19 +3,38 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/ir/graph.h"
 
 namespace tessera::testing {
 
+struct RandomOptions {
+  int64_t devices = 0;        // of the mesh; 0: any of 2 to 8
+  bool uneven = false;        // dims and shardings that do not divide
+  bool sample_ops = true;     // every op of the op table, by its samples
+  bool control = true;        // loops, branches, calls
+};
+
 struct RandomProgram {
-  Graph graph;   // f64 and s32 values; some are named and carry a sharding, inputs and outputs
+  Graph graph;   // f64 values mostly; some are named and carry a sharding, inputs and outputs
                  // partial too
-  MeshPtr mesh;  // 2 to 8 devices
+  MeshPtr mesh;
+  std::vector<HostTensor> inputs;
 };
 
 // Numbers past the end of the tape read as 0.
-RandomProgram random_program(const std::vector<uint32_t>& tape);
+RandomProgram random_program(const std::vector<uint32_t>& tape, const RandomOptions& options = {});
+
+// A tape of 20 to 170 numbers.
+std::vector<uint32_t> random_tape(uint64_t seed);
+
+// "" or what differs, as check_every_pass says it.
+std::string check_program(const RandomProgram& program, uint64_t seed);
+
+// The failing tape made shorter and smaller for as long as it fails, within `attempts`.
+std::vector<uint32_t> shrink_tape(std::vector<uint32_t> tape, uint64_t seed,
+                                  const RandomOptions& options, int attempts = 400);
 
 }  // namespace tessera::testing

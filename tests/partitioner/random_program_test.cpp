@@ -4,8 +4,6 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include <random>
-
 #include "core/base/error.h"
 #include "core/ir/text.h"
 #include "tests/partitioner/partition_fixture.h"
@@ -13,28 +11,29 @@
 namespace tessera::testing {
 namespace {
 
-void check(const std::vector<uint32_t>& tape) {
-  const RandomProgram program = random_program(tape);
-  const std::string failure = check_every_pass(program.graph, program.mesh, {}, {}, 1e-10, 1);
+void check(const std::vector<uint32_t>& tape, const RandomOptions& options) {
+  const RandomProgram program = random_program(tape, options);
+  const std::string failure = check_program(program, 1);
   if (!failure.empty()) RC_FAIL(cat(*program.mesh, "\n", print_graph(program.graph), failure));
 }
 
 RC_GTEST_PROP(RandomProgram, IsTheSameAfterEveryPass, ()) {
-  check(*rc::gen::scale(3.0, rc::gen::arbitrary<std::vector<uint32_t>>()));
+  check(*rc::gen::scale(3.0, rc::gen::arbitrary<std::vector<uint32_t>>()), {});
 }
 
-// The same on many programs from plain seeds, longer than those of the property.
-TEST(RandomProgramLong, IsTheSameAfterEveryPass) {
-  for (uint32_t seed = 0; seed < 5000; ++seed) {
-    std::mt19937 random(seed);
-    std::vector<uint32_t> tape(20 + random() % 150);
-    for (uint32_t& number : tape) number = random() % 1000;
-    const RandomProgram program = random_program(tape);
-    const std::string failure = check_every_pass(program.graph, program.mesh, {}, {}, 1e-10, seed);
+// The same on programs from plain seeds, longer than those of the property.
+void check_seeds(uint64_t first, uint64_t count, const RandomOptions& options) {
+  for (uint64_t seed = first; seed < first + count; ++seed) {
+    const RandomProgram program = random_program(random_tape(seed), options);
+    const std::string failure = check_program(program, seed);
     ASSERT_TRUE(failure.empty()) << "seed " << seed << " on " << *program.mesh << "\n"
                                  << print_graph(program.graph) << failure;
   }
 }
+
+TEST(RandomProgram, SomeHundredsOfSeeds) { check_seeds(0, 300, {}); }
+TEST(RandomProgram, OnSixteenDevices) { check_seeds(1000, 30, {.devices = 16}); }
+TEST(RandomProgramLong, IsTheSameAfterEveryPass) { check_seeds(10000, 5000, {}); }
 
 }  // namespace
 }  // namespace tessera::testing

@@ -1,0 +1,45 @@
+#include "partitioner/regions.h"
+
+#include "core/base/error.h"
+#include "core/ops/control.h"
+
+namespace tessera {
+
+int first_region_operand(const Instruction& instruction) {
+  return instruction.is(ops::kCase) ? 1 : 0;
+}
+
+bool gives_results(const Region& region) { return region.key != Attr::condition; }
+
+Graph with_regions(const Graph& graph, const GraphPass& pass) {
+  for (const Instruction& instruction : graph.instructions)
+    if (has_control_flow(instruction))
+      return pass(with_mapped_regions(
+          graph, [&](const Graph& region) { return with_regions(region, pass); }));
+  return pass(graph);
+}
+
+std::string region_path(std::string_view outer, int instruction, const Region& region) {
+  return cat(outer, "%", instruction, ".", region.name, "/");
+}
+
+const Graph& region_at(const Graph& graph, std::string_view path) {
+  if (path.empty()) return graph;
+  const std::string first(path.substr(0, path.find('/') + 1));
+  const auto index = static_cast<size_t>(std::stoll(first.substr(1)));
+  TESSERA_CHECK(index < graph.instructions.size(), "no region ", path, " in graph ", graph.name);
+  for (const Region& region : control_regions(graph.instructions[index]))
+    if (region_path("", static_cast<int>(index), region) == first)
+      return region_at(*region.graph, path.substr(first.size()));
+  TESSERA_CHECK(false, "no region ", path, " in graph ", graph.name);
+}
+
+int64_t instruction_count(const Graph& graph) {
+  auto count = static_cast<int64_t>(graph.instructions.size());
+  for (const Instruction& instruction : graph.instructions)
+    for (const Region& region : control_regions(instruction))
+      count += instruction_count(*region.graph);
+  return count;
+}
+
+}  // namespace tessera

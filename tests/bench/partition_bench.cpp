@@ -1,0 +1,86 @@
+// The partitioner: seconds and memory per 1,000 instructions of a decoder's training step, from 8 to
+// 65,536 devices. Nothing in a program's size depends on the number of devices, so neither does the
+// time. The step's batch grows with the data axis; its graph does not.
+//
+//   ninja bench_partition_bench && bench/bench_partition_bench
+#include <benchmark/benchmark.h>
+
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <string>
+
+#include "core/base/strings.h"
+#include "models/training_step.h"
+#include "partitioner/partition.h"
+
+namespace tessera {
+namespace {
+
+models::StepConfig step_of(int64_t data) {
+  models::StepConfig config;
+  config.model = {.family = models::Family::gpt2,
+                  .layers = 24,
+                  .embed = 4096,
+                  .heads = 32,
+                  .kv_heads = 32,
+                  .head_dim = 128,
+                  .mlp = 16384,
+                  .vocab = 50257,
+                  .padded_vocab = 50304,
+                  .context = 2048,
+                  .tied_embeddings = true};
+  config.compute = DType::bf16;
+  config.remat = RematPolicy::full;
+  config.clip_norm = 1;
+  config.batch = 4 * data;
+  config.length = 2048;
+  return config;
+}
+
+ShardingConfig tensor_sequence() {
+  ShardingConfig config;
+  for (const char* name : {"heads", "kv_heads", "mlp", "vocab"})
+    config.parameter_rules.push_back({name, {"model"}});
+  config.activation_rules.push_back({"batch", {"data"}});
+  for (const char* name : {"heads", "kv_heads", "mlp", "vocab", "length"})
+    config.activation_rules.push_back({name, {"model"}});
+  return config;
+}
+
+// Resident memory of the process, MiB: the largest since the last reset, or now.
+double memory_mib(const char* key) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.rfind(key, 0) == 0) return std::stod(line.substr(std::strlen(key) + 1)) / 1024;
+  return 0;
+}
+void reset_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
+
+void BM_PartitionDecoder(benchmark::State& state) {
+  const int64_t devices = state.range(0), model = 8, data = devices / model;
+  const auto mesh =
+      std::make_shared<const Mesh>(parse_mesh(cat("data=", data, ",model=", model)));
+  const Graph step = models::build_step(step_of(data), false);
+  const ShardingConfig config = tensor_sequence();
+  const double before = memory_mib("VmRSS:");
+  reset_peak();
+  double thousands = static_cast<double>(step.instructions.size()) / 1000;
+  size_t local = 0;
+  for (auto _ : state)
+    local = partition(step, mesh, config, {.verify = false}).instructions.size();
+  state.counters["instructions"] = static_cast<double>(step.instructions.size());
+  state.counters["local"] = static_cast<double>(local);
+  state.counters["ms/1000"] = benchmark::Counter(
+      thousands * 1e-3 * static_cast<double>(state.iterations()),
+      benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["peak_MiB"] = memory_mib("VmHWM:") - before;
+}
+BENCHMARK(BM_PartitionDecoder)
+    ->RangeMultiplier(8)
+    ->Range(8, 1 << 16)
+    ->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace tessera
+
