@@ -12,6 +12,7 @@ void register_cpu_kernels(KernelTable& table) {
   cpu::register_attention(table);
   cpu::register_vocabulary(table);
   cpu::register_optimizer(table);
+  cpu::register_padding(table);
 }
 
 KernelTable cpu_kernel_table() {

@@ -23,6 +23,7 @@ void register_norms(KernelTable& table);
 void register_attention(KernelTable& table);
 void register_vocabulary(KernelTable& table);
 void register_optimizer(KernelTable& table);
+void register_padding(KernelTable& table);
 
 }  // namespace cpu
 }  // namespace tessera
