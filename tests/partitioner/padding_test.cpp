@@ -1,0 +1,124 @@
+// Padded sizes, masks, and what the shardings of uneven dims come to.
+#include <gtest/gtest.h>
+
+#include "core/base/error.h"
+#include "core/ir/text.h"
+#include "core/ops/contraction.h"
+#include "core/ops/elementwise.h"
+#include "core/ops/padding.h"
+#include "core/ops/sharding.h"
+#include "core/ops/structure.h"
+#include "partitioner/mask_padding.h"
+#include "partitioner/pad_dims.h"
+#include "tests/partitioner/partition_fixture.h"
+
+namespace tessera::testing {
+namespace {
+
+int64_t count(const Graph& graph, const OpDef& op) {
+  return std::count_if(graph.instructions.begin(), graph.instructions.end(),
+                       [&](const Instruction& instruction) { return instruction.is(op); });
+}
+
+// The graph after `pass`.
+Graph after(std::string_view pass, const Graph& graph, const MeshPtr& mesh,
+            const ShardingConfig& config, PartitionReport* report = nullptr) {
+  Graph found;
+  PartitionOptions options;
+  options.observe = [&](std::string_view name, const Graph& each) {
+    if (name == pass) found = each;
+  };
+  partition(graph, mesh, config, options, report);
+  return found;
+}
+
+TEST(Padding, LastShardsMayBeEmpty) {
+  const MeshPtr mesh = mesh_of("x=4");
+  const Sharding sharding = parse_sharding(mesh, "[{x}]");
+  EXPECT_EQ(sharding.local_shape({5}), Shape{2});
+  EXPECT_EQ(sharding.padded_shape({5}), Shape{8});
+  EXPECT_EQ(sharding.shard_start({5}, 3), std::vector<int64_t>{6});
+}
+
+Graph sum_graph(int64_t size, ReduceKind kind) {
+  Graph graph;
+  Builder b(graph);
+  const Value x = b.input(InputKind::data, "x", {DType::f64, {size, 2}}, {"rows", "columns"});
+  b.output(ops::reduce(b, ops::exponential(b, x), {0}, kind), "y");
+  return graph;
+}
+
+TEST(Padding, AReductionIsMaskedWithItsIdentity) {
+  const MeshPtr mesh = mesh_of("x=4");
+  const ShardingConfig config = config_of("", "rows=x");
+  for (ReduceKind kind : {ReduceKind::sum, ReduceKind::max, ReduceKind::min})
+    for (int64_t size : {1, 2, 5, 7, 8}) {
+      const Graph graph = sum_graph(size, kind);
+      EXPECT_EQ(check_every_pass(graph, mesh, config), "") << size;
+      const Graph masked = after("mask_padding", graph, mesh, config);
+      EXPECT_EQ(count(masked, ops::kMaskPadding), size == 1 || size == 8 ? 0 : 1);
+    }
+}
+
+TEST(Padding, StoredZerosNeedNoMask) {
+  Graph graph;
+  Builder b(graph);
+  const Value x = b.input(InputKind::data, "x", {DType::f64, {4, 5}}, {"batch", "embed"});
+  const Value w = b.input(InputKind::parameter, "w", {DType::f64, {5, 7}}, {"embed", "mlp"});
+  const Value v = b.input(InputKind::parameter, "v", {DType::f64, {7, 5}}, {"mlp", "embed"});
+  const Value h = ops::tanh(b, ops::matmul(b, x, w));
+  b.output(ops::matmul(b, h, v), "y");
+  const MeshPtr mesh = mesh_of("m=3");
+  const ShardingConfig config = config_of("mlp=m", "");
+  EXPECT_EQ(check_every_pass(graph, mesh, config), "");
+  // tanh(x 0) = 0 along mlp, on both sides of the contraction.
+  EXPECT_EQ(count(after("mask_padding", graph, mesh, config), ops::kMaskPadding), 0);
+}
+
+TEST(Padding, WholeDimsAreStoredAsTheyAre) {
+  Graph graph;
+  Builder b(graph);
+  const Value w = b.input(InputKind::parameter, "w", {DType::f64, {5, 3}}, {"embed", "mlp"});
+  const Value x = b.input(InputKind::data, "x", {DType::f64, {4, 5}}, {"batch", "embed"});
+  b.output(ops::matmul(b, x, w), "y");
+  const MeshPtr mesh = mesh_of("d=4");
+  const ShardingConfig config = config_of("embed=d", "batch=d");
+  EXPECT_EQ(check_every_pass(graph, mesh, config), "");
+  const Graph padded = after("pad_dims", graph, mesh, config);
+  for (const Instruction& instruction : padded.instructions)
+    for (const ResultInfo& result : instruction.results)
+      for (int d = 0; d < result.type.rank(); ++d)
+        if (result.sharding->dims[static_cast<size_t>(d)].axes.empty() &&
+            !instruction.is(ops::kReshard))
+          EXPECT_EQ(result.stored_shape()[d], result.type.shape[d])
+              << print_graph(padded);
+}
+
+TEST(Padding, PerceptronsOfAnySizeOnAnyMesh) {
+  for (const char* mesh : {"d=3", "d=5", "d=2,m=3", "d=3,m=2", "d=2,m=2", "m=7"})
+    for (int64_t size : {5, 6, 7}) {
+      PerceptronOptions options{.batch = 6, .embed = size, .hidden = size + 4};
+      const bool has_m = std::string_view(mesh).find('m') != std::string_view::npos;
+      const bool has_d = std::string_view(mesh).find('d') != std::string_view::npos;
+      const std::string m = has_m ? "m" : "", d = has_d ? "d" : "";
+      for (const auto& config :
+           {config_of("mlp=" + m, "batch=" + d), config_of("embed=" + d + " mlp=" + m, "batch=" + d),
+            config_of("mlp=" + d, "batch=" + d + " mlp=" + m),
+            config_of("embed=" + m, "embed=" + m + " batch=" + d)})
+        EXPECT_EQ(check_every_pass(perceptron(options), mesh_of(mesh), config), "")
+            << mesh << " " << size;
+    }
+}
+
+TEST(Padding, LargeWasteIsAWarning) {
+  const Graph graph = sum_graph(5, ReduceKind::sum);
+  PartitionReport report;
+  partition(graph, mesh_of("x=4"), config_of("", "rows=x"), {}, &report);
+  ASSERT_EQ(report.padded.size(), 1u);
+  EXPECT_NEAR(report.padded[0].waste, 0.6, 1e-12);
+  EXPECT_NE(join(report.warnings, "\n").find("padding takes 60 % more"), std::string::npos)
+      << join(report.warnings, "\n");
+}
+
+}  // namespace
+}  // namespace tessera::testing
