@@ -5,6 +5,7 @@
 
 #include "core/ops/attention.h"
 #include "core/ops/contraction.h"
+#include "core/ops/convolution.h"
 #include "core/ops/control.h"
 #include "core/ops/dynamic_slice.h"
 #include "core/ops/elementwise.h"
@@ -14,6 +15,8 @@
 #include "core/ops/norm.h"
 #include "core/ops/optimizer.h"
 #include "core/ops/random.h"
+#include "core/ops/reduce_window.h"
+#include "core/ops/scan.h"
 #include "core/ops/sharding.h"
 #include "core/ops/structure.h"
 
@@ -62,11 +65,20 @@ std::span<const OpDef* const> all_ops() {
       &kConcatenate,
       &kSlice,
       &kPad,
+      &kReverse,
+      &kRotate,
       &kReduce,
       // the rest, a file each
       &kDynamicSlice,
       &kDynamicUpdateSlice,
       &kDotGeneral,
+      &kConvolution,
+      &kConvolutionKernelGrad,
+      &kReduceWindow,
+      &kSelectAndScatter,
+      &kScan,
+      &kLogSumExpScan,
+      &kLinearRecurrence,
       &kLayerNorm,
       &kLayerNormGrad,
       &kRmsNorm,

@@ -45,9 +45,19 @@ Value slice(Builder& b, Value x, Ints start, Ints limit, Ints strides = {});
 // All of the other dims.
 Value slice_dim(Builder& b, Value x, int64_t dimension, int64_t start, int64_t limit);
 
-// pad{edge_low, edge_high, interior}(x, value): amounts are not negative.
+// pad{edge_low, edge_high, interior}(x, value): `interior` elements between neighbours, then
+// edge_low before and edge_high behind; negative edges cut elements off.
 extern const OpDef kPad;
 Value pad(Builder& b, Value x, Value value, Ints low, Ints high, Ints interior = {});
+
+// reverse{dimensions}(x): the order of elements along these dims turned round.
+extern const OpDef kReverse;
+Value reverse(Builder& b, Value x, Ints dimensions);
+
+// rotate{dimension, shift}(x): element i of the result is element i + shift, modulo the size. What
+// concatenate(slice(x, k, n), slice(x, 0, k)) is; one op, so that on shards it is one shift.
+extern const OpDef kRotate;
+Value rotate(Builder& b, Value x, int64_t dimension, int64_t places);
 
 // reduce{dimensions, reduce_kind}(x): the reduced dims vanish. Starts from the combiner's identity.
 extern const OpDef kReduce;

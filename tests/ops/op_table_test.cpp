@@ -38,6 +38,8 @@ const std::map<std::string_view, std::string_view> kNoGradient = {
     {"attention_grad", "a gradient"},
     {"embedding_grad", "a gradient"},
     {"logits_sum_grad", "a gradient"},
+    {"convolution_kernel_grad", "a gradient"},
+    {"select_and_scatter", "the gradient of pooling"},
     {"adamw", "the update comes after the gradient"},
     {"all_gather", "made by the partitioner, after autodiff"},
     {"all_slice", "made by the partitioner, after autodiff"},
