@@ -315,7 +315,7 @@ class GraphParser {
     cursor_.group('[', ']');
     for (const std::string_view part : {"replicated", "partial"})
       if (cursor_.accept_word(part)) cursor_.group('{', '}');
-    return located([&] { return parse_sharding(graph_.mesh, cursor_.since(start)); });
+    return located([&] { return parse_sharding(graph_.mesh, trim(cursor_.since(start))); });
   }
 
   void parse_factors(Instruction& instruction) {

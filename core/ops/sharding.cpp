@@ -116,10 +116,24 @@ void eval_shift(const OpCall& call, std::span<const HostTensor* const> x, std::s
   y[0] = *x[0];
 }
 
-FactorRule identity_factors(const OpCall& call, std::span<const TensorType>) {
+// Along the axes of the exchange itself nothing is left to choose. In a manual computation (stated
+// local shape) the other axes are still free: a dim that the exchange cuts or joins stays whole.
+FactorRule identity_factors(const OpCall& call, std::span<const TensorType> results) {
   FactorRule rule;
-  const TensorFactors dims = dims_of(add_factors(rule, call.operands[0].shape));
-  rule.operands = rule.results = {dims};
+  std::vector<int> in, out;
+  for (int d = 0; d < call.operands[0].rank(); ++d) {
+    const int64_t size = call.operands[0].shape[d];
+    auto is_moved = [&](Attr key) {
+      return is_local(call) && call.attributes.has(key) && call.attributes.integer(key) == d;
+    };
+    const bool whole = is_moved(Attr::dimension) || is_moved(Attr::split_dimension) ||
+                       is_moved(Attr::concat_dimension);
+    const FactorKind kind = whole ? FactorKind::need_replication : FactorKind::pass_through;
+    in.push_back(add_factor(rule, size, kind));
+    out.push_back(whole ? add_factor(rule, results[0].shape[d], kind) : in.back());
+  }
+  rule.operands = {dims_of(in)};
+  rule.results = {dims_of(out)};
   return rule;
 }
 
@@ -235,6 +249,7 @@ const OpDef kShift{.name = "shift",
                    .attributes = {Attr::axes, Attr::shift, Attr::wrap},
                    .infer = infer_shift,
                    .eval = eval_shift,
+                   .factors = identity_factors,
                    .flops = no_flops,
                    .samples = shift_samples,
                    .communicates = true};

@@ -1,10 +1,13 @@
 #include "core/runtime/sharded_interpreter.h"
 
+#include <algorithm>
 #include <map>
 
 #include "core/base/error.h"
 #include "core/ir/local_call.h"
 #include "core/ir/parameter.h"
+#include "core/ir/regions.h"
+#include "core/ops/control.h"
 #include "core/ops/sharding.h"
 #include "core/runtime/device_exchange.h"
 #include "core/runtime/pad_regions.h"
@@ -12,10 +15,31 @@
 namespace tessera {
 namespace {
 
+// Who runs a graph: all devices, or in a region those that took this way; and the axes that are
+// manual there. Devices at one coordinate of the manual axes share the logical values.
+struct Frame {
+  Devices devices;
+  AxisList manual;
+};
+
+std::vector<Devices> groups_of(const Mesh& mesh, const Frame& frame) {
+  std::map<int64_t, Devices> groups;
+  for (int64_t device : frame.devices)
+    groups[mesh.coordinate(device, frame.manual)].push_back(device);
+  std::vector<Devices> result;
+  for (auto& [coordinate, devices] : groups) result.push_back(std::move(devices));
+  return result;
+}
+
 class ShardedInterpreter {
  public:
-  ShardedInterpreter(const Graph& graph, const ShardedOptions& options)
-      : graph_(graph), options_(options), mesh_(*graph.mesh), values_(graph.instructions.size()) {
+  ShardedInterpreter(const Graph& graph, const ShardedOptions& options, Frame frame)
+      : graph_(graph),
+        options_(options),
+        mesh_(*graph.mesh),
+        frame_(std::move(frame)),
+        groups_(groups_of(mesh_, frame_)),
+        values_(graph.instructions.size()) {
     if (!graph.is_local) padding_ = analyse_padding(graph);
   }
 
@@ -25,10 +49,29 @@ class ShardedInterpreter {
                        inputs.size());
     for (size_t i = 0; i < inputs.size(); ++i) {
       const Value value = graph_.inputs[i].value;
-      Shards shards = shard_stored(inputs[i], value, options_.seed + i);
+      Shards shards = shard_stored(inputs.subspan(i, 1), value, options_.seed + i);
       if (graph_.inputs[i].kind != InputKind::data) fill(shards, value, 0);
       values_[static_cast<size_t>(value.instruction)] = {std::move(shards)};
     }
+    run_instructions();
+    std::vector<HostTensor> outputs;
+    for (const GraphOutput& output : graph_.outputs)
+      outputs.push_back(assembled(output.value));
+    return outputs;
+  }
+
+  // The same from and to what every device holds: for regions.
+  std::vector<Shards> run_on_shards(const std::vector<Shards>& inputs) {
+    for (size_t i = 0; i < inputs.size(); ++i)
+      values_[static_cast<size_t>(graph_.inputs[i].value.instruction)] = {inputs[i]};
+    run_instructions();
+    std::vector<Shards> outputs;
+    for (const GraphOutput& output : graph_.outputs) outputs.push_back(shards_of(output.value));
+    return outputs;
+  }
+
+ private:
+  void run_instructions() {
     std::vector<int> last_use = last_uses();
     for (size_t i = 0; i < graph_.instructions.size(); ++i) {
       index_ = static_cast<int>(i);
@@ -42,13 +85,8 @@ class ShardedInterpreter {
         if (last_use[static_cast<size_t>(operand.instruction)] == index_)
           values_[static_cast<size_t>(operand.instruction)].clear();
     }
-    std::vector<HostTensor> outputs;
-    for (const GraphOutput& output : graph_.outputs)
-      outputs.push_back(assembled(output.value));
-    return outputs;
   }
 
- private:
   std::vector<int> last_uses() const {
     std::vector<int> last_use(graph_.instructions.size(), -1);
     for (size_t i = 0; i < graph_.instructions.size(); ++i)
@@ -82,20 +120,33 @@ class ShardedInterpreter {
       shape[d] *= size_of(info.sharding->dims[static_cast<size_t>(d)].axes);
     return shape;
   }
-  Shards shard_stored(const HostTensor& logical, Value value, uint64_t seed) const {
-    return shard_over(logical, graph_.sharding(value), seed, all_devices(mesh_),
-                      stored_shape(value));
+  // The logical values by group, cut over the devices of each.
+  Shards shard_stored(std::span<const HostTensor> logical, Value value, uint64_t seed) const {
+    Shards shards(static_cast<size_t>(mesh_.devices()));
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      Shards own =
+          shard_over(logical[g], graph_.sharding(value), seed, groups_[g], stored_shape(value));
+      for (int64_t device : groups_[g])
+        shards[static_cast<size_t>(device)] = std::move(own[static_cast<size_t>(device)]);
+    }
+    return shards;
   }
-  HostTensor assembled(Value value) const {
-    return cut_to(assemble(shards_of(value), graph_.sharding(value)), logical_shape(value));
+  HostTensor assembled(Value value, size_t group = 0) const {
+    return cut_to(assemble_from(shards_of(value), graph_.sharding(value), groups_[group]),
+                  logical_shape(value));
+  }
+  std::vector<HostTensor> assembled_by_group(Value value) const {
+    std::vector<HostTensor> wholes;
+    for (size_t g = 0; g < groups_.size(); ++g) wholes.push_back(assembled(value, g));
+    return wholes;
   }
   bool is_padded(Value value) const { return stored_shape(value) != logical_shape(value); }
 
   // A number in the padding of all dims, or of one.
   void fill(Shards& shards, Value value, double number, int dim = -1) const {
     const Shape logical = logical_shape(value);
-    for (size_t device = 0; device < shards.size(); ++device)
-      fill_padding(shards[device], graph_.sharding(value), logical, static_cast<int64_t>(device),
+    for (int64_t device : frame_.devices)
+      fill_padding(shards[static_cast<size_t>(device)], graph_.sharding(value), logical, device,
                    number, dim);
   }
 
@@ -106,9 +157,9 @@ class ShardedInterpreter {
     const auto i = static_cast<size_t>(index_), r = static_cast<size_t>(result);
     if (graph_.at(value).is(ops::kParameter)) return;
     try {
-      for (size_t device = 0; device < values_[i][r].size(); ++device)
-        settle_padding(values_[i][r][device], graph_.sharding(value), logical_shape(value),
-                       static_cast<int64_t>(device), padding_[i][r]);
+      for (int64_t device : frame_.devices)
+        settle_padding(values_[i][r][static_cast<size_t>(device)], graph_.sharding(value),
+                       logical_shape(value), device, padding_[i][r]);
     } catch (const InternalError& error) {
       throw InternalError(cat("after %", index_, " ", graph_.at(value).op->name, ": ", error.what()));
     }
@@ -134,14 +185,18 @@ class ShardedInterpreter {
   std::vector<Shards> execute(const Instruction& instruction) {
     if (instruction.is(ops::kReshard)) {
       const Value operand = instruction.operands[0];
-      return {shard_stored(assembled(operand), {index_, 0},
+      return {shard_stored(assembled_by_group(operand), {index_, 0},
                            options_.seed + static_cast<uint64_t>(index_))};
     }
     if (is_exchange(*instruction.op)) {
       const Shards none(static_cast<size_t>(mesh_.devices()));
       return {exchange(*instruction.op, instruction.attributes, mesh_,
                        instruction.operands.empty() ? none : shards_of(instruction.operands[0]),
-                       all_devices(mesh_))};
+                       frame_.devices)};
+    }
+    if (has_control_flow(instruction)) {
+      if (is_partitioned(instruction)) return control_op(instruction);
+      if (!graph_.is_local) return logical_op(instruction);
     }
     if (graph_.is_local) return local_op(instruction, stated_call(instruction));
     if (needs_partition(*instruction.op, factor_rule(graph_, instruction), instruction.factor_axes))
@@ -149,19 +204,137 @@ class ShardedInterpreter {
     return local_op(instruction, local_call(graph_, instruction));
   }
 
+  // Whether the regions say how their values lie. Until propagation goes into them, control flow is
+  // computed on whole tensors.
+  bool is_partitioned(const Instruction& instruction) const {
+    for (const Region& region : control_regions(instruction)) {
+      if (region.graph->is_local) continue;
+      if (graph_.is_local) return false;
+      for (const Instruction& inner : region.graph->instructions)
+        for (const ResultInfo& result : inner.results)
+          if (!result.sharding) return false;
+    }
+    return true;
+  }
+
+  // Regions run on what the devices hold.
+  std::vector<Shards> control_op(const Instruction& instruction) {
+    const Attributes& attributes = instruction.attributes;
+    std::vector<Shards> operands;
+    for (Value operand : instruction.operands) operands.push_back(shards_of(operand));
+    if (instruction.is(ops::kWhile)) return loop(instruction, std::move(operands));
+    if (instruction.is(ops::kCase)) return branch(instruction, std::move(operands));
+    Frame frame = frame_;
+    if (instruction.is(ops::kManualComputation)) {
+      const auto& axes = attributes.get<AxisList>(Attr::axes);
+      frame.manual.insert(frame.manual.end(), axes.begin(), axes.end());
+      // What a device holds is the same inside and outside: manual axes are major to free ones.
+      check_boundary(instruction, axes);
+    }
+    return run_region(*attributes.get<GraphRef>(Attr::callee), operands, frame);
+  }
+
+  void check_boundary(const Instruction& instruction, const AxisList& manual) const {
+    const Graph& callee = *instruction.attributes.get<GraphRef>(Attr::callee);
+    const auto& in = instruction.attributes.get<Shardings>(Attr::in_shardings);
+    for (size_t i = 0; i < instruction.operands.size(); ++i) {
+      const Sharding &outer = graph_.sharding(instruction.operands[i]),
+                     &inner = callee.sharding(callee.inputs[i].value);
+      TESSERA_CHECK(outer.same_layout(in[i]) &&
+                        ops::free_part(outer, manual).same_layout(inner.closed()),
+                    "%", index_, " manual_computation: operand ", i, " lies as ", outer,
+                    ", is taken as ", in[i], " and inside as ", inner);
+    }
+  }
+
+  std::vector<Shards> run_region(const Graph& region, const std::vector<Shards>& inputs,
+                                 const Frame& frame) const {
+    try {
+      const ShardedOptions options{options_.seed + static_cast<uint64_t>(index_), nullptr};
+      return ShardedInterpreter(region, options, frame).run_on_shards(inputs);
+    } catch (const InternalError& error) {
+      throw InternalError(cat("in a region of %", index_, " ",
+                              graph_.instructions[static_cast<size_t>(index_)].op->name, ": ",
+                              error.what()));
+    }
+  }
+
+  // The devices that hold `way`. Devices that share a logical value must agree.
+  Devices on_way(const Shards& ways, const Devices& among,
+                 const std::function<bool(int64_t)>& is_way) const {
+    Devices taken;
+    for (int64_t device : among)
+      if (is_way(ways[static_cast<size_t>(device)].get_int(0))) taken.push_back(device);
+    if (graph_.is_local) return taken;  // collectives inside find who is missing
+    for (const Devices& group : groups_) {
+      int64_t here = 0;
+      for (int64_t device : group) here += std::binary_search(taken.begin(), taken.end(), device);
+      TESSERA_CHECK(here == 0 || here == static_cast<int64_t>(group.size()), "%", index_, " ",
+                    graph_.instructions[static_cast<size_t>(index_)].op->name,
+                    ": devices do not agree on the way to take: ", here, " of ", group.size(),
+                    " go it");
+    }
+    return taken;
+  }
+
+  // Replaces what the devices of the list hold.
+  static void update(std::vector<Shards>& values, std::vector<Shards> news, const Devices& devices) {
+    for (size_t i = 0; i < values.size(); ++i)
+      for (int64_t device : devices)
+        values[i][static_cast<size_t>(device)] = std::move(news[i][static_cast<size_t>(device)]);
+  }
+
+  std::vector<Shards> loop(const Instruction& instruction, std::vector<Shards> carried) const {
+    const Graph &condition = *instruction.attributes.get<GraphRef>(Attr::condition),
+                &body = *instruction.attributes.get<GraphRef>(Attr::body);
+    const int64_t known = instruction.attributes.get_or<int64_t>(Attr::trip_count, -1);
+    Frame turning = frame_;
+    for (int64_t turn = 0;; ++turn) {
+      const Shards verdict = run_region(condition, carried, turning)[0];
+      turning.devices = on_way(verdict, turning.devices, [](int64_t goes_on) { return goes_on != 0; });
+      if (turning.devices.empty()) return carried;
+      TESSERA_CHECK(known < 0 || turn < known, "%", index_, " while: goes on after its trip_count of ",
+                    known, " turns");
+      update(carried, run_region(body, carried, turning), turning.devices);
+    }
+  }
+
+  std::vector<Shards> branch(const Instruction& instruction, std::vector<Shards> operands) const {
+    const auto& branches = instruction.attributes.get<Graphs>(Attr::branches);
+    const auto count = static_cast<int64_t>(branches.size());
+    const Shards index = std::move(operands[0]);
+    operands.erase(operands.begin());
+    std::vector<Shards> results(instruction.results.size(),
+                                Shards(static_cast<size_t>(mesh_.devices())));
+    for (int64_t b = 0; b < count; ++b) {
+      Frame frame = frame_;
+      frame.devices = on_way(index, frame_.devices, [&](int64_t wanted) {
+        return (wanted < 0 || wanted >= count ? count - 1 : wanted) == b;
+      });
+      if (!frame.devices.empty())
+        update(results, run_region(*branches[static_cast<size_t>(b)], operands, frame),
+               frame.devices);
+    }
+    return results;
+  }
+
   // An op whose exchanges are not made before localize: on the assembled tensors.
   std::vector<Shards> logical_op(const Instruction& instruction) const {
-    std::vector<HostTensor> wholes;
-    for (Value operand : instruction.operands)
-      wholes.push_back(assembled(operand));
-    std::vector<const HostTensor*> operands;
-    for (const HostTensor& whole : wholes) operands.push_back(&whole);
-    const std::vector<TensorType> types = Graph::result_types(instruction);
-    std::vector<HostTensor> outs(types.begin(), types.end());
-    with_call(graph_, instruction,
-              [&](const OpCall& call) { instruction.op->eval(call, operands, outs); });
+    const size_t count = instruction.results.size();
+    std::vector<std::vector<HostTensor>> outs(count);  // by result and group
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      std::vector<HostTensor> wholes;
+      for (Value operand : instruction.operands) wholes.push_back(assembled(operand, g));
+      std::vector<const HostTensor*> operands;
+      for (const HostTensor& whole : wholes) operands.push_back(&whole);
+      const std::vector<TensorType> types = Graph::result_types(instruction);
+      std::vector<HostTensor> own(types.begin(), types.end());
+      with_call(graph_, instruction,
+                [&](const OpCall& call) { instruction.op->eval(call, operands, own); });
+      for (size_t r = 0; r < count; ++r) outs[r].push_back(std::move(own[r]));
+    }
     std::vector<Shards> results;
-    for (size_t r = 0; r < outs.size(); ++r)
+    for (size_t r = 0; r < count; ++r)
       results.push_back(shard_stored(outs[r], {index_, static_cast<int>(r)},
                                      options_.seed + static_cast<uint64_t>(index_)));
     return results;
@@ -183,9 +356,10 @@ class ShardedInterpreter {
     const std::vector<TensorType> inferred = infer_types(*instruction.op, op_call);
     TESSERA_CHECK(inferred == call.results, "%", index_, " ", instruction.op->name,
                   ": local result types differ from those of the sharding");
-    std::vector<Shards> results(instruction.results.size());
+    std::vector<Shards> results(instruction.results.size(),
+                                Shards(static_cast<size_t>(mesh_.devices())));
     const std::map<int, Shards> masked = masked_operands(instruction);
-    for (int64_t device = 0; device < mesh_.devices(); ++device) {
+    for (int64_t device : frame_.devices) {
       std::vector<HostTensor> starts;
       for (const StartOperand& start : call.starts) {
         const int64_t first =
@@ -205,21 +379,31 @@ class ShardedInterpreter {
       for (const HostTensor& start : starts) operands.push_back(&start);
       std::vector<HostTensor> outs(inferred.begin(), inferred.end());
       instruction.op->eval(op_call, operands, outs);
-      for (size_t r = 0; r < outs.size(); ++r) results[r].push_back(std::move(outs[r]));
+      for (size_t r = 0; r < outs.size(); ++r)
+        results[r][static_cast<size_t>(device)] = std::move(outs[r]);
     }
     return results;
+  }
+
+  // Where some devices took another way, a local value may have no whole.
+  bool is_checked(Value value) const {
+    if (!graph_.is_local) return true;
+    return graph_.info(value).sharding &&
+           static_cast<int64_t>(frame_.devices.size()) == mesh_.devices();
   }
 
   void check(int result) {
     const Instruction& instruction = graph_.instructions[static_cast<size_t>(index_)];
     const Value value{index_, result};
     // Halos and starts are one device's own.
-    if (graph_.is_local && !graph_.info(value).sharding) return;
+    if (!is_checked(value)) return;
     try {
-      const HostTensor whole = assembled(value);
-      if (!graph_.is_local)
-        TESSERA_CHECK(whole.type() == graph_.type(value), "assembled to ", whole.type());
-      if (options_.observe) options_.observe(value, whole);
+      for (size_t g = 0; g < groups_.size(); ++g) {
+        const HostTensor whole = assembled(value, g);
+        if (!graph_.is_local)
+          TESSERA_CHECK(whole.type() == graph_.type(value), "assembled to ", whole.type());
+        if (options_.observe) options_.observe(value, whole);
+      }
     } catch (const InternalError& error) {
       throw InternalError(cat("after %", index_, " ", instruction.op->name, " ", instruction.scope,
                               ": ", error.what()));
@@ -229,6 +413,8 @@ class ShardedInterpreter {
   const Graph& graph_;
   const ShardedOptions& options_;
   const Mesh& mesh_;
+  Frame frame_;
+  std::vector<Devices> groups_;  // who shares logical values
   std::vector<std::vector<Shards>> values_;
   GraphPadding padding_;
   int index_ = 0;
@@ -239,7 +425,7 @@ class ShardedInterpreter {
 std::vector<HostTensor> interpret_sharded(const Graph& graph, std::span<const HostTensor> inputs,
                                           const ShardedOptions& options) {
   TESSERA_CHECK(graph.mesh != nullptr, "graph \"", graph.name, "\" has no mesh");
-  return ShardedInterpreter(graph, options).run(inputs);
+  return ShardedInterpreter(graph, options, {all_devices(*graph.mesh), {}}).run(inputs);
 }
 
 std::vector<HostTensor> shard(const HostTensor& global, const Sharding& sharding, uint64_t seed) {
