@@ -25,26 +25,7 @@ int input_number(const Graph& region, Value value) {
 
 void combine_element(ReduceKind kind, HostTensor& sums, int64_t at, const HostTensor& values,
                      int64_t from) {
-  auto apply = [kind](auto a, auto b) -> decltype(a) {
-    using D = decltype(a);
-    switch (kind) {
-      case ReduceKind::sum:
-        return a + b;
-      case ReduceKind::product:
-        return a * b;
-      case ReduceKind::logical_and:
-        return D(a != D(0) && b != D(0) ? 1 : 0);
-      case ReduceKind::logical_or:
-        return D(a != D(0) || b != D(0) ? 1 : 0);
-      default:
-        break;
-    }
-    if constexpr (!std::is_same_v<D, std::complex<double>>) {
-      if (a != a || b != b) return a + b;  // NaN stays
-      return (kind == ReduceKind::max) == (a > b) ? a : b;
-    }
-    return a;
-  };
+  auto apply = [kind](auto a, auto b) { return combined(kind, a, b); };
   const DType dtype = sums.dtype();
   if (dtype == DType::c64)
     return sums.set_complex(at, apply(sums.get_complex(at), values.get_complex(from)));

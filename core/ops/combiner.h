@@ -4,6 +4,7 @@
 // and done directly: as_reduce_kind and as_comparison are the only places that look inside.
 #pragma once
 
+#include <complex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -11,6 +12,28 @@
 #include "core/ir/builder.h"
 
 namespace tessera::ops {
+
+// a combined with b; NaN where either is.
+template <typename D>
+D combined(ReduceKind kind, D a, D b) {
+  switch (kind) {
+    case ReduceKind::sum:
+      return a + b;
+    case ReduceKind::product:
+      return a * b;
+    case ReduceKind::logical_and:
+      return D(a != D(0) && b != D(0) ? 1 : 0);
+    case ReduceKind::logical_or:
+      return D(a != D(0) || b != D(0) ? 1 : 0);
+    default:
+      break;
+  }
+  if constexpr (!std::is_same_v<D, std::complex<double>>) {
+    if (a != a || b != b) return a + b;
+    return (kind == ReduceKind::max) == (a > b) ? a : b;
+  }
+  return a;
+}
 
 // The kind of a region (x, y) -> x combined with y: one add, maximum, minimum, multiply, and, or of
 // its two inputs in either order. On pred, add and maximum are logical_or, multiply and minimum are

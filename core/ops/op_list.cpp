@@ -11,6 +11,7 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/embedding.h"
 #include "core/ops/fusion.h"
+#include "core/ops/gather.h"
 #include "core/ops/loss.h"
 #include "core/ops/norm.h"
 #include "core/ops/optimizer.h"
@@ -18,6 +19,7 @@
 #include "core/ops/reduce_window.h"
 #include "core/ops/scan.h"
 #include "core/ops/sharding.h"
+#include "core/ops/sort.h"
 #include "core/ops/structure.h"
 
 namespace tessera {
@@ -71,6 +73,10 @@ std::span<const OpDef* const> all_ops() {
       // the rest, a file each
       &kDynamicSlice,
       &kDynamicUpdateSlice,
+      &kGather,
+      &kScatter,
+      &kSort,
+      &kTopK,
       &kDotGeneral,
       &kConvolution,
       &kConvolutionKernelGrad,

@@ -1,0 +1,43 @@
+// The geometry that gather and scatter share: which dim of operand, indices and window tensor
+// (gather's result, scatter's updates) is which. Private to core/ops.
+#pragma once
+
+#include "core/ops/partition_support.h"
+#include "core/ops/support.h"
+
+namespace tessera::ops {
+
+struct IndexMap {
+  struct Dim {            // of the operand
+    int window_dim = -1;  // of the window tensor; -1: collapsed, inserted or batching
+    int component = -1;   // of the index vector; -1: not indexed
+    int batching = -1;    // which of the indices' batch dims it is tied to; -1: none
+    int64_t size = 1;     // of the window
+  };
+  Shape operand, indices, window;
+  int vector_dim = 0;                   // of the indices; their rank where they are scalars
+  std::vector<int> indices_batch_dims;  // dims of the indices other than vector_dim
+  std::vector<int> window_batch_dims;   // the dim of the window tensor that each of them is
+  std::vector<Dim> dims;
+
+  int64_t components() const { return vector_dim < indices.rank() ? indices[vector_dim] : 1; }
+  Shape batch_shape() const;
+};
+
+// Both throw UserError with the shapes.
+IndexMap gather_map(const OpCall& call);
+IndexMap scatter_map(const OpCall& call);
+int scatter_inputs(const OpCall& call);  // N of 2 N + 1 operands
+
+// One index vector per position of the batch dims, row-major; what does not fit is the largest.
+std::vector<int64_t> index_vectors(const IndexMap& map, const HostTensor& indices);
+
+// The indices as s64, component by component clamped to [0, extent - window] of the operand.
+Value clamped_indices(Builder& b, Value indices, const IndexMap& map);
+// s64 constant [components], spread to the shape of the indices.
+Value by_component(Builder& b, const std::vector<int64_t>& values, const IndexMap& map,
+                   const Shape& indices);
+// indices (s64) minus the global start of the own shard, for every indexed dim of operand 0.
+Value localized_indices(PartitionContext& c, Value indices, const IndexMap& map);
+
+}  // namespace tessera::ops
