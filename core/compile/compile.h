@@ -16,6 +16,10 @@ namespace tessera {
 struct CompileOptions {
   CostModel cost;
   ScheduleOptions schedule;
+  // Memory of a device, persistent tensors included. Where more than the plan needs, weights that
+  // were gathered for the forward pass are kept for the backward pass, as many as fit, if that makes
+  // the simulated step faster. 0: none is kept.
+  int64_t memory_bytes = 0;
 };
 
 // `kernels` must outlive the result, which points into it. Throws InternalError where `graph` is

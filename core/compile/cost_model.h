@@ -21,6 +21,7 @@ struct CostModel {
   double flops_f64 = 3e10, flops_f32 = 6e10, flops_narrow = 6e10;
   double memory_bytes_per_second = 1e10;
   double kernel_seconds = 2e-6;  // per kernel, whatever its size
+  double unknown_turns = 8;      // of a loop whose trip count is not known
   std::vector<LinkClass> links = {LinkClass{}};
   // Link class of each mesh axis; axes beyond its end use class 0. A group over several axes uses
   // the highest number, so order the classes from fast to slow.

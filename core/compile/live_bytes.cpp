@@ -4,7 +4,7 @@
 
 namespace tessera {
 
-LiveBytes::LiveBytes(const StepGraph& steps)
+LiveBytes::LiveBytes(const StepGraph& steps, const std::vector<int64_t>& inside)
     : written_(steps.nodes.size()),
       touched_(steps.nodes.size()),
       bytes_(steps.buffers.size(), 0),
@@ -25,7 +25,7 @@ LiveBytes::LiveBytes(const StepGraph& steps)
     touched_[n] = written_[n];
     collect(steps.nodes[n].reads, touched_[n]);
     for (int root : touched_[n]) ++users_left_[static_cast<size_t>(root)];
-    workspace_.push_back(steps.nodes[n].workspace_bytes);
+    workspace_.push_back(steps.nodes[n].workspace_bytes + (inside.empty() ? 0 : inside[n]));
   }
   // Outputs are read by the caller, after the last step.
   for (int output : steps.output_buffers) ++users_left_[static_cast<size_t>(steps.root(output))];

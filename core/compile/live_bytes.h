@@ -12,7 +12,8 @@ namespace tessera {
 
 class LiveBytes {
  public:
-  explicit LiveBytes(const StepGraph& steps);
+  // `inside`: what each node needs while it runs beside its buffers (loops and branches); or empty.
+  explicit LiveBytes(const StepGraph& steps, const std::vector<int64_t>& inside = {});
 
   // The node begins: what it writes becomes live.
   void begin(int node);

@@ -21,7 +21,7 @@ class MemoryPlanner {
     add_workspaces();
     find_live_ranges();
     for (size_t s = 0; s < actions_.size(); ++s)
-      if (actions_[s].kind != Action::Kind::done) merge_in_place(actions_[s].node);
+      if (begin_of(actions_[s].node) == static_cast<int>(s)) merge_in_place(actions_[s].node);
     choose_arenas();
     return place();
   }
@@ -33,6 +33,9 @@ class MemoryPlanner {
   int& last(int root) { return last_[static_cast<size_t>(root)]; }
   int begin_of(int node) const { return begin_[static_cast<size_t>(node)]; }
   int end_of(int node) const { return end_[static_cast<size_t>(node)]; }
+  const Graph& graph_of(int region) const {
+    return region == 0 ? graph_ : *steps_.regions[static_cast<size_t>(region) - 1].graph;
+  }
   bool is_planned(int root) {
     return buffer(root).arena == Arena::scratch || buffer(root).arena == Arena::symmetric;
   }
@@ -42,14 +45,14 @@ class MemoryPlanner {
     end_.assign(steps_.nodes.size(), -1);
     for (size_t s = 0; s < actions_.size(); ++s) {
       const auto node = static_cast<size_t>(actions_[s].node);
-      if (actions_[s].kind != Action::Kind::done) begin_[node] = static_cast<int>(s);
-      if (actions_[s].kind != Action::Kind::start) end_[node] = static_cast<int>(s);
+      if (begin_[node] < 0) begin_[node] = static_cast<int>(s);
+      end_[node] = static_cast<int>(s);
     }
   }
 
   void add_workspaces() {
     for (StepNode& step : steps_.nodes) {
-      if (step.workspace_bytes <= 0) continue;
+      if (step.workspace_bytes <= 0 || !step.kernel) continue;
       step.workspace = static_cast<int>(steps_.buffers.size());
       BufferPlan plan;
       plan.type = {DType::u8, Shape{step.workspace_bytes}};
@@ -76,6 +79,10 @@ class MemoryPlanner {
       if (steps_.nodes[n].workspace >= 0)
         use(steps_.nodes[n].workspace, begin_[n], end_[n], static_cast<int>(n));
     }
+    // What a region hands on is read where the region ends.
+    for (size_t s = 0; s < actions_.size(); ++s)
+      for (int output : actions_[s].outputs)
+        use(output, static_cast<int>(s), static_cast<int>(s), actions_[s].node);
     // The caller reads outputs after the last step.
     for (int output : steps_.output_buffers)
       last(steps_.root(output)) = static_cast<int>(actions_.size());
@@ -88,6 +95,11 @@ class MemoryPlanner {
                        step.collective == CollectiveKind::permute;
       return can ? std::vector<int>{0} : std::vector<int>{};
     }
+    if (step.kind == StepNode::Kind::control) {
+      const int input = step.control->carried[static_cast<size_t>(result)];
+      return input < 0 ? std::vector<int>{}
+                       : std::vector<int>{input + (step.control->has_index ? 1 : 0)};
+    }
     if (step.kind != StepNode::Kind::kernel) return {};
     const int count = static_cast<int>(step.reads.size());
     std::vector<int> candidates;
@@ -95,11 +107,12 @@ class MemoryPlanner {
       for (int i = 0; i < count; ++i) candidates.push_back(i);
       return candidates;
     }
-    const Instruction& instruction = graph_.instructions[static_cast<size_t>(step.instruction)];
+    const Graph& graph = graph_of(step.region);
+    const Instruction& instruction = graph.instructions[static_cast<size_t>(step.instruction)];
     const auto in_place = step.kernel->in_place ? step.kernel->in_place : instruction.op->alias;
     if (!in_place) return {};
     const int operand =
-        with_call(graph_, instruction, [&](const OpCall& call) { return in_place(call, result); });
+        with_call(graph, instruction, [&](const OpCall& call) { return in_place(call, result); });
     if (operand >= 0) candidates.push_back(operand);
     return candidates;
   }

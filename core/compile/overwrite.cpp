@@ -25,15 +25,15 @@ void StepGraphBuilder::place_outputs() {
       input_readers_[static_cast<size_t>(made_.root(read))].push_back(static_cast<int>(n));
     }
   std::vector<bool> overwritten(graph_.inputs.size(), false);
-  for (const GraphOutput& output : graph_.outputs) {
-    if (output.alias_input < 0) continue;
-    TESSERA_CHECK(!overwritten[static_cast<size_t>(output.alias_input)],
-                  "two outputs overwrite input ", output.alias_input);
-    overwritten[static_cast<size_t>(output.alias_input)] = true;
+  for (int input : over_) {
+    if (input < 0) continue;
+    TESSERA_CHECK(!overwritten[static_cast<size_t>(input)], "two outputs overwrite input ", input);
+    overwritten[static_cast<size_t>(input)] = true;
   }
+  if (own_outputs_) own_outputs();
   for (size_t o = 0; o < graph_.outputs.size(); ++o) {
     const int root = made_.root(made_.output_buffers[o]);
-    const int own = graph_.outputs[o].alias_input;
+    const int own = over_[o];
     const int input = buffer(root).input;
     const bool unchanged = own >= 0 && root == made_.input_buffers[static_cast<size_t>(own)];
     if (unchanged) continue;
@@ -41,13 +41,29 @@ void StepGraphBuilder::place_outputs() {
     if (lost || (own >= 0 && writer_[static_cast<size_t>(root)] < 0)) separate_output(o);
   }
   for (size_t o = 0; o < graph_.outputs.size(); ++o) {
-    if (graph_.outputs[o].alias_input < 0) continue;
-    const int input = made_.input_buffers[static_cast<size_t>(graph_.outputs[o].alias_input)];
+    if (over_[o] < 0) continue;
+    const int input = made_.input_buffers[static_cast<size_t>(over_[o])];
     if (made_.root(made_.output_buffers[o]) == input) continue;
     if (!overwrite_directly(made_.output_buffers[o], input)) overwrite_by_copy(o, input);
   }
   for (size_t o = 0; o < graph_.outputs.size(); ++o)
     buffer(made_.output_buffers[o]).output = static_cast<int>(o);
+}
+
+// An output without an input to lie over gets a whole buffer that nothing else claims.
+void StepGraphBuilder::own_outputs() {
+  std::set<int> taken;
+  for (size_t o = 0; o < over_.size(); ++o)
+    if (over_[o] >= 0) taken.insert(made_.root(made_.output_buffers[o]));
+  for (size_t o = 0; o < over_.size(); ++o) {
+    if (over_[o] >= 0) continue;
+    const int value = made_.output_buffers[o], root = made_.root(value);
+    const bool own = writer_[static_cast<size_t>(root)] >= 0 &&
+                     buffer(root).arena == Arena::scratch && made_.offset_in_root(value) == 0 &&
+                     buffer(root).bytes == buffer(value).bytes && taken.insert(root).second;
+    if (!own) separate_output(o);
+    pinned_[static_cast<size_t>(made_.root(made_.output_buffers[o]))] = true;
+  }
 }
 
 void StepGraphBuilder::separate_output(size_t output) {
@@ -110,6 +126,8 @@ bool StepGraphBuilder::may_write_over(const StepNode& writer, int value, int inp
   if (writer.kind == StepNode::Kind::collective)
     return writer.collective == CollectiveKind::all_reduce ||
            writer.collective == CollectiveKind::permute;
+  if (writer.kind == StepNode::Kind::control)
+    return reading.size() == 1 && reading[0] == carried_operand(writer, value);
   if (writer.kind != StepNode::Kind::kernel) return false;
   if (writer.kernel->in_place_any) return true;
   const Instruction& instruction = graph_.instructions[static_cast<size_t>(writer.instruction)];
@@ -168,6 +186,7 @@ int StepGraphBuilder::add_buffer(const BufferPlan& like, const std::string& name
   writer_.push_back(-1);
   members_.emplace_back();
   input_readers_.emplace_back();
+  pinned_.push_back(false);
   return static_cast<int>(made_.buffers.size()) - 1;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
+#include <utility>
 
 #include "core/base/error.h"
 
@@ -57,11 +58,12 @@ class PlanChecker {
 
   void run() {
     for (int input : executable_.input_buffers) write(input);
-    for (const auto& [instruction, first] : executable_.constants)
-      for (size_t r = 0; r < instruction_at(instruction).results.size(); ++r)
-        write(first + static_cast<int>(r));
-    for (step_ = 0; step_ < executable_.steps.size(); ++step_)
-      std::visit([&](const auto& step) { replay(step); }, executable_.steps[step_]);
+    for (const Executable::Constant& constant : executable_.constants) {
+      const Instruction& made = executable_.instruction_of(constant.region, constant.instruction);
+      for (size_t r = 0; r < made.results.size(); ++r)
+        write(constant.buffer + static_cast<int>(r));
+    }
+    replay_steps(0, executable_.steps.size());
     check(in_flight_.empty(), "a collective is never waited for");
     for (int output : executable_.output_buffers) read(output);
   }
@@ -72,9 +74,6 @@ class PlanChecker {
     int input, output;
   };
 
-  const Instruction& instruction_at(int index) const {
-    return executable_.graph.instructions[static_cast<size_t>(index)];
-  }
   const BufferPlan& plan(int buffer) const {
     return executable_.buffers[static_cast<size_t>(buffer)];
   }
@@ -84,6 +83,88 @@ class PlanChecker {
     TESSERA_CHECK(condition, "step ", step_, " of graph \"", executable_.graph.name,
                   "\": ", parts...);
   }
+
+  void replay_steps(size_t begin, size_t end) {
+    for (step_ = begin; step_ < end; ++step_) {
+      const size_t here = step_;
+      const Step& step = executable_.steps[here];
+      if (const auto* loop = std::get_if<LoopBegin>(&step)) {
+        replay_loop(*loop, here);
+        step_ = static_cast<size_t>(loop->end_step);
+      } else if (const auto* branch = std::get_if<BranchBegin>(&step)) {
+        replay_branch(*branch);
+        step_ = static_cast<size_t>(branch->end_step);
+      } else {
+        std::visit([&](const auto& simple) { replay(simple); }, step);
+      }
+    }
+  }
+
+  void begin_control(const std::vector<HandedOn>& carried) {
+    for (const HandedOn& pair : carried) read(pair.from);
+    for (const HandedOn& pair : carried)
+      if (!holds_same(pair.from, pair.to)) write(pair.to);
+  }
+
+  // What a region made is from here on the result of the loop or branch.
+  void end_region(const std::vector<HandedOn>& outputs, size_t flights) {
+    check(in_flight_.size() == flights, "a region ends before its collectives");
+    for (const HandedOn& pair : outputs) {
+      read(pair.from);
+      check(space(pair.from) == space(pair.to) && plan(pair.from).offset == plan(pair.to).offset,
+            plan(pair.from).tensor, " is not where ", plan(pair.to).tensor, " must be");
+    }
+    for (const HandedOn& pair : outputs)
+      if (!holds_same(pair.from, pair.to)) write(pair.to);
+  }
+
+  void replay_loop(const LoopBegin& loop, size_t begin) {
+    begin_control(loop.carried);
+    const size_t flights = in_flight_.size(), end = static_cast<size_t>(loop.end_step);
+    const int64_t turns = loop.trip_count < 0 ? 2 : std::min<int64_t>(2, loop.trip_count);
+    for (int64_t turn = 0; turn < turns; ++turn) {
+      replay_steps(begin + 1, end);
+      step_ = end;
+      end_region(std::get<LoopEnd>(executable_.steps[end]).carried, flights);
+    }
+    if (loop.trip_count >= 0) return;
+    size_t test = begin + 1;
+    while (!std::holds_alternative<LoopTest>(executable_.steps[test]) ||
+           std::get<LoopTest>(executable_.steps[test]).begin_step != static_cast<int>(begin))
+      ++test;
+    replay_steps(begin + 1, test + 1);
+  }
+
+  void replay_branch(const BranchBegin& branch) {
+    if (branch.index >= 0) read(branch.index);
+    begin_control(branch.carried);
+    const auto before = stamps_;
+    const size_t flights = in_flight_.size();
+    std::vector<int> log;
+    std::vector<int>* const outer = std::exchange(log_, &log);
+    const std::vector<HandedOn>* results = nullptr;
+    for (size_t a = 0; a < branch.arm_steps.size(); ++a) {
+      stamps_ = before;
+      const size_t next = a + 1 < branch.arm_steps.size()
+                              ? static_cast<size_t>(branch.arm_steps[a + 1]) - 1
+                              : static_cast<size_t>(branch.end_step);
+      replay_steps(static_cast<size_t>(branch.arm_steps[a]), next);
+      step_ = next;
+      results = &std::get<ArmEnd>(executable_.steps[next]).results;
+      end_region(*results, flights);
+    }
+    log_ = outer;
+    stamps_ = before;
+    for (int written : log) stamp(written);
+    for (const HandedOn& pair : *results)
+      if (!holds_same(pair.from, pair.to)) write(pair.to);
+  }
+
+  void replay(const LoopTest& step) { read(step.predicate); }
+  void replay(const LoopBegin&) {}
+  void replay(const LoopEnd&) {}
+  void replay(const BranchBegin&) {}
+  void replay(const ArmEnd&) {}
 
   void replay(const KernelStep& step) {
     for (int operand : step.operands) read(operand);
@@ -140,8 +221,14 @@ class PlanChecker {
     for (const Flight& flight : in_flight_)
       check(!overlap(flight.input, buffer) && !overlap(flight.output, buffer), plan(buffer).tensor,
             " is written over an operand of a collective in flight, ", plan(flight.input).tensor);
+    stamp(buffer);
+  }
+
+  // Arms log what they write, so that it can be written over the state of the others.
+  void stamp(int buffer) {
     stamps_[space(buffer)].write(plan(buffer).offset, plan(buffer).offset + plan(buffer).bytes,
                                  buffer);
+    if (log_) log_->push_back(buffer);
   }
 
   void read(int buffer) {
@@ -170,6 +257,7 @@ class PlanChecker {
   const Executable& executable_;
   std::map<std::pair<Arena, int>, Stamps> stamps_;
   std::vector<Flight> in_flight_;
+  std::vector<int>* log_ = nullptr;
   size_t step_ = 0;
 };
 

@@ -41,12 +41,13 @@ class RangeMax {
 class Scheduler {
  public:
   Scheduler(const StepGraph& steps, const Graph& graph, const CostModel& cost,
-            const ScheduleOptions& options)
+            const ScheduleOptions& options, const std::vector<RegionSchedules>& regions)
       : steps_(steps),
         graph_(graph),
         cost_(cost),
         options_(options),
-        live_(steps),
+        regions_(regions),
+        live_(steps, inner_peaks(regions)),
         link_free_(cost.links.size(), 0) {
     const size_t count = steps.nodes.size();
     seconds_.resize(count);
@@ -100,8 +101,18 @@ class Scheduler {
   const StepNode& node(int n) const { return steps_.nodes[at(n)]; }
   bool is_collective(int n) const { return node(n).kind == StepNode::Kind::collective; }
 
+  static std::vector<int64_t> inner_peaks(const std::vector<RegionSchedules>& regions) {
+    std::vector<int64_t> peaks;
+    for (const RegionSchedules& inner : regions) peaks.push_back(inner.peak_live_bytes);
+    return peaks;
+  }
+
   void measure(int n) {
     const StepNode& step = node(n);
+    if (step.kind == StepNode::Kind::control) {
+      seconds_[at(n)] = regions_[at(n)].seconds;
+      return;
+    }
     if (step.kind == StepNode::Kind::copy) {
       const double bytes = static_cast<double>(steps_.buffers[at(step.reads[0])].bytes);
       seconds_[at(n)] = 2 * bytes / cost_.memory_bytes_per_second + cost_.kernel_seconds;
@@ -159,7 +170,7 @@ class Scheduler {
     state_[at(n)] = State::done;
     in_flight_.erase(std::find(in_flight_.begin(), in_flight_.end(), n));
     live_.end(n);
-    actions_.push_back({Action::Kind::done, n});
+    actions_.push_back({Action::Kind::done, n, -1, {}});
   }
   void wait_for_operands(int n) {
     for (int before : node(n).before)
@@ -177,7 +188,7 @@ class Scheduler {
     live_.begin(n);
     live_at_[at(n)] = live_.now();
     in_flight_.push_back(n);
-    actions_.push_back({Action::Kind::start, n});
+    actions_.push_back({Action::Kind::start, n, -1, {}});
     if (first_use_of_[at(n)] >= 0) gathered_unused_ += gathers_[at(first_use_of_[at(n)])].bytes;
     if (!options_.overlap) wait(n);
     release_followers(n);
@@ -193,8 +204,13 @@ class Scheduler {
     live_at_[at(n)] = live_.now();
     live_.end(n);
     now_ += seconds_[at(n)];
-    compute_ += seconds_[at(n)];
-    actions_.push_back({Action::Kind::run, n});
+    if (node(n).kind == StepNode::Kind::control) {
+      compute_ += regions_[at(n)].compute_seconds;
+      exposed_inside_ += regions_[at(n)].exposed_seconds;
+    } else {
+      compute_ += seconds_[at(n)];
+    }
+    actions_.push_back({Action::Kind::run, n, -1, {}});
     release_followers(n);
     if (options_.overlap) free_memory();
   }
@@ -285,11 +301,12 @@ class Scheduler {
     schedule.live_bytes = std::move(live_at_);
     schedule.report.step_seconds = now_;
     schedule.report.compute_seconds = compute_;
+    schedule.report.exposed_communication_seconds = exposed_inside_;
     for (size_t n = 0; n < steps_.nodes.size(); ++n) {
       if (!is_collective(static_cast<int>(n))) continue;
       schedule.report.exposed_communication_seconds += exposed_[n];
       schedule.report.collectives.push_back(
-          {steps_.nodes[n].instruction, seconds_[n], exposed_[n]});
+          {steps_.nodes[n].instruction, seconds_[n], exposed_[n], 0, 1});
     }
     return schedule;
   }
@@ -298,6 +315,7 @@ class Scheduler {
   const Graph& graph_;
   const CostModel& cost_;
   const ScheduleOptions& options_;
+  const std::vector<RegionSchedules>& regions_;
   LiveBytes live_;
   int64_t cap_ = 0, window_ = 0;
   std::vector<WeightGather> gathers_;
@@ -315,7 +333,7 @@ class Scheduler {
   std::set<int> ready_kernels_, ready_collectives_;
   std::vector<int> in_flight_;  // in start order
   std::vector<double> link_free_;
-  double now_ = 0, compute_ = 0;
+  double now_ = 0, compute_ = 0, exposed_inside_ = 0;
   size_t issued_ = 0;
   std::vector<Action> actions_;
 
@@ -327,14 +345,51 @@ class Scheduler {
   int64_t early_bytes_ = 0;
 };
 
-}  // namespace
+// The regions of a loop or branch, each alone.
+RegionSchedules schedule_regions(const ControlSteps& control, const CostModel& cost,
+                                 const ScheduleOptions& options) {
+  RegionSchedules made;
+  for (const ControlSteps::Region& region : control.regions) {
+    made.schedules.push_back(schedule_steps(region.steps, *region.graph, cost, options));
+    made.peak_live_bytes = std::max(made.peak_live_bytes, made.schedules.back().peak_live_bytes);
+  }
+  auto add = [&](const Schedule& schedule, double times) {
+    made.seconds += times * schedule.report.step_seconds;
+    made.compute_seconds += times * schedule.report.compute_seconds;
+    made.exposed_seconds += times * schedule.report.exposed_communication_seconds;
+  };
+  if (!control.is_loop) {
+    for (size_t a = 1; a < made.schedules.size(); ++a)
+      if (made.schedules[a].report.step_seconds >
+          made.schedules[static_cast<size_t>(made.slowest)].report.step_seconds)
+        made.slowest = static_cast<int>(a);
+    add(made.schedules[static_cast<size_t>(made.slowest)], 1);
+    return made;
+  }
+  made.turns = control.trip_count < 0 ? cost.unknown_turns : static_cast<double>(control.trip_count);
+  add(made.schedules[0], made.turns);
+  if (control.trip_count < 0) add(made.schedules[1], made.turns + 1);
+  return made;
+}
 
-Schedule schedule_steps(const StepGraph& steps, const Graph& graph, const CostModel& cost,
-                        const ScheduleOptions& options) {
+// Per node; empty where there are none.
+std::vector<RegionSchedules> schedule_all_regions(const StepGraph& steps, const CostModel& cost,
+                                                  const ScheduleOptions& options) {
+  std::vector<RegionSchedules> regions;
+  for (size_t n = 0; n < steps.nodes.size(); ++n) {
+    if (!steps.nodes[n].control) continue;
+    regions.resize(steps.nodes.size());
+    regions[n] = schedule_regions(*steps.nodes[n].control, cost, options);
+  }
+  return regions;
+}
+
+Schedule schedule_own(const StepGraph& steps, const Graph& graph, const CostModel& cost,
+                      const ScheduleOptions& options, const std::vector<RegionSchedules>& regions) {
   constexpr int64_t kNoCap = std::numeric_limits<int64_t>::max() / 4;
   ScheduleOptions in_order = options;
   in_order.overlap = false;
-  Schedule program = Scheduler(steps, graph, cost, in_order).run(kNoCap, 0, {}, {});
+  Schedule program = Scheduler(steps, graph, cost, in_order, regions).run(kNoCap, 0, {}, {});
   if (!options.overlap || steps.communicators.empty()) return program;
   std::vector<WeightGather> gathers = find_weight_gathers(steps, graph);
   int64_t window = options.window_bytes;
@@ -343,10 +398,20 @@ Schedule schedule_steps(const StepGraph& steps, const Graph& graph, const CostMo
   if (window == 0) window = std::max(int64_t{1} << 20, program.peak_live_bytes / 16);
   const int64_t cap =
       options.memory_cap_bytes > 0 ? options.memory_cap_bytes : program.peak_live_bytes + window;
-  Schedule overlapped = Scheduler(steps, graph, cost, options)
+  Schedule overlapped = Scheduler(steps, graph, cost, options, regions)
                             .run(cap, window, std::move(gathers), program.live_bytes);
   // A heuristic may lose on a small graph; program order is then the better plan.
   return overlapped.report.step_seconds <= program.report.step_seconds ? overlapped : program;
+}
+
+}  // namespace
+
+Schedule schedule_steps(const StepGraph& steps, const Graph& graph, const CostModel& cost,
+                        const ScheduleOptions& options) {
+  std::vector<RegionSchedules> regions = schedule_all_regions(steps, cost, options);
+  Schedule schedule = schedule_own(steps, graph, cost, options, regions);
+  schedule.regions = std::move(regions);
+  return schedule;
 }
 
 }  // namespace tessera

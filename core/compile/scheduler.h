@@ -16,6 +16,9 @@
 //
 // A collective that was kept back starts at the latest at its own place in the program. Ties go by
 // program order, and nothing depends on the rank, so all ranks start collectives in the same order.
+//
+// A loop or branch is one step of the compute lane, as long as its turns (of an arm: the slowest).
+// Its regions are scheduled alone, by the same rules; all that they start they also wait for.
 #pragma once
 
 #include <cstdint>
@@ -40,9 +43,25 @@ struct ScheduleOptions {
 };
 
 struct Action {
-  enum class Kind : uint8_t { run, start, done };
+  // A loop or branch is one `run` for the scheduler; flatten() turns it into the others.
+  enum class Kind : uint8_t {
+    run, start, done, loop_begin, loop_test, loop_end, branch_begin, arm_end
+  };
   Kind kind = Kind::run;
   int node = -1;
+  int part = -1;             // of loop_test, loop_end, arm_end: which region ends here
+  std::vector<int> outputs;  // and the buffers of its outputs
+};
+
+struct Schedule;
+
+// The schedules of the regions of one node, and what they add up to.
+struct RegionSchedules {
+  std::vector<Schedule> schedules;
+  double turns = 1;  // of a loop
+  int slowest = 0;   // of a branch: the arm that counts
+  double seconds = 0, compute_seconds = 0, exposed_seconds = 0;
+  int64_t peak_live_bytes = 0;
 };
 
 struct Schedule {
@@ -50,6 +69,7 @@ struct Schedule {
   ScheduleReport report;
   int64_t peak_live_bytes = 0;
   std::vector<int64_t> live_bytes;  // per node, while it runs (a collective: as it starts)
+  std::vector<RegionSchedules> regions;  // per node; empty where the program has none
 };
 
 Schedule schedule_steps(const StepGraph& steps, const Graph& graph, const CostModel& cost,

@@ -5,6 +5,7 @@
 
 #include "core/compile/step_graph_builder.h"
 #include "core/compile/views.h"
+#include "core/ops/control.h"
 #include "core/ops/sharding.h"
 #include "core/ops/structure.h"
 
@@ -13,7 +14,8 @@ namespace {
 
 bool is_constant(const Instruction& instruction) {
   const OpDef& op = *instruction.op;
-  return instruction.operands.empty() && !op.has_state && !op.device_dependent && !op.communicates;
+  return instruction.operands.empty() && !op.has_state && !op.device_dependent &&
+         !op.communicates && !is_control(instruction);
 }
 
 bool is_rank_data(const Instruction& instruction) {
@@ -68,6 +70,15 @@ std::vector<int> StepGraph::writers() const {
   return writers;
 }
 
+StepGraphBuilder::StepGraphBuilder(const Graph& graph, const KernelTable& kernels)
+    : graph_(graph), kernels_(kernels) {
+  for (const GraphOutput& output : graph.outputs) over_.push_back(output.alias_input);
+}
+
+StepGraphBuilder::StepGraphBuilder(const Graph& graph, const KernelTable& kernels,
+                                   std::vector<int> over, bool own_outputs)
+    : graph_(graph), kernels_(kernels), over_(std::move(over)), own_outputs_(own_outputs) {}
+
 StepGraph StepGraphBuilder::build() {
   TESSERA_CHECK(graph_.is_local || !graph_.mesh || graph_.mesh->devices() == 1,
                 "only a localized graph can be compiled");
@@ -84,9 +95,9 @@ StepGraph StepGraphBuilder::build() {
 // the larger buffer it would be a view of.
 void StepGraphBuilder::mark_kept_slices() {
   kept_slice_.assign(graph_.instructions.size(), false);
-  for (const GraphOutput& output : graph_.outputs) {
-    if (output.alias_input < 0) continue;
-    Value value = output.value;
+  for (size_t o = 0; o < graph_.outputs.size(); ++o) {
+    if (over_[o] < 0 && !own_outputs_) continue;
+    Value value = graph_.outputs[o].value;
     while (view_offset(graph_, graph_.at(value)) && !graph_.at(value).is(ops::kSlice))
       value = graph_.at(value).operands[0];
     if (graph_.at(value).is(ops::kSlice))
@@ -95,6 +106,7 @@ void StepGraphBuilder::mark_kept_slices() {
 }
 
 void StepGraphBuilder::make_buffers() {
+  controls_.resize(graph_.instructions.size());
   for (size_t i = 0; i < graph_.instructions.size(); ++i) {
     const Instruction& instruction = graph_.instructions[i];
     first_buffer_.push_back(static_cast<int>(made_.buffers.size()));
@@ -106,8 +118,9 @@ void StepGraphBuilder::make_buffers() {
       if (is_constant(instruction)) plan.arena = Arena::constant;
       made_.buffers.push_back(std::move(plan));
     }
-    if (is_constant(instruction))
-      made_.constants.emplace_back(static_cast<int>(i), first_buffer_.back());
+    if (is_constant(instruction)) made_.constants.push_back({static_cast<int>(i), first_buffer_.back()});
+    if (is_control(instruction)) make_control(static_cast<int>(i));
+    if (instruction.is(ops::kOptimizationBarrier)) make_barrier(static_cast<int>(i));
     const auto offset = kept_slice_[i] ? std::nullopt : view_offset(graph_, instruction);
     if (!offset) continue;
     BufferPlan& plan = made_.buffers.back();
@@ -129,7 +142,8 @@ void StepGraphBuilder::make_nodes() {
   for (size_t i = 0; i < graph_.instructions.size(); ++i) {
     const Instruction& instruction = graph_.instructions[i];
     if (instruction.op->has_state || is_constant(instruction)) continue;
-    if (buffer(first_buffer_[i]).alias == AliasKind::view) continue;
+    if (instruction.is(ops::kOptimizationBarrier)) continue;
+    if (!is_control(instruction) && buffer(first_buffer_[i]).alias == AliasKind::view) continue;
     make_node(static_cast<int>(i));
   }
   writer_ = made_.writers();
@@ -137,6 +151,7 @@ void StepGraphBuilder::make_nodes() {
   position_.resize(made_.nodes.size());
   std::iota(position_.begin(), position_.end(), 0);
   members_.resize(made_.buffers.size());
+  pinned_.resize(made_.buffers.size(), false);
 }
 
 void StepGraphBuilder::make_node(int index) {
@@ -147,7 +162,10 @@ void StepGraphBuilder::make_node(int index) {
   for (Value operand : instruction.operands) node.reads.push_back(buffer_of(operand));
   for (size_t r = 0; r < instruction.results.size(); ++r)
     node.writes.push_back(first_buffer_[static_cast<size_t>(index)] + static_cast<int>(r));
-  if (is_rank_data(instruction))
+  if (const auto& control = controls_[static_cast<size_t>(index)]) {
+    node.kind = StepNode::Kind::control;
+    node.control = control;
+  } else if (is_rank_data(instruction))
     node.kind = StepNode::Kind::rank_data;
   else if (instruction.op->communicates)
     choose_communicator(node, instruction);
@@ -193,7 +211,7 @@ bool StepGraphBuilder::may_be_member(int operand, int64_t offset,
   return offset % 64 == 0 && made_.offset_in_root(operand) == 0 &&
          plan.bytes == made_.buffers[static_cast<size_t>(operand)].bytes &&
          writer_[static_cast<size_t>(root)] >= 0 && plan.arena == Arena::scratch &&
-         !taken.contains(root);
+         !pinned_[static_cast<size_t>(root)] && !taken.contains(root);
 }
 
 bool StepGraphBuilder::place_members_of(int number) {
@@ -229,8 +247,15 @@ bool StepGraphBuilder::place_members_of(int number) {
 }
 
 void StepGraphBuilder::add_sources(int number, std::vector<int>& sources) const {
-  while (made_.buffers[static_cast<size_t>(number)].alias == AliasKind::view)
+  while (made_.buffers[static_cast<size_t>(number)].alias == AliasKind::view) {
+    if (const int barrier = barrier_of(number); barrier >= 0) {
+      // Whoever reads behind a barrier comes after all that stands before it.
+      for (Value operand : graph_.instructions[static_cast<size_t>(barrier)].operands)
+        add_sources(buffer_of(operand), sources);
+      return;
+    }
     number = made_.buffers[static_cast<size_t>(number)].alias_of;
+  }
   const int writer = writer_[static_cast<size_t>(number)];
   if (writer < 0) return;
   if (!removed_[static_cast<size_t>(writer)]) {

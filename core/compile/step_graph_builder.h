@@ -1,5 +1,5 @@
-// The two halves of building a StepGraph share this: step_graph.cpp makes nodes and buffers,
-// overwrite.cpp places the outputs that must lie over inputs.
+// The parts of building a StepGraph share this: step_graph.cpp makes nodes and buffers,
+// control_steps.cpp loops and branches, overwrite.cpp places the outputs that must lie over inputs.
 #pragma once
 
 #include <set>
@@ -9,15 +9,24 @@
 
 namespace tessera {
 
+// while, case, call: what runs regions.
+bool is_control(const Instruction& instruction);
+
 class StepGraphBuilder {
  public:
-  StepGraphBuilder(const Graph& graph, const KernelTable& kernels)
-      : graph_(graph), kernels_(kernels) {}
+  StepGraphBuilder(const Graph& graph, const KernelTable& kernels);
+  // A region: `over` names the input that each output must overwrite, or -1; with `own_outputs` the
+  // others fill whole buffers of their own, which the caller will place.
+  StepGraphBuilder(const Graph& graph, const KernelTable& kernels, std::vector<int> over,
+                   bool own_outputs);
   StepGraph build();
 
  private:
   int buffer_of(Value value) const {
     return first_buffer_[static_cast<size_t>(value.instruction)] + value.result;
+  }
+  int barrier_of(int buffer) const {
+    return static_cast<size_t>(buffer) < barrier_.size() ? barrier_[static_cast<size_t>(buffer)] : -1;
   }
   BufferPlan& buffer(int number) { return made_.buffers[static_cast<size_t>(number)]; }
   StepNode& node(int number) { return made_.nodes[static_cast<size_t>(number)]; }
@@ -35,12 +44,23 @@ class StepGraphBuilder {
   // Nodes whose completion makes the content of `buffer` ready.
   void add_sources(int buffer, std::vector<int>& sources) const;
 
+  // control_steps.cpp
+  void make_control(int index);
+  void make_loop(ControlSteps& control, const Instruction& instruction);
+  void make_branch(ControlSteps& control, int index);
+  void add_region(ControlSteps& control, const GraphRef& graph, std::string role,
+                  std::vector<int> over, bool own_outputs);
+  void choose_carried(ControlSteps& control, const Instruction& instruction, int index) const;
+  void make_barrier(int index);
+
   // overwrite.cpp
   void place_outputs();
   void separate_output(size_t output);  // an output that lies in an input or a constant: copy it
+  void own_outputs();
   bool overwrite_directly(int value, int input);
   void overwrite_by_copy(size_t output, int input);
   bool may_write_over(const StepNode& writer, int value, int input) const;
+  static int carried_operand(const StepNode& control, int result);  // operand number, or -1
   bool reaches(int from, const std::set<int>& targets) const;
   std::vector<int> readers_of(int input) const;
   int add_copy(int from, int to);
@@ -48,6 +68,11 @@ class StepGraphBuilder {
 
   const Graph& graph_;
   const KernelTable& kernels_;
+  std::vector<int> over_;    // output -> the input it must overwrite, or -1
+  bool own_outputs_ = false;
+  std::vector<std::shared_ptr<ControlSteps>> controls_;  // instruction -> its regions
+  std::vector<int> barrier_;                             // buffer -> the instruction of its barrier, or -1
+  std::vector<bool> pinned_;                             // buffer -> has its place; no member of anything
   StepGraph made_;
   std::vector<int> first_buffer_;                // instruction -> its result 0's buffer
   std::vector<bool> kept_slice_;                 // instruction -> a slice that is no view

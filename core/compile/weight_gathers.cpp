@@ -16,7 +16,7 @@ bool collect_ancestors(const StepGraph& steps, int node, std::set<int>& found) {
   for (int before : steps.nodes[static_cast<size_t>(node)].before) {
     if (found.contains(before)) continue;
     const StepNode& ancestor = steps.nodes[static_cast<size_t>(before)];
-    if (ancestor.kind == StepNode::Kind::collective || ancestor.kind == StepNode::Kind::copy)
+    if (ancestor.kind != StepNode::Kind::kernel && ancestor.kind != StepNode::Kind::rank_data)
       return false;
     found.insert(before);
     if (found.size() > kMostSteps || !collect_ancestors(steps, before, found)) return false;

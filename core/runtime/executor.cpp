@@ -8,10 +8,20 @@
 #include "core/runtime/rank_data.h"
 
 namespace tessera {
+namespace {
+
+double now_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
 
 struct Executor::Bound {
-  enum class Kind : uint8_t { kernel, start, done, rank_data, copy };
+  enum class Kind : uint8_t {
+    kernel, start, done, rank_data, copy, loop_begin, loop_test, loop_end, branch_begin, arm_end
+  };
   Kind kind = Kind::kernel;
+  int region = 0;
   int instruction = -1;  // -1: a copy
   const Kernel* kernel = nullptr;
   std::vector<TensorView> operands, results;
@@ -20,8 +30,16 @@ struct Executor::Bound {
   CollectiveCall call;
   int64_t coordinate = 0;  // of rank data; 0 on one device without a mesh
   Ticket ticket = 0;
-  Bound* started = nullptr;  // of a done
+  Bound* started = nullptr;  // of a done, and of what ends or tests a loop or branch
+  // Of the step that begins a loop or branch, which copies `operands` to `results` where they differ.
+  size_t begin_step = 0, end_step = 0;
+  int64_t trip_count = -1, turn = 0;
+  std::vector<int> arm_steps;
+  const std::byte* condition = nullptr;  // predicate or index
+  std::vector<Communicator*> inside;     // that its regions use, for check_uniform
   int profile_slot = -1;
+  double started_at = 0;  // of a start, with `profile`
+  MeasuredCollective measured;
 };
 
 Executor::Executor(const Executable& executable, Backend& backend, World* world, int64_t device,
@@ -96,21 +114,21 @@ void Executor::place_buffers() {
 }
 
 void Executor::compute_constants() {
-  for (const auto& [index, first] : executable_.constants) {
-    const Instruction& instruction = executable_.graph.instructions[static_cast<size_t>(index)];
+  for (const Executable::Constant& constant : executable_.constants) {
+    const Instruction& instruction =
+        executable_.instruction_of(constant.region, constant.instruction);
     std::vector<HostTensor> results;
     for (const ResultInfo& result : instruction.results) results.emplace_back(result.type);
     instruction.op->eval({{}, instruction.attributes}, {}, results);
     for (size_t r = 0; r < results.size(); ++r)
-      backend_.copy_to_device(views_[static_cast<size_t>(first) + r].data,
+      backend_.copy_to_device(views_[static_cast<size_t>(constant.buffer) + r].data,
                               results[r].bytes().data(),
                               static_cast<int64_t>(results[r].bytes().size()));
   }
 }
 
 void Executor::bind_call(Bound& bound, const CollectiveStart& step) {
-  const Instruction& instruction =
-      executable_.graph.instructions[static_cast<size_t>(step.instruction)];
+  const Instruction& instruction = executable_.instruction_of(step.region, step.instruction);
   const Attributes& attributes = instruction.attributes;
   bound.communicator = communicators_[static_cast<size_t>(step.communicator)].get();
   CollectiveCall& call = bound.call;
@@ -160,55 +178,105 @@ void Executor::bind_call(Bound& bound, const CollectiveStart& step) {
   }
 }
 
+void Executor::bind_step(Bound& bound, const Step& step) {
+  auto view = [&](int buffer) { return views_[static_cast<size_t>(buffer)]; };
+  if (const auto* kernel = std::get_if<KernelStep>(&step)) {
+    bound.region = kernel->region;
+    bound.instruction = kernel->instruction;
+    bound.kernel = kernel->kernel;
+    for (int operand : kernel->operands) bound.operands.push_back(view(operand));
+    for (int result : kernel->results) bound.results.push_back(view(result));
+    if (kernel->workspace >= 0) bound.workspace = view(kernel->workspace).as<std::byte>();
+  } else if (const auto* start = std::get_if<CollectiveStart>(&step)) {
+    bound.kind = Bound::Kind::start;
+    bound.region = start->region;
+    bound.instruction = start->instruction;
+    bound.operands = {view(start->input)};
+    bound.results = {view(start->output)};
+    bind_call(bound, *start);
+  } else if (const auto* done = std::get_if<CollectiveDone>(&step)) {
+    bound.kind = Bound::Kind::done;
+    bound.started = &bound_[static_cast<size_t>(done->start_step)];
+    bound.region = bound.started->region;
+    bound.instruction = bound.started->instruction;
+    bound.communicator = bound.started->communicator;
+    bound.results = bound.started->results;
+  } else if (const auto* data = std::get_if<RankDataStep>(&step)) {
+    bound.kind = Bound::Kind::rank_data;
+    bound.region = data->region;
+    bound.instruction = data->instruction;
+    if (data->input >= 0) bound.operands = {view(data->input)};
+    bound.results = {view(data->result)};
+    const Instruction& instruction = executable_.instruction_of(data->region, data->instruction);
+    if (executable_.graph.mesh)
+      bound.coordinate = executable_.graph.mesh->coordinate(
+          device_, instruction.attributes.get<AxisList>(Attr::axes));
+  } else if (const auto* copy = std::get_if<CopyStep>(&step)) {
+    bound.kind = Bound::Kind::copy;
+    bound.operands = {view(copy->from)};
+    bound.results = {view(copy->to)};
+  } else {
+    bind_control(bound, step);
+  }
+}
+
+void Executor::bind_control(Bound& bound, const Step& step) {
+  auto view = [&](int buffer) { return views_[static_cast<size_t>(buffer)]; };
+  auto begin = [&](const auto& control) {
+    bound.region = control.region;
+    bound.instruction = control.instruction;
+    bound.end_step = static_cast<size_t>(control.end_step);
+    for (const HandedOn& pair : control.carried) {
+      bound.operands.push_back(view(pair.from));
+      bound.results.push_back(view(pair.to));
+    }
+    if (!control.communicates || !options_.check_uniform) return;
+    std::vector<bool> used(communicators_.size(), false);
+    for (size_t s = bound.begin_step; s < bound.end_step; ++s)
+      if (const auto* start = std::get_if<CollectiveStart>(&executable_.steps[s]))
+        used[static_cast<size_t>(start->communicator)] = true;
+    for (size_t c = 0; c < used.size(); ++c)
+      if (used[c]) bound.inside.push_back(communicators_[c].get());
+  };
+  auto end = [&](Bound::Kind kind, int begin_step, const std::vector<HandedOn>& outputs) {
+    bound.kind = kind;
+    bound.started = &bound_[static_cast<size_t>(begin_step)];
+    bound.region = bound.started->region;
+    bound.instruction = bound.started->instruction;
+    for (const HandedOn& pair : outputs) bound.results.push_back(view(pair.to));
+  };
+  if (const auto* loop = std::get_if<LoopBegin>(&step)) {
+    bound.kind = Bound::Kind::loop_begin;
+    bound.trip_count = loop->trip_count;
+    begin(*loop);
+  } else if (const auto* branch = std::get_if<BranchBegin>(&step)) {
+    bound.kind = Bound::Kind::branch_begin;
+    bound.arm_steps = branch->arm_steps;
+    if (branch->index >= 0) bound.condition = view(branch->index).as<std::byte>();
+    begin(*branch);
+  } else if (const auto* test = std::get_if<LoopTest>(&step)) {
+    end(Bound::Kind::loop_test, test->begin_step, {});
+    bound.condition = view(test->predicate).as<std::byte>();
+  } else if (const auto* last = std::get_if<LoopEnd>(&step)) {
+    end(Bound::Kind::loop_end, last->begin_step, last->carried);
+  } else {
+    const auto& arm = std::get<ArmEnd>(step);
+    end(Bound::Kind::arm_end, arm.begin_step, arm.results);
+  }
+}
+
 void Executor::bind_steps() {
   bound_.resize(executable_.steps.size());
-  auto view = [&](int buffer) { return views_[static_cast<size_t>(buffer)]; };
   for (size_t s = 0; s < executable_.steps.size(); ++s) {
     Bound& bound = bound_[s];
-    std::string prefix;
-    if (const auto* kernel = std::get_if<KernelStep>(&executable_.steps[s])) {
-      bound.instruction = kernel->instruction;
-      bound.kernel = kernel->kernel;
-      for (int operand : kernel->operands) bound.operands.push_back(view(operand));
-      for (int result : kernel->results) bound.results.push_back(view(result));
-      if (kernel->workspace >= 0) bound.workspace = view(kernel->workspace).as<std::byte>();
-    } else if (const auto* start = std::get_if<CollectiveStart>(&executable_.steps[s])) {
-      bound.kind = Bound::Kind::start;
-      bound.instruction = start->instruction;
-      bound.operands = {view(start->input)};
-      bound.results = {view(start->output)};
-      bind_call(bound, *start);
-      prefix = "start ";
-    } else if (const auto* done = std::get_if<CollectiveDone>(&executable_.steps[s])) {
-      bound.kind = Bound::Kind::done;
-      bound.started = &bound_[static_cast<size_t>(done->start_step)];
-      bound.instruction = bound.started->instruction;
-      bound.communicator = bound.started->communicator;
-      bound.results = bound.started->results;
-      prefix = "wait ";
-    } else if (const auto* data = std::get_if<RankDataStep>(&executable_.steps[s])) {
-      bound.kind = Bound::Kind::rank_data;
-      bound.instruction = data->instruction;
-      if (data->input >= 0) bound.operands = {view(data->input)};
-      bound.results = {view(data->result)};
-      const Graph& graph = executable_.graph;
-      if (graph.mesh)
-        bound.coordinate = graph.mesh->coordinate(
-            device_,
-            graph.instructions[static_cast<size_t>(data->instruction)].attributes.get<AxisList>(
-                Attr::axes));
-    } else {
-      const auto& copy = std::get<CopyStep>(executable_.steps[s]);
-      bound.kind = Bound::Kind::copy;
-      bound.operands = {view(copy.from)};
-      bound.results = {view(copy.to)};
-    }
-    const std::string name =
-        prefix +
-        (bound.instruction < 0
-             ? "copy"
-             : std::string(executable_.graph.instructions[static_cast<size_t>(bound.instruction)]
-                               .op->name));
+    bound.begin_step = s;
+    bind_step(bound, executable_.steps[s]);
+    std::string name = bound.kind == Bound::Kind::start  ? "start "
+                       : bound.kind == Bound::Kind::done ? "wait "
+                                                         : "";
+    name += bound.instruction < 0
+                ? "copy"
+                : executable_.instruction_of(bound.region, bound.instruction).op->name;
     bound.profile_slot =
         profile_slots_.emplace(name, static_cast<int>(profile_slots_.size())).first->second;
   }
@@ -224,40 +292,51 @@ void Executor::bind_steps() {
 }
 
 void Executor::run() {
-  using Clock = std::chrono::steady_clock;
-  size_t step = 0;
+  step_ = 0;
   try {
     if (options_.poison_freed) poison_all();
-    for (; step < bound_.size(); ++step) {
-      Bound& bound = bound_[step];
+    while (step_ < bound_.size()) {
+      size_t next;
       if (options_.profile) {
-        const Clock::time_point begin = Clock::now();
-        run_step(bound);
-        seconds_[static_cast<size_t>(bound.profile_slot)] +=
-            std::chrono::duration<double>(Clock::now() - begin).count();
+        const double begin = now_seconds();
+        next = run_at(step_);
+        measure(bound_[step_], begin, now_seconds());
       } else {
-        run_step(bound);
+        next = run_at(step_);
       }
       for (const auto& communicator : communicators_) communicator->poll();
-      if (observer_) observe(bound);
-      if (!options_.poison_freed) continue;
-      for (int freed : freed_after_[step])
-        std::memset(views_[static_cast<size_t>(freed)].data, 0xff,
-                    static_cast<size_t>(executable_.buffers[static_cast<size_t>(freed)].bytes));
+      step_ = next;
     }
   } catch (...) {
-    fail(step);
+    fail(step_);
   }
+}
+
+void Executor::measure(Bound& bound, double begin, double end) {
+  seconds_[static_cast<size_t>(bound.profile_slot)] += end - begin;
+  if (bound.kind == Bound::Kind::start) bound.started_at = begin;
+  if (bound.kind != Bound::Kind::done) return;
+  MeasuredCollective& measured = bound.started->measured;
+  ++measured.runs;
+  measured.in_flight_seconds += end - bound.started->started_at;
+  measured.waited_seconds += end - begin;
+}
+
+size_t Executor::run_at(size_t step) {
+  Bound& bound = bound_[step];
+  if (bound.kind >= Bound::Kind::loop_begin) return run_control(step);
+  run_step(bound);
+  if (observer_) observe(bound);
+  if (options_.poison_freed) poison_freed(step);
+  return step + 1;
 }
 
 void Executor::run_step(Bound& bound) {
   switch (bound.kind) {
-    case Bound::Kind::kernel: {
-      const Instruction& instruction =
-          executable_.graph.instructions[static_cast<size_t>(bound.instruction)];
-      bound.kernel->run({instruction, bound.operands, bound.results, bound.workspace, nullptr});
+    case Bound::Kind::kernel:
+      bound.kernel->run({executable_.instruction_of(bound.region, bound.instruction),
+                         bound.operands, bound.results, bound.workspace, nullptr});
       return;
-    }
     case Bound::Kind::start:
       bound.ticket = bound.communicator->start(bound.call);
       return;
@@ -265,26 +344,89 @@ void Executor::run_step(Bound& bound) {
       bound.communicator->wait(bound.started->ticket);
       return;
     case Bound::Kind::rank_data:
-      run_rank_data(bound);
+      compute_rank_data(executable_.instruction_of(bound.region, bound.instruction),
+                        bound.coordinate, bound.operands, bound.results[0]);
       return;
-    case Bound::Kind::copy:
+    default:
       std::memmove(bound.results[0].data, bound.operands[0].data,
                    static_cast<size_t>(bound.results[0].type.bytes()));
-      return;
   }
 }
 
-void Executor::run_rank_data(const Bound& bound) {
-  const Instruction& instruction =
-      executable_.graph.instructions[static_cast<size_t>(bound.instruction)];
-  compute_rank_data(instruction, bound.coordinate, bound.operands, bound.results[0]);
+size_t Executor::run_control(size_t step) {
+  Bound& bound = bound_[step];
+  Bound& begin = bound.started ? *bound.started : bound;
+  switch (bound.kind) {
+    case Bound::Kind::loop_begin:
+    case Bound::Kind::branch_begin: {
+      for (size_t i = 0; i < bound.results.size(); ++i)
+        if (bound.results[i].data != bound.operands[i].data)
+          std::memcpy(bound.results[i].data, bound.operands[i].data,
+                      static_cast<size_t>(bound.results[i].type.bytes()));
+      bound.turn = 0;
+      if (bound.kind == Bound::Kind::loop_begin)
+        return bound.trip_count == 0 ? leave(bound.end_step) : step + 1;
+      if (!bound.condition) return step + 1;
+      int32_t index = 0;
+      std::memcpy(&index, bound.condition, sizeof(index));
+      const auto arms = static_cast<int32_t>(bound.arm_steps.size());
+      if (index < 0 || index >= arms) index = arms - 1;
+      check_uniform(bound, index);
+      return static_cast<size_t>(bound.arm_steps[static_cast<size_t>(index)]);
+    }
+    case Bound::Kind::loop_test: {
+      const bool goes_on = *bound.condition != std::byte{0};
+      check_uniform(begin, goes_on);
+      if (options_.poison_freed) poison_freed(step);
+      return goes_on ? step + 1 : leave(begin.end_step);
+    }
+    case Bound::Kind::loop_end:
+      ++begin.turn;
+      if (begin.trip_count >= 0 && begin.turn == begin.trip_count) return leave(step);
+      return begin.begin_step + 1;
+    default:
+      return leave(begin.end_step);
+  }
+}
+
+size_t Executor::leave(size_t end_step) {
+  if (observer_) observe(bound_[end_step]);
+  if (options_.poison_freed) poison_freed(end_step);
+  return end_step + 1;
+}
+
+void Executor::check_uniform(const Bound& control, int64_t value) {
+  for (Communicator* group : control.inside) {
+    compared_ = value;
+    CollectiveCall call;
+    call.input = &compared_;
+    call.dtype = DType::s64;
+    call.tensor = "the way through a loop or branch";
+    call.reduce = ReduceKind::max;
+    call.output = &largest_;
+    group->run(call);
+    call.reduce = ReduceKind::min;
+    call.output = &smallest_;
+    group->run(call);
+    if (largest_ != smallest_)
+      throw_user_error("the ranks along ", group->name(), " do not go the same way: this one has ",
+                       value, ", others ", smallest_, " to ", largest_,
+                       ", and collectives inside need all of them");
+  }
 }
 
 void Executor::observe(const Bound& bound) {
   // A collective's result is there when it is done.
   if (bound.kind == Bound::Kind::start || bound.instruction < 0) return;
   for (size_t r = 0; r < bound.results.size(); ++r)
-    observer_({bound.instruction, static_cast<int>(r)}, bound.results[r]);
+    observer_(executable_.graph_of(bound.region), {bound.instruction, static_cast<int>(r)},
+              bound.results[r]);
+}
+
+void Executor::poison_freed(size_t step) {
+  for (int freed : freed_after_[step])
+    std::memset(views_[static_cast<size_t>(freed)].data, 0xff,
+                static_cast<size_t>(executable_.buffers[static_cast<size_t>(freed)].bytes));
 }
 
 void Executor::poison_all() {
@@ -299,8 +441,13 @@ void Executor::poison_all() {
 
 void Executor::fail(size_t step) const {
   std::string where = cat("graph \"", executable_.graph.name, "\"");
-  if (step < bound_.size() && bound_[step].instruction >= 0)
-    where += cat(", step ", step, ", ", describe(executable_.graph, {bound_[step].instruction, 0}));
+  if (step < bound_.size() && bound_[step].instruction >= 0) {
+    where += cat(", step ", step, ", ",
+                 describe_step(executable_, bound_[step].region, bound_[step].instruction));
+    for (const Bound& loop : bound_)
+      if (loop.kind == Bound::Kind::loop_begin && loop.begin_step < step && step < loop.end_step)
+        where += cat(" (turn ", loop.turn, ")");
+  }
   where += ": ";
   try {
     throw;
@@ -334,6 +481,17 @@ std::map<std::string, double> Executor::profile() const {
   for (const auto& [name, slot] : profile_slots_)
     profile[name] = seconds_[static_cast<size_t>(slot)];
   return profile;
+}
+
+std::vector<Executor::MeasuredCollective> Executor::collectives() const {
+  std::vector<MeasuredCollective> collectives;
+  for (const Bound& bound : bound_) {
+    if (bound.kind != Bound::Kind::start) continue;
+    collectives.push_back(bound.measured);
+    collectives.back().region = bound.region;
+    collectives.back().instruction = bound.instruction;
+  }
+  return collectives;
 }
 
 }  // namespace tessera

@@ -22,8 +22,11 @@ struct ExecutorOptions {
   // Fills memory with NaN bits when its last reader is done, so that a read of a freed buffer
   // shows. Host memory only.
   bool poison_freed = false;
-  // Measure seconds per kind of step.
+  // Measure seconds per kind of step, and what each collective keeps waiting.
   bool profile = false;
+  // Compares, among the ranks that meet in collectives inside, the predicates of loops and the
+  // indices of branches; UserError where they differ (they would wait for each other for ever).
+  bool check_uniform = false;
 };
 
 class Executor {
@@ -47,13 +50,23 @@ class Executor {
   TensorView output(std::string_view name) const;  // InternalError where there is none
 
   // Sees each result as it is made, in the order of the schedule; empty: nobody. For finding the
-  // first tensor that went bad.
-  using Observer = std::function<void(Value, const TensorView&)>;
+  // first tensor that went bad. The graph is the one whose value it is: that of the executable, or a
+  // region of a loop or branch.
+  using Observer = std::function<void(const Graph&, Value, const TensorView&)>;
   void set_observer(Observer observer) { observer_ = std::move(observer); }
 
   // With `profile`: seconds spent per op name, "wait OP" for collectives, "start OP"; summed over
   // runs.
   std::map<std::string, double> profile() const;
+
+  // With `profile`: the collectives as they ran, in the order of their starts; summed over runs.
+  struct MeasuredCollective {
+    int region = 0, instruction = -1;
+    int64_t runs = 0;
+    double in_flight_seconds = 0;  // from start to the end of the wait
+    double waited_seconds = 0;     // of that, exposed: nothing else ran on this rank
+  };
+  std::vector<MeasuredCollective> collectives() const;
 
   const Executable& executable() const { return executable_; }
 
@@ -66,9 +79,16 @@ class Executor {
   void compute_constants();
   void bind_steps();
   void bind_call(Bound& bound, const CollectiveStart& step);
+  void bind_step(Bound& bound, const Step& step);
+  void bind_control(Bound& bound, const Step& step);
+  size_t run_at(size_t step);  // returns the step that follows
+  void measure(Bound& bound, double begin, double end);
   void run_step(Bound& bound);
-  void run_rank_data(const Bound& bound);
+  size_t run_control(size_t step);
+  size_t leave(size_t end_step);  // what is to be done where a loop or branch ends
+  void check_uniform(const Bound& control, int64_t value);
   void observe(const Bound& bound);
+  void poison_freed(size_t step);
   void poison_all();
   [[noreturn]] void fail(size_t step) const;
 
@@ -88,6 +108,8 @@ class Executor {
   std::vector<std::vector<int>> freed_after_;  // step -> root buffers; with poison_freed
   std::map<std::string, int> profile_slots_;
   std::vector<double> seconds_;
+  size_t step_ = 0;  // that runs
+  int64_t compared_ = 0, largest_ = 0, smallest_ = 0;  // for check_uniform
   Observer observer_;
 };
 

@@ -56,14 +56,15 @@ void check_fallbacks(const Executable& executable, bool strict) {
     });
   std::vector<std::string> named;
   for (const Executable::Fallback& fallback : executable.reference_kernels) {
-    const Instruction& instruction = executable.graph.instructions[fallback.instruction];
+    const Graph& graph = executable.graph_of(fallback.region);
+    const Instruction& instruction = graph.instructions[static_cast<size_t>(fallback.instruction)];
     int64_t elements = 0;
     for (const ResultInfo& result : instruction.results) elements += result.type.elements();
-    const double flops = with_call(executable.graph, instruction, [&](const OpCall& call) {
+    const double flops = with_call(graph, instruction, [&](const OpCall& call) {
       return flop_count(*instruction.op, call, Graph::result_types(instruction));
     });
     if (flops < 1e-3 * all_flops && elements < 4096) continue;
-    named.push_back(cat(describe(executable.graph, {fallback.instruction, 0}), " ", instruction.results[0].type,
+    named.push_back(cat(describe_step(executable, fallback.region, fallback.instruction), " ", instruction.results[0].type,
                         fallback.refusals.empty() ? "" : cat(" (", join(fallback.refusals, "; "), ")")));
   }
   if (named.empty()) return;

@@ -122,8 +122,7 @@ std::map<std::string, double> Session::profile() const {
 std::string Session::find_bad_tensor(const ReadRows& read) {
   std::string found;
   auto watch = [&](Executor& executor) {
-    const Graph& graph = executor.executable().graph;
-    executor.set_observer([&](Value value, const TensorView& view) {
+    executor.set_observer([&](const Graph& graph, Value value, const TensorView& view) {
       if (!found.empty() || !is_float(view.type.dtype)) return;
       HostTensor tensor(view.type);
       backend_.copy_to_host(tensor.bytes().data(), view.data, view.type.bytes());

@@ -1,6 +1,7 @@
 #include "launch/plan/collective_plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <optional>
 
@@ -32,7 +33,7 @@ class Collector {
  public:
   Collector(const Executable& executable, const MachineModel& machine, const std::string& middle_block)
       : executable_(executable), graph_(executable.graph), machine_(machine), middle_block_(middle_block) {
-    for (const ScheduleReport::Exposed& entry : executable.schedule.collectives) times_[entry.instruction] = entry;
+    for (const ScheduleReport::Exposed& entry : executable.schedule.collectives) times_[{entry.region, entry.instruction}] = entry;
   }
 
   GraphPlan run() {
@@ -56,28 +57,30 @@ class Collector {
 
  private:
   void add(const CollectiveStart& start) {
-    const Instruction& instruction = graph_.instructions[static_cast<size_t>(start.instruction)];
+    const Instruction& instruction = executable_.instruction_of(start.region, start.instruction);
     const AxisList axes = instruction.attributes.get<AxisList>(Attr::axes);
     const std::string axes_text = print_axes(*graph_.mesh, axes);
     CollectivePlan& entry = entries_[{std::string(instruction.op->name), axes_text}];
     entry.op = instruction.op->name;
     entry.axes = axes_text;
     entry.crosses_hosts = any_crosses(machine_, *graph_.mesh, axes);
-    ++entry.count;
+    // In a loop it is counted once per turn.
+    const auto time = times_.find({start.region, start.instruction});
+    const int64_t turns = time == times_.end() ? 1 : std::max<int64_t>(1, std::llround(time->second.turns));
+    entry.count += turns;
     const bool in_layer = block_of_scope(instruction.scope) == middle_block_ && !middle_block_.empty();
-    entry.layer_count += in_layer ? 1 : 0;
+    entry.layer_count += in_layer ? turns : 0;
     for (Value operand : instruction.operands) {
-      const int64_t bytes = graph_.type(operand).bytes();
+      const int64_t bytes = executable_.graph_of(start.region).type(operand).bytes() * turns;
       entry.bytes += bytes;
       entry.layer_bytes += in_layer ? bytes : 0;
       entry.wire_bytes += wire_bytes(move_of(start.kind), bytes, size_of(axes));
     }
-    const auto time = times_.find(start.instruction);
     if (time == times_.end()) return;
     entry.seconds += time->second.seconds;
     entry.exposed_seconds += time->second.exposed_seconds;
     if (time->second.exposed_seconds > 0)
-      exposed_.push_back({entry.op, entry.axes, cat(graph_.type(instruction.operands[0])), instruction.scope,
+      exposed_.push_back({entry.op, entry.axes, cat(executable_.graph_of(start.region).type(instruction.operands[0])), instruction.scope,
                           time->second.seconds, time->second.exposed_seconds});
   }
 
@@ -85,7 +88,7 @@ class Collector {
   const Graph& graph_;
   const MachineModel& machine_;
   const std::string& middle_block_;
-  std::map<int, ScheduleReport::Exposed> times_;  // by instruction
+  std::map<std::pair<int, int>, ScheduleReport::Exposed> times_;  // by region and instruction
   std::map<std::pair<std::string, std::string>, CollectivePlan> entries_;
   std::vector<ExposedCollective> exposed_;
 };

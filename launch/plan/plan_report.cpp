@@ -57,7 +57,7 @@ void describe_mesh(const JobConfig& job, const MachineModel& machine, const Mesh
 std::vector<FallbackPlan> fallbacks_of(const Executable& executable) {
   std::map<std::pair<std::string, std::string>, int64_t> counts;
   for (const Executable::Fallback& fallback : executable.reference_kernels) {
-    const Instruction& instruction = executable.graph.instructions[static_cast<size_t>(fallback.instruction)];
+    const Instruction& instruction = executable.instruction_of(fallback.region, fallback.instruction);
     ++counts[{std::string(instruction.op->name), join(fallback.refusals, "; ")}];
   }
   std::vector<FallbackPlan> fallbacks;

@@ -214,7 +214,7 @@ TEST(Executor, ObserverSeesEveryResultAndErrorsSayWhere) {
   BufferStore store(backend, nullptr);
   Executor executor(executable, backend, nullptr, 0, store);
   std::vector<Value> seen;
-  executor.set_observer([&](Value value, const TensorView& view) {
+  executor.set_observer([&](const Graph&, Value value, const TensorView& view) {
     EXPECT_EQ(view.type, graph.type(value));
     seen.push_back(value);
   });
@@ -240,7 +240,7 @@ TEST(Executor, PoisonShowsInScratchThatWasFreed) {
   BufferStore store(backend, nullptr);
   Executor executor(executable, backend, nullptr, 0, store, {.poison_freed = true});
   const float* hidden = nullptr;
-  executor.set_observer([&](Value value, const TensorView& view) {
+  executor.set_observer([&](const Graph&, Value value, const TensorView& view) {
     if (graph.at(value).is(ops::kTanh)) hidden = view.as<float>();
   });
   executor.run();
