@@ -5,8 +5,11 @@
 
 #include "core/base/error.h"
 #include "core/ir/local_call.h"
+#include "core/ir/parameter.h"
 #include "core/ir/partition_context.h"
+#include "core/ir/regions.h"
 #include "core/ir/rewriter.h"
+#include "core/ops/control.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/padding.h"
 #include "core/ops/sharding.h"
@@ -77,6 +80,7 @@ class Localizer {
       if (needs_partition(*instruction.op, rule, instruction.factor_axes))
         return partition_one(index, rule);
     }
+    if (instruction.is(ops::kManualComputation)) return inline_manual(index);
     LocalCall local = local_call(source_, instruction);
     for (Value& operand : instruction.operands) operand = rewriter_.mapped(operand);
     for (const StartOperand& start : local.starts)
@@ -137,6 +141,56 @@ class Localizer {
       set_local(info, type);
     }
     rewriter_.replace({index, 0}, made);
+  }
+
+  // Nothing in a region of a manual computation is a shard of a whole either.
+  static Graph without_shardings(const Graph& region) {
+    Graph bare = with_mapped_regions(region, without_shardings);
+    for (Instruction& instruction : bare.instructions)
+      for (ResultInfo& result : instruction.results) {
+        result.sharding.reset();
+        result.logical_shape.reset();
+      }
+    for (GraphOutput& output : bare.outputs) output.sharding.reset();
+    return bare;
+  }
+
+  // The body says what each device does, and is local already. Its values are no shards of anything
+  // but what the computation gives.
+  void inline_manual(int index) {
+    const Instruction& instruction = source_.instructions[static_cast<size_t>(index)];
+    const Graph& body = *instruction.attributes.get<GraphRef>(Attr::callee);
+    std::map<Value, Value> made;
+    for (size_t i = 0; i < body.inputs.size(); ++i)
+      made[body.inputs[i].value] = rewriter_.mapped(instruction.operands[i]);
+    for (size_t i = 0; i < body.instructions.size(); ++i) {
+      Instruction copy = body.instructions[i];
+      if (copy.is(ops::kParameter)) continue;
+      for (Value& operand : copy.operands) operand = made.at(operand);
+      for (ResultInfo& result : copy.results) {
+        result.sharding.reset();
+        result.logical_shape.reset();
+      }
+      map_regions(copy, without_shardings);
+      if (copy.scope.empty()) copy.scope = instruction.scope;
+      const Value value = rewriter_.append(std::move(copy));
+      for (size_t r = 0; r < body.instructions[i].results.size(); ++r)
+        made[{static_cast<int>(i), static_cast<int>(r)}] = {value.instruction, static_cast<int>(r)};
+    }
+    for (size_t r = 0; r < instruction.results.size(); ++r) {
+      const Value value = made.at(body.outputs[r].value);
+      ResultInfo& info = rewriter_.result().info(value);
+      const TensorType type = info.type;
+      const TensorType wanted{type.dtype, instruction.results[r].sharding->local_shape(
+                                              instruction.results[r].stored_shape())};
+      TESSERA_CHECK(type == wanted, "%", index, " manual_computation: its body gives ", type,
+                    " as result ", r, ", which is locally ", wanted);
+      if (!info.sharding) {
+        info = instruction.results[r];
+        set_local(info, type);
+      }
+      rewriter_.replace({index, static_cast<int>(r)}, value);
+    }
   }
 
   // The op itself says what one device does.

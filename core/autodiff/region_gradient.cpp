@@ -4,6 +4,7 @@
 #include "core/ir/regions.h"
 #include "core/ops/control.h"
 #include "core/ops/structure.h"
+#include "core/passes/trip_count.h"
 
 namespace tessera {
 
@@ -214,7 +215,11 @@ std::unique_ptr<RegionGradient> prepare_region_gradient(Builder& builder, int in
   Instruction& it = builder.graph().instructions[static_cast<size_t>(instruction)];
   if (it.is(ops::kCall)) return prepare_call_gradient(it, active, options);
   if (it.is(ops::kCase)) return prepare_case_gradient(it, active, options);
-  if (it.is(ops::kWhile)) return prepare_while_gradient(it, active, options);
+  if (it.is(ops::kWhile)) {
+    if (const auto count = trip_count_of(builder.graph(), it))
+      it.attributes.set(Attr::trip_count, *count);
+    return prepare_while_gradient(it, active, options);
+  }
   if (it.is(ops::kManualComputation)) return prepare_manual_gradient(it, active, options);
   return nullptr;
 }

@@ -36,7 +36,7 @@ AxisList born_inside(const Instruction& instruction) {
   for (const Region& region : control_regions(instruction))
     for_each_region(*region.graph, [&](const Graph& graph) {
       for (const Instruction& inner : graph.instructions)
-        if (is_stated_exchange(inner)) {
+        if (is_exchange(*inner.op)) {
           axes = united(axes, inner.attributes.get<AxisList>(Attr::axes));
           if (inner.attributes.has(Attr::target_axes))
             axes = united(axes, inner.attributes.get<AxisList>(Attr::target_axes));
@@ -73,7 +73,7 @@ class Varying {
       all = united(all, born_inside(instruction));
       return {all, all};
     }
-    if (!is_stated_exchange(instruction)) return {all, all};
+    if (!is_exchange(*instruction.op)) return {all, all};
     AxisList own = instruction.attributes.get<AxisList>(Attr::axes);
     if (instruction.attributes.has(Attr::target_axes))
       own = united(own, instruction.attributes.get<AxisList>(Attr::target_axes));
@@ -101,6 +101,10 @@ class Varying {
       const std::vector<AxisList> inputs(region.inputs.size(), axes);
       return Varying(region, inputs, axes).run().graph;
     });
+    // Their gradients state local shapes, so that nobody takes them for the partitioner's.
+    if (is_exchange(*copy.op) && !copy.is(ops::kShift) && !copy.is(ops::kAxisIndex))
+      copy.attributes.set(Attr::shape, Ints(copy.results[0].type.shape.begin(),
+                                            copy.results[0].type.shape.end()));
     const int results = static_cast<int>(copy.results.size());
     const Value made = rewriter_.append(std::move(copy));
     note(made, result_axes);

@@ -34,8 +34,8 @@ std::vector<Value> if_else(Builder& b, Value condition, std::vector<Value> opera
 // manual_computation{callee, axes, in_shardings, out_shardings}(xs...): the callee is what one
 // coordinate of the manual `axes` computes. Its inputs and outputs have the operands' and results'
 // shapes cut by those axes of the shardings that are manual (major to the free ones); the free axes
-// stay automatic inside. Collectives in the callee run over manual axes only and carry the
-// attribute `shape`, as their shapes are local along these axes. A result whose out_sharding names
+// stay automatic inside. Collectives in the callee run over manual axes only; those that change
+// shapes carry the attribute `shape`, as their shapes are local along these axes. A result whose out_sharding names
 // no manual axis must be equal on all coordinates of that axis. An axis under `partial` in an
 // out_sharding: the results of the coordinates are addends.
 extern const OpDef kManualComputation;

@@ -9,6 +9,11 @@
 namespace tessera {
 namespace {
 
+bool changes_shape(const Instruction& it) {
+  return it.is(ops::kAllGather) || it.is(ops::kAllSlice) || it.is(ops::kReduceScatter) ||
+         it.is(ops::kAllToAll);
+}
+
 void check(const Graph& graph, const AxisList& manual) {
   for (size_t i = 0; i < graph.instructions.size(); ++i) {
     const Instruction& it = graph.instructions[i];
@@ -36,7 +41,7 @@ void check(const Graph& graph, const AxisList& manual) {
     for (AxisRef ref : without(axes, manual))
       throw_user_error(place, ": axis \"", graph.mesh ? print_axis(*graph.mesh, ref) : cat(ref.axis),
                        "\" is not a manual axis of the computation around it");
-    if (!is_stated_exchange(it))
+    if (changes_shape(it) && !it.attributes.has(Attr::shape))
       throw_user_error(place, ": needs the attribute `shape`, the local shape of its result");
   }
 }

@@ -7,7 +7,8 @@
 namespace tessera {
 
 // Throws UserError that names op, place and axis where a collective stands outside of a manual
-// computation, over an axis that is not manual there, or without its local shape.
+// computation, over an axis that is not manual there, or where it changes shapes without saying its
+// local `shape`.
 void check_collectives(const Graph& graph);
 
 }  // namespace tessera

@@ -117,11 +117,16 @@ std::optional<int64_t> known_integer(const Graph& graph, Value value) {
   return instruction.attributes.get<ConstTensor>(Attr::value)->get_int(0);
 }
 
+std::optional<int64_t> trip_count_of(const Graph& graph, const Instruction& loop) {
+  if (loop.attributes.has(Attr::trip_count)) return loop.attributes.integer(Attr::trip_count);
+  return LoopReader(graph, loop).trip_count();
+}
+
 Graph find_trip_counts(const Graph& source) {
   Graph graph = with_mapped_regions(source, find_trip_counts);
   for (Instruction& instruction : graph.instructions) {
-    if (!instruction.is(ops::kWhile) || instruction.attributes.has(Attr::trip_count)) continue;
-    if (const auto count = LoopReader(graph, instruction).trip_count())
+    if (!instruction.is(ops::kWhile)) continue;
+    if (const auto count = trip_count_of(graph, instruction))
       instruction.attributes.set(Attr::trip_count, *count);
   }
   return graph;

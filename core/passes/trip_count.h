@@ -13,6 +13,9 @@ namespace tessera {
 
 Graph find_trip_counts(const Graph& graph);
 
+// The stated or found count of one `while` of the graph.
+std::optional<int64_t> trip_count_of(const Graph& graph, const Instruction& loop);
+
 // The value of a scalar integer that is a constant, seen through converts and reshapes.
 std::optional<int64_t> known_integer(const Graph& graph, Value value);
 

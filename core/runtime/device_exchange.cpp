@@ -34,8 +34,10 @@ std::vector<HostTensor> split_partial(const HostTensor& whole, int64_t count, Re
       // Integers: random addends for sum, everything on part 0 and ties elsewhere for max and min.
       int64_t rest = whole.get_int(i);
       for (size_t p = 1; p < parts.size(); ++p) {
-        const int64_t addend =
-            kind == ReduceKind::sum ? static_cast<int64_t>(random() % 17) - 8 : whole.get_int(i);
+        // A pred has no negative: its addends are zeros but for one.
+        const int64_t addend = kind != ReduceKind::sum            ? whole.get_int(i)
+                               : whole.dtype() == DType::pred ? (random() % 2 ? rest : 0)
+                                                              : static_cast<int64_t>(random() % 17) - 8;
         parts[p].set_int(i, addend);
         if (kind == ReduceKind::sum) rest -= addend;
       }
@@ -175,12 +177,6 @@ Devices all_devices(const Mesh& mesh) {
 bool is_exchange(const OpDef& op) {
   return op.communicates || &op == &ops::kAllSlice || &op == &ops::kReplicatedToPartial ||
          &op == &ops::kAxisIndex;
-}
-
-bool is_stated_exchange(const Instruction& instruction) {
-  return is_exchange(*instruction.op) &&
-         (instruction.attributes.has(Attr::shape) || instruction.is(ops::kShift) ||
-          instruction.is(ops::kAxisIndex));
 }
 
 Shards exchange(const OpDef& op, const Attributes& attributes, const Mesh& mesh, const Shards& in,

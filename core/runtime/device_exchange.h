@@ -21,10 +21,6 @@ Devices all_devices(const Mesh& mesh);
 // Ops whose result depends on where a device stands or on what others hold: collectives, all_slice,
 // replicated_to_partial, shift and axis_index.
 bool is_exchange(const OpDef& op);
-// Whether such an instruction states its own local shapes. Without them it is the identity on the
-// logical value, made by the partitioner for axes over which the graph is still global.
-bool is_stated_exchange(const Instruction& instruction);
-
 // The result on each device of `devices`. Throws InternalError where a group reaches beyond them.
 Shards exchange(const OpDef& op, const Attributes& attributes, const Mesh& mesh, const Shards& in,
                 const Devices& devices);

@@ -11,14 +11,21 @@
 namespace tessera {
 namespace {
 
-// Runs graphs on all devices of a list in step. A value is one tensor per device: logical along the
+// Who runs a graph, and the axes that are manual there.
+struct Place {
+  Devices devices;
+  AxisList manual;
+  Place on(Devices others) const { return {std::move(others), manual}; }
+};
+
+// Runs graphs on all devices of a place in step. A value is one tensor per device: logical along the
 // free axes, local along the manual ones.
 class DeviceRun {
  public:
   explicit DeviceRun(const Mesh& mesh) : mesh_(mesh) {}
 
   std::vector<Shards> run(const Graph& graph, std::vector<Shards> inputs,
-                          const Devices& devices) const {
+                          const Place& place) const {
     std::vector<std::vector<Shards>> values(graph.instructions.size());
     for (size_t i = 0; i < graph.inputs.size(); ++i)
       values[static_cast<size_t>(graph.inputs[i].value.instruction)] = {std::move(inputs[i])};
@@ -29,7 +36,7 @@ class DeviceRun {
       for (Value operand : instruction.operands)
         operands.push_back(&values[static_cast<size_t>(operand.instruction)]
                                   [static_cast<size_t>(operand.result)]);
-      values[i] = execute(graph, instruction, operands, devices);
+      values[i] = execute(graph, instruction, operands, place);
     }
     std::vector<Shards> outputs;
     for (const GraphOutput& output : graph.outputs)
@@ -40,7 +47,7 @@ class DeviceRun {
 
   // In: each device's own whole; out: the same again.
   std::vector<Shards> manual(const Attributes& attributes, const std::vector<const Shards*>& operands,
-                             const Devices& devices) const {
+                             const Place& place) const {
     const auto& axes = attributes.get<AxisList>(Attr::axes);
     const auto& in = attributes.get<Shardings>(Attr::in_shardings);
     const auto& out = attributes.get<Shardings>(Attr::out_shardings);
@@ -48,16 +55,18 @@ class DeviceRun {
     for (size_t i = 0; i < operands.size(); ++i) {
       const Sharding part = ops::manual_part(in[i], axes);
       inputs.emplace_back(static_cast<size_t>(mesh_.devices()));
-      for (int64_t device : devices)
+      for (int64_t device : place.devices)
         at(inputs[i], device) =
             std::move(at(shard_over(at(*operands[i], device), part, i, {device}), device));
     }
+    Place inside = place;
+    inside.manual.insert(inside.manual.end(), axes.begin(), axes.end());
     std::vector<Shards> results =
-        run(*attributes.get<GraphRef>(Attr::callee), std::move(inputs), devices);
+        run(*attributes.get<GraphRef>(Attr::callee), std::move(inputs), inside);
     for (size_t r = 0; r < results.size(); ++r) {
       const Sharding part = ops::manual_part(out[r], axes);
       Shards wholes(results[r].size());
-      for (int64_t device : devices) {
+      for (int64_t device : place.devices) {
         Devices group = mesh_.group(device, axes);
         std::ranges::sort(group);
         at(wholes, device) = assemble_from(results[r], part, group);
@@ -76,29 +85,30 @@ class DeviceRun {
 
   std::vector<Shards> execute(const Graph& graph, const Instruction& instruction,
                               const std::vector<const Shards*>& operands,
-                              const Devices& devices) const {
+                              const Place& place) const {
     const Attributes& attributes = instruction.attributes;
-    if (instruction.is(ops::kManualComputation)) return manual(attributes, operands, devices);
-    if (is_stated_exchange(instruction))
+    if (instruction.is(ops::kManualComputation)) return manual(attributes, operands, place);
+    if (is_exchange(*instruction.op) &&
+        overlaps(attributes.get<AxisList>(Attr::axes), place.manual))
       return {exchange(*instruction.op, attributes, mesh_,
                        operands.empty() ? Shards(static_cast<size_t>(mesh_.devices())) : *operands[0],
-                       devices)};
+                       place.devices)};
     std::vector<Shards> copies;
     for (const Shards* operand : operands) copies.push_back(*operand);
     if (instruction.is(ops::kCall))
-      return run(*attributes.get<GraphRef>(Attr::callee), std::move(copies), devices);
-    if (instruction.is(ops::kWhile)) return loop(attributes, std::move(copies), devices);
-    if (instruction.is(ops::kCase)) return branch(instruction, std::move(copies), devices);
-    return plain(graph, instruction, operands, devices);
+      return run(*attributes.get<GraphRef>(Attr::callee), std::move(copies), place);
+    if (instruction.is(ops::kWhile)) return loop(attributes, std::move(copies), place);
+    if (instruction.is(ops::kCase)) return branch(instruction, std::move(copies), place);
+    return plain(graph, instruction, operands, place);
   }
 
   std::vector<Shards> plain(const Graph& graph, const Instruction& instruction,
                             const std::vector<const Shards*>& operands,
-                            const Devices& devices) const {
+                            const Place& place) const {
     TESSERA_CHECK(instruction.op->eval != nullptr, "op ", instruction.op->name, " has no eval");
     std::vector<Shards> results(instruction.results.size(),
                                 Shards(static_cast<size_t>(mesh_.devices())));
-    for (int64_t device : devices) {
+    for (int64_t device : place.devices) {
       std::vector<const HostTensor*> own;
       for (const Shards* operand : operands) own.push_back(&at(*operand, device));
       std::vector<HostTensor> made;
@@ -117,24 +127,24 @@ class DeviceRun {
   }
 
   std::vector<Shards> loop(const Attributes& attributes, std::vector<Shards> carried,
-                           const Devices& devices) const {
+                           const Place& place) const {
     const Graph &condition = *attributes.get<GraphRef>(Attr::condition),
                 &body = *attributes.get<GraphRef>(Attr::body);
     const int64_t known = attributes.get_or<int64_t>(Attr::trip_count, -1);
-    Devices turning = devices;
+    Devices turning = place.devices;
     for (int64_t turn = 0;; ++turn) {
-      const Shards verdict = run(condition, carried, turning)[0];
+      const Shards verdict = run(condition, carried, place.on(turning))[0];
       std::erase_if(turning, [&](int64_t device) { return at(verdict, device).get_int(0) == 0; });
       if (turning.empty()) return carried;
       if (known >= 0 && turn >= known)
         throw_user_error("while: the loop with body \"", body.name, "\" goes on after its trip_count of ",
                          known, " turns");
-      update(carried, run(body, carried, turning), turning);
+      update(carried, run(body, carried, place.on(turning)), turning);
     }
   }
 
   std::vector<Shards> branch(const Instruction& instruction, std::vector<Shards> operands,
-                             const Devices& devices) const {
+                             const Place& place) const {
     const auto& branches = instruction.attributes.get<Graphs>(Attr::branches);
     const auto count = static_cast<int64_t>(branches.size());
     const Shards index = std::move(operands[0]);
@@ -143,12 +153,12 @@ class DeviceRun {
                                 Shards(static_cast<size_t>(mesh_.devices())));
     for (int64_t b = 0; b < count; ++b) {
       Devices here;
-      for (int64_t device : devices) {
+      for (int64_t device : place.devices) {
         const int64_t wanted = at(index, device).get_int(0);
         if ((wanted < 0 || wanted >= count ? count - 1 : wanted) == b) here.push_back(device);
       }
       if (!here.empty())
-        update(results, run(*branches[static_cast<size_t>(b)], operands, here), here);
+        update(results, run(*branches[static_cast<size_t>(b)], operands, place.on(here)), here);
     }
     return results;
   }
@@ -186,7 +196,7 @@ std::vector<HostTensor> interpret_manual(const Attributes& attributes,
   std::vector<const Shards*> operands;
   for (const Shards& whole : wholes) operands.push_back(&whole);
   std::vector<HostTensor> results;
-  for (Shards& result : DeviceRun(*mesh).manual(attributes, operands, devices))
+  for (Shards& result : DeviceRun(*mesh).manual(attributes, operands, {devices, {}}))
     results.push_back(std::move(result[static_cast<size_t>(devices[0])]));
   return results;
 }

@@ -1,8 +1,8 @@
 // Global evaluation of a manual computation: its callee runs once for each coordinate of the manual
 // axes, all coordinates in step, so that collectives inside find what the others hold.
 //
-// The other axes are automatic: along them every value is still logical, and a collective that the
-// partitioner put there (it states no local shape) is the identity. Loops and branches inside may
+// The other axes are automatic: along them every value is still logical, and a collective over them,
+// which the partitioner put there, is the identity. Loops and branches inside may
 // turn differently on different coordinates, as long as no collective joins two that part.
 #pragma once
 

@@ -75,7 +75,8 @@ TEST(RegionGradients, OfRandomProgramsAgreeWithFiniteDifferences) {
     check_gradients(RandomRegions(seed, {}).program(), seed);
 }
 
-Graph loop_program(std::optional<int64_t> trip_count) {
+// Four turns; or, uncounted, as long as the sum of x is large.
+Graph loop_program(std::optional<int64_t> trip_count, bool is_counted = true) {
   const TensorType k{DType::s32, {}}, x{DType::f64, {4, 6}}, w{DType::f64, {6, 6}};
   Graph body, condition, graph;
   body.name = "layers";
@@ -89,7 +90,10 @@ Graph loop_program(std::optional<int64_t> trip_count) {
   bb.output(ops::sine(bb, ops::tanh(bb, ops::matmul(bb, v[1], v[2]))), "x");
   bb.output(v[2], "w");
   const Value count = condition.inputs[0].value;
-  cb.output(ops::compare(cb, count, ops::constant_like(cb, count, 4), CompareDirection::lt), "c");
+  const Value sum = ops::reduce_all(cb, condition.inputs[1].value);
+  cb.output(is_counted ? ops::compare(cb, count, ops::constant_like(cb, count, 4), CompareDirection::lt)
+                       : ops::compare(cb, sum, ops::constant_like(cb, sum, 100), CompareDirection::gt),
+            "c");
   const Value vx = b.input(InputKind::data, "x", x), vw = b.input(InputKind::data, "w", w);
   b.set_scope("stack");
   const auto made = ops::while_loop(b, {ops::constant(b, 0, k), vx, vw}, share(condition), share(body), trip_count);
@@ -121,7 +125,7 @@ TEST(RegionGradients, ALoopSavesWhatThePolicySays) {
 
 TEST(RegionGradients, ALoopOfUnknownLengthIsRefusedByName) {
   try {
-    gradient_graph(loop_program({}), RematPolicy::none);
+    gradient_graph(loop_program({}, false), RematPolicy::none);
     FAIL();
   } catch (const UserError& error) {
     EXPECT_NE(std::string(error.what()).find("while in stack with body \"layers\": the number of turns"),
@@ -129,6 +133,8 @@ TEST(RegionGradients, ALoopOfUnknownLengthIsRefusedByName) {
         << error.what();
   }
 }
+
+TEST(RegionGradients, ACountedLoopNeedNotSayItsCount) { check_gradients(loop_program({}), 7); }
 
 TEST(RegionGradients, ALoopOfNoTurnsPassesCotangentsOn) {
   Graph graph = loop_program(4);

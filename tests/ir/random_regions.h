@@ -25,10 +25,16 @@ class RandomRegions {
  public:
   RandomRegions(uint64_t seed, RegionOptions options) : rng_(seed), options_(std::move(options)) {}
 
-  // Inputs x [4,6], w [6,6], b [6]; outputs of the same types and a scalar "loss" that uses all.
+  // Inputs in.x [4,6], in.w [6,6], in.b [6]; outputs of the same types and a scalar "loss" that uses
+  // all.
   Graph program() {
     Graph graph = region("program", {kX, kW, kB}, {kX, kW, kB}, options_.depth);
     Builder b(graph);
+    for (size_t i = 0; i < 3; ++i) {
+      const std::string name = cat("in.", "xwb"[i]);
+      graph.info(graph.inputs[i].value).name = name;
+      graph.at(graph.inputs[i].value).attributes.set(Attr::name, name);
+    }
     Value loss = ops::constant(b, 0.0, {DType::f64, {}});
     for (const GraphOutput& output : std::vector(graph.outputs))
       loss = ops::add(b, loss, ops::reduce_all(b, ops::sine(b, output.value)));

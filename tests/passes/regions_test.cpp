@@ -196,16 +196,16 @@ TEST(CheckCollectives, OnlyOverManualAxesInManualComputations) {
     callee.mesh = outer.mesh = mesh;
     Builder c(callee), o(outer);
     const Value shard = c.input(InputKind::data, "x", {DType::f64, {2}});
-    Attributes attributes{{Attr::axes, AxisList{mesh->axis(axis)}}, {Attr::reduce_kind, ReduceKind::sum}};
-    if (stated) attributes.set(Attr::shape, Ints{2});
-    c.output(c.emit(ops::kAllReduce, {shard}, attributes), "y");
+    Attributes attributes{{Attr::axes, AxisList{mesh->axis(axis)}}, {Attr::dimension, int64_t{0}}};
+    if (stated) attributes.set(Attr::shape, Ints{4});
+    c.output(c.emit(ops::kAllGather, {shard}, attributes), "y");
     const Value whole = o.input(InputKind::data, "x", {DType::f64, {4}});
     ops::manual_computation(o, share(callee), {whole}, {mesh->axis("a")},
                             {parse_sharding(mesh, "[{a}]")}, {parse_sharding(mesh, "[{}]")});
     return refusal(outer);
   };
   EXPECT_EQ(inside("a", true), "(accepted)");
-  EXPECT_EQ(inside("b", true), "all_reduce (%1 of \"graph\"): axis \"b\" is not a manual axis of the "
+  EXPECT_EQ(inside("b", true), "all_gather (%1 of \"graph\"): axis \"b\" is not a manual axis of the "
                                "computation around it");
   EXPECT_NE(inside("a", false).find("needs the attribute `shape`"), std::string::npos);
 }
