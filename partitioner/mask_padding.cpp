@@ -74,9 +74,7 @@ class Masker {
     mask.attributes = {{Attr::dimensions, dims},
                        {Attr::limit_indices, limits},
                        {Attr::scalar, *number_of(content, info.type.dtype)}};
-    for (int d = 0; d < info.type.rank(); ++d)
-      if (info.type.shape[d] > 1)
-        mask.factor_axes.push_back(info.sharding->dims[static_cast<size_t>(d)].axes);
+    for (const DimSharding& dim : info.sharding->dims) mask.factor_axes.push_back(dim.axes);
     ResultInfo result;
     result.type = info.type;
     result.sharding = info.sharding;

@@ -25,6 +25,7 @@ class Classes {
   // The size may not change any more.
   void fix(int member) { root_of(member).is_fixed = true; }
   int64_t size(int member) { return stored(root_of(member)); }
+  int64_t logical(int member) { return root_of(member).logical; }
 
   // By an op: both have the same shard count.
   void join(int a, int b) {
@@ -160,7 +161,13 @@ class Padder {
     for (size_t f = 0; f < of_factor.size(); ++f)
       for (int one : of_factor[f]) {
         if (is_compound[f]) classes_.fix(one);
-        if (rule.factors[f].kind != FactorKind::permutation) classes_.join(of_factor[f][0], one);
+        if (rule.factors[f].kind == FactorKind::permutation) continue;
+        // Dims of one factor differ in size where the op's own partition bridges them (windows).
+        for (int other : of_factor[f])
+          if (classes_.logical(other) == classes_.logical(one)) {
+            classes_.join(other, one);
+            break;
+          }
       }
   }
 
@@ -209,9 +216,7 @@ class Padder {
     if (&op == &ops::kReshard) {
       step.attributes.set(Attr::sharding, sharding.closed());
     } else {
-      for (int d = 0; d < info.type.rank(); ++d)
-        if (info.type.shape[d] > 1)
-          step.factor_axes.push_back(sharding.dims[static_cast<size_t>(d)].axes);
+      for (const DimSharding& dim : sharding.dims) step.factor_axes.push_back(dim.axes);
     }
     step.results = {std::move(info)};
     return rewriter_.append(std::move(step));

@@ -7,10 +7,12 @@
 namespace tessera::ops {
 namespace {
 
+// Dims of size 1 have a factor here: they, too, may be stored larger.
 FactorRule identity_factors(const OpCall& call, std::span<const TensorType>) {
   FactorRule rule;
-  const TensorFactors dims = dims_of(add_factors(rule, call.operands[0].shape));
-  rule.operands = rule.results = {dims};
+  std::vector<int> dims;
+  for (int64_t size : call.operands[0].shape) dims.push_back(rule.add(size));
+  rule.operands = rule.results = {dims_of(dims)};
   return rule;
 }
 
@@ -87,8 +89,8 @@ FactorRule mask_factors(const OpCall& call, std::span<const TensorType>) {
   for (int d = 0; d < call.operands[0].rank(); ++d) {
     const bool is_masked =
         std::count(dims_of_mask(call).begin(), dims_of_mask(call).end(), d) > 0;
-    dims.push_back(add_factor(rule, call.operands[0].shape[d], FactorKind::pass_through,
-                              ReduceKind::sum, is_masked));
+    dims.push_back(rule.add(call.operands[0].shape[d], FactorKind::pass_through, ReduceKind::sum,
+                            is_masked));
   }
   rule.operands = rule.results = {dims_of(dims)};
   add_starts(rule, call);

@@ -1,5 +1,6 @@
 #include "launch/engine/session.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -30,12 +31,12 @@ double read_scalar(Backend& backend, Executor& executor, const char* name) {
   return tensor.get_real(0);
 }
 
-// The columns of this rank of some rows, converted to the input's type.
+// The columns of this rank of some rows, converted to the input's type; zeros beyond the last.
 template <typename T>
 HostTensor cut_columns(const TensorType& type, const std::vector<T>& rows, int64_t length, int64_t first) {
   HostTensor tensor(type);
   for (int64_t r = 0; r < type.shape[0]; ++r)
-    for (int64_t c = 0; c < type.shape[1]; ++c)
+    for (int64_t c = 0; c < std::min(type.shape[1], length - first); ++c)
       tensor.set_real(r * type.shape[1] + c, static_cast<double>(rows[r * length + first + c]));
   return tensor;
 }

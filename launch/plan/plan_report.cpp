@@ -131,6 +131,7 @@ PlanReport make_plan(const JobConfig& job, const PlanOptions& options) {
   report.saved_activations = saved_activations(executable);
   report.conflicts = compiled.partition.conflicts;
   add_warnings(compiled.partition, report.warnings);
+  report.padded = compiled.partition.padded;
   report.fallbacks = fallbacks_of(executable);
   report.partition_seconds = std::max(report.partition_seconds, compiled.partition.seconds);
   report.plan_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -81,6 +81,7 @@ struct PlanReport {
   std::vector<LayerActivations> saved_activations;
 
   std::vector<Conflict> conflicts;
+  std::vector<PaddedTensor> padded;  // named tensors stored larger than they are, largest waste first
   std::vector<std::string> warnings;
   std::vector<FallbackPlan> fallbacks;
   double partition_seconds = 0;       // of the slowest graph; they are partitioned side by side

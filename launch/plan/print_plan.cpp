@@ -202,6 +202,20 @@ std::string fallbacks_text(const PlanReport& report) {
   return text;
 }
 
+std::string padding_text(const PlanReport& report) {
+  if (report.padded.empty()) return "";
+  constexpr size_t kShown = 8;
+  int64_t wasted = 0;
+  for (const PaddedTensor& tensor : report.padded) wasted += tensor.wasted_bytes;
+  std::string text = cat("\nPadding of dims that their axes do not divide: ", bytes_text(wasted), " a device in ",
+                         plural(static_cast<int64_t>(report.padded.size()), "tensor"), "\n");
+  for (size_t i = 0; i < std::min(kShown, report.padded.size()); ++i)
+    text += cat("  ", bytes_text(report.padded[i].wasted_bytes), " (",
+                static_cast<int64_t>(100 * report.padded[i].waste + 0.5), " %): ", report.padded[i].tensor, "\n");
+  if (report.padded.size() > kShown) text += cat("  and ", report.padded.size() - kShown, " others\n");
+  return text;
+}
+
 std::string warnings_text(const PlanReport& report) {
   constexpr size_t kShown = 12;
   std::vector<std::string> order;
@@ -221,7 +235,7 @@ std::string warnings_text(const PlanReport& report) {
 std::string print_plan(const PlanReport& report) {
   return cat(head_text(report), shardings_text(report), collectives_text(report.graph),
              report.accumulate ? collectives_text(*report.accumulate) : "", times_text(report), memory_text(report),
-             conflicts_text(report), fallbacks_text(report), warnings_text(report), "\npartition ",
+             padding_text(report), conflicts_text(report), fallbacks_text(report), warnings_text(report), "\npartition ",
              human_seconds(report.partition_seconds), ", whole plan ", human_seconds(report.plan_seconds), "\n");
 }
 

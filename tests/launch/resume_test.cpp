@@ -105,6 +105,33 @@ TEST(ResumeOnAnotherMesh, FromFourDevicesToTwoAndOneAndEight) {
   }
 }
 
+// Embed 32, 4 heads and mlp 128 on 3 and 5 devices: what is padded on one mesh is padded otherwise on
+// the next, and not at all on one device.
+TEST(ResumeOnAnotherMesh, WhatOneMeshPadsAnotherPadsOtherwise) {
+  const TinyJob job;
+  const std::vector<std::string> same = {"--set", "train.compute_dtype=f64", "--set", "train.global_batch=30"};
+  const Outcome whole = run_program(job.train("whole", same));
+  ASSERT_EQ(whole.exit_code, 0) << whole.all();
+  const Outcome half = run_program(job.train(
+      "half", join_arguments(join_arguments(layout("fsdp", "data=3", 3), same),
+                             {"--set", "train.steps=10", "--set", "schedule.decay_steps=20"})));
+  ASSERT_EQ(half.exit_code, 0) << half.all();
+  const struct {
+    const char* name;
+    std::vector<std::string> layout;
+  } others[] = {{"one", {}},
+                {"five", layout("fsdp", "data=5", 5)},
+                {"tensor", layout("tensor", "data=1,model=3", 3)}};
+  for (const auto& other : others) {
+    SCOPED_TRACE(other.name);
+    std::filesystem::copy(job.output("half"), job.output(other.name), std::filesystem::copy_options::recursive);
+    const Outcome rest = run_program(job.train(other.name, join_arguments(other.layout, same)));
+    ASSERT_EQ(rest.exit_code, 0) << rest.all();
+    EXPECT_TRUE(rest.says("resumed at step 10")) << rest.all();
+    expect_near(read_metrics(job.output(other.name)), read_metrics(job.output("whole")), 1e-10);
+  }
+}
+
 TEST(ResumeOnAnotherMesh, FromThreadsToMpiRanks) {
   if (!have_mpirun()) GTEST_SKIP() << "no MPI, or no mpirun on the path";
   const TinyJob job;

@@ -60,9 +60,8 @@ Graph graph_of(const Case& c) {
     if (c.planted > Planted::zero && !dims.empty() && number) {
       value = ops::mask_padding(builder, value, dims, limits, *number);
       graph.info(value).sharding = sharding;
-      for (int d = 0; d < type.rank(); ++d)
-        if (type.shape[d] > 1)
-          graph.at(value).factor_axes.push_back(sharding.dims[static_cast<size_t>(d)].axes);
+      for (const DimSharding& dim : sharding.dims)
+        graph.at(value).factor_axes.push_back(dim.axes);
     }
     operands.push_back(value);
   }

@@ -110,6 +110,18 @@ TEST(Padding, PerceptronsOfAnySizeOnAnyMesh) {
     }
 }
 
+TEST(Padding, ADimOfSizeOneMayBeInShards) {
+  Graph graph;
+  Builder b(graph);
+  const MeshPtr mesh = mesh_of("a=4,b=2");
+  const Value x = b.input(InputKind::data, "x", {DType::f64, {7, 1, 8}});
+  graph.info(x).sharding = parse_sharding(mesh, "[{}, {b}, {}]");
+  const Value y = b.annotate(ops::tanh(b, x), {}, "y");
+  graph.info(y).sharding = parse_sharding(mesh, "[{a}, {}, {}]");
+  b.output(y, "out");
+  EXPECT_EQ(check_every_pass(graph, mesh, {}), "");
+}
+
 TEST(Padding, LargeWasteIsAWarning) {
   const Graph graph = sum_graph(5, ReduceKind::sum);
   PartitionReport report;
