@@ -15,6 +15,7 @@
 #include "core/ops/loss.h"
 #include "core/ops/norm.h"
 #include "core/ops/optimizer.h"
+#include "core/ops/padding.h"
 #include "core/ops/random.h"
 #include "core/ops/reduce_window.h"
 #include "core/ops/scan.h"
@@ -100,6 +101,8 @@ std::span<const OpDef* const> all_ops() {
       &kLogitsSumGrad,
       &kAdamW,
       &kRandomUniform,
+      &kResizePadding,
+      &kMaskPadding,
       &kReshard,
       &kAllGather,
       &kAllSlice,
