@@ -270,6 +270,13 @@ class Padder {
                      [](const PaddedTensor& a, const PaddedTensor& b) {
                        return a.wasted_bytes > b.wasted_bytes;
                      });
+    if (large_ > 0)
+      notes_->warnings.push_back(
+          cat(large_, large_ == 1 ? " input" : " inputs", " of graph \"", result.name,
+              "\" are stored with more than 12.5 % of padding, ", large_bytes_,
+              " bytes a device in all; the largest is ", largest_.tensor, ", ",
+              static_cast<int>(100 * largest_.waste + 0.5),
+              " % more; change the size, the mesh or the rule"));
     if (cuts_ > 0)
       notes_->warnings.push_back(
           cat(cuts_, " reshards of graph \"", result.name,
@@ -287,11 +294,11 @@ class Padder {
     padded.waste = stored / logical - 1;
     padded.wasted_bytes =
         TensorType{info.type.dtype, *info.padded_shape}.bytes() / parts - info.type.bytes() / parts;
-    if (is_input && padded.waste > kLargeWaste)
-      notes_->warnings.push_back(cat(padded.tensor, ": padding takes ",
-                                     static_cast<int>(100 * padded.waste + 0.5), " % more (",
-                                     padded.wasted_bytes,
-                                     " bytes a device); change the size, the mesh or the rule"));
+    if (is_input && padded.waste > kLargeWaste) {
+      ++large_;
+      large_bytes_ += padded.wasted_bytes;
+      if (padded.wasted_bytes >= largest_.wasted_bytes) largest_ = padded;
+    }
     notes_->tensors.push_back(std::move(padded));
   }
 
@@ -300,7 +307,8 @@ class Padder {
   GraphRewriter rewriter_;
   Classes classes_;
   std::vector<std::vector<std::vector<int>>> members_;  // by instruction, result and dim
-  int64_t cuts_ = 0;
+  int64_t cuts_ = 0, large_ = 0, large_bytes_ = 0;
+  PaddedTensor largest_;
 };
 
 }  // namespace

@@ -30,7 +30,7 @@ struct PaddedTensor {
 
 struct PadNotes {
   std::vector<PaddedTensor> tensors;  // largest waste first
-  std::vector<std::string> warnings;  // inputs padded by more than 12.5 %; resharded by way of whole dims
+  std::vector<std::string> warnings;  // of inputs padded by more than 12.5 %, and of gathered dims
 };
 
 // Sets ResultInfo::padded_shape where axes do not divide. Needs explicit reshards.

@@ -128,7 +128,7 @@ TEST(Padding, LargeWasteIsAWarning) {
   partition(graph, mesh_of("x=4"), config_of("", "rows=x"), {}, &report);
   ASSERT_EQ(report.padded.size(), 1u);
   EXPECT_NEAR(report.padded[0].waste, 0.6, 1e-12);
-  EXPECT_NE(join(report.warnings, "\n").find("padding takes 60 % more"), std::string::npos)
+  EXPECT_NE(join(report.warnings, "\n").find("60 % more; change the size"), std::string::npos)
       << join(report.warnings, "\n");
 }
 
