@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/ops/accumulate.h"
 #include "core/ops/sharding.h"
 
 namespace tessera {
@@ -17,7 +18,9 @@ double kernel_seconds(const CostModel& model, const Graph& graph, const Instruct
     }
     for (const TensorType& type : results) bytes += type.bytes();
     // A product's speed is that of its operands: bf16 x bf16 -> f32 runs at the narrow rate.
-    if (!call.operands.empty() && is_float(call.operands[0].dtype)) widest = call.operands[0].dtype;
+    const size_t factor = instruction.is(ops::kDotGeneralAdd) ? 1 : 0;
+    if (call.operands.size() > factor && is_float(call.operands[factor].dtype))
+      widest = call.operands[factor].dtype;
     const double rate = widest == DType::f64  ? model.flops_f64
                         : size_of(widest) < 4 ? model.flops_narrow
                                               : model.flops_f32;

@@ -3,6 +3,7 @@
 #include <array>
 #include <map>
 
+#include "core/ops/accumulate.h"
 #include "core/ops/attention.h"
 #include "core/ops/contraction.h"
 #include "core/ops/convolution.h"
@@ -79,6 +80,7 @@ std::span<const OpDef* const> all_ops() {
       &kSort,
       &kTopK,
       &kDotGeneral,
+      &kDotGeneralAdd,
       &kConvolution,
       &kConvolutionKernelGrad,
       &kReduceWindow,

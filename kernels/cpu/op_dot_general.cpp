@@ -1,8 +1,11 @@
-// dot_general as batched matrix products: operands are read where they lie if their dims form a
-// matrix with one unit stride, else they are first copied into one.
+// dot_general and dot_general_add as batched matrix products: operands are read where they lie if
+// their dims form a matrix with one unit stride, else they are first copied into one. The sum of
+// dot_general_add is the product's own beta = 1.
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 
+#include "core/ops/accumulate.h"
 #include "core/ops/contraction.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/op_support.h"
@@ -172,8 +175,15 @@ struct BatchWalk {
   }
 };
 
+// The two operands of the product, and what stands in the result before it.
+struct Product {
+  const TensorView &lhs, &rhs;
+  const TensorView& result;
+  double beta;
+};
+
 template <typename In, typename Out>
-void multiply(const Plan& plan, const KernelArgs& args, const std::byte* left,
+void multiply(const Plan& plan, const Product& product, const std::byte* left,
               const std::byte* right) {
   GemmShape shape;
   shape.transpose_a = plan.left.transposed;
@@ -184,30 +194,40 @@ void multiply(const Plan& plan, const KernelArgs& args, const std::byte* left,
   shape.lda = plan.left.leading;
   shape.ldb = plan.right.leading;
   shape.ldc = shape.n;
-  const BatchWalk a(plan.left, args.operands[0].type.shape),
-      b(plan.right, args.operands[1].type.shape);
+  const BatchWalk a(plan.left, product.lhs.type.shape), b(plan.right, product.rhs.type.shape);
   shape.batch = a.inner_size();
   shape.stride_a = a.inner_stride();
   shape.stride_b = b.inner_stride();
   shape.stride_c = shape.m * shape.n;
-  Out* c = args.results[0].as<Out>();
+  Out* c = product.result.as<Out>();
   for (int64_t outer = 0; outer < a.outer_size(); ++outer) {
     gemm<In, Out>(shape, 1, reinterpret_cast<const In*>(left) + a.outer_offset(outer),
-                  reinterpret_cast<const In*>(right) + b.outer_offset(outer), 0,
+                  reinterpret_cast<const In*>(right) + b.outer_offset(outer), product.beta,
                   c + outer * shape.batch * shape.stride_c);
   }
 }
 
-void run(const KernelArgs& args) {
-  const TensorType types[] = {args.operands[0].type, args.operands[1].type};
-  const Plan plan = plan_of({types, args.instruction.attributes}, args.results[0].type);
+void run_product(const KernelArgs& args, const Product& product) {
+  const TensorType types[] = {product.lhs.type, product.rhs.type};
+  const Plan plan = plan_of({types, args.instruction.attributes}, product.result.type);
   std::byte* workspace = args.workspace;
-  const std::byte* left = prepare(plan.left, args.operands[0], workspace);
-  const std::byte* right = prepare(plan.right, args.operands[1], workspace);
-  if (plan.dtype == DType::f64) return multiply<double, double>(plan, args, left, right);
-  if (plan.dtype == DType::f32) return multiply<float, float>(plan, args, left, right);
-  if (plan.result == DType::f32) return multiply<bfloat16, float>(plan, args, left, right);
-  multiply<bfloat16, bfloat16>(plan, args, left, right);
+  const std::byte* left = prepare(plan.left, product.lhs, workspace);
+  const std::byte* right = prepare(plan.right, product.rhs, workspace);
+  if (plan.dtype == DType::f64) return multiply<double, double>(plan, product, left, right);
+  if (plan.dtype == DType::f32) return multiply<float, float>(plan, product, left, right);
+  if (plan.result == DType::f32) return multiply<bfloat16, float>(plan, product, left, right);
+  multiply<bfloat16, bfloat16>(plan, product, left, right);
+}
+
+void run(const KernelArgs& args) {
+  run_product(args, {args.operands[0], args.operands[1], args.results[0], 0});
+}
+
+void run_add(const KernelArgs& args) {
+  const TensorView &sum = args.operands[0], &result = args.results[0];
+  if (sum.data != result.data)
+    std::memcpy(result.data, sum.data, static_cast<size_t>(result.type.bytes()));
+  run_product(args, {args.operands[1], args.operands[2], result, 1});
 }
 
 Refusal accept(const OpCall& call, Results results) {
@@ -220,12 +240,26 @@ Refusal accept(const OpCall& call, Results results) {
       {refuse_float(call.operands[0]), refuse_mixed(call.operands[0], call.operands[1]), widths});
 }
 
+OpCall without_sum(const OpCall& call) { return {call.operands.subspan(1), call.attributes}; }
+
+// A narrow sum would be rounded once per tile of the contracted dims.
+Refusal accept_add(const OpCall& call, Results results) {
+  Refusal narrow;
+  if (size_of(results[0].dtype) < 4) narrow = cat("no sum in ", results[0].dtype);
+  return first_of({narrow, accept(without_sum(call), results)});
+}
+
 }  // namespace
 
 void register_dot_general(KernelTable& table) {
   Kernel kernel = make_kernel("cpu.gemm", accept, run);
   kernel.workspace_bytes = workspace_of;
   table.add(ops::kDotGeneral, kernel);
+  Kernel add = make_kernel("cpu.gemm_add", accept_add, run_add);
+  add.workspace_bytes = [](const OpCall& call, Results results) {
+    return workspace_of(without_sum(call), results);
+  };
+  table.add(ops::kDotGeneralAdd, add);
 }
 
 }  // namespace tessera::cpu

@@ -3,6 +3,7 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/compile/compile.h"
+#include "core/passes/accumulate_products.h"
 #include "core/passes/algebraic.h"
 #include "core/passes/common_subexpressions.h"
 #include "core/passes/constant_folding.h"
@@ -103,6 +104,8 @@ CompiledGraph lower(const Graph& source, const JobConfig& job, const MeshPtr& me
                     &result.partition);
   run("merge_common_local", GraphStage::local, merge_common_subexpressions);
   run("remove_dead_local", GraphStage::local, eliminate_dead_code);
+  // Gradients are added to their accumulators by the products that make them.
+  run("accumulate_products", GraphStage::local, accumulate_products);
   // Chains of elementwise ops become one kernel each.
   run("fuse_elementwise", GraphStage::local, fuse_elementwise);
   // Kernels, order of steps, memory.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/ir/interpreter.h"
+#include "core/passes/accumulate_products.h"
 #include "core/passes/algebraic.h"
 #include "core/passes/common_subexpressions.h"
 #include "core/passes/constant_folding.h"
@@ -63,7 +64,8 @@ Graph lowered(const Graph& source, const testing::Layout& layout) {
   Graph graph =
       eliminate_dead_code(merge_common_subexpressions(fold_constants(simplify_algebra(source))));
   graph = testing::partitioned(graph, layout);
-  return fuse_elementwise(eliminate_dead_code(merge_common_subexpressions(graph)));
+  graph = accumulate_products(eliminate_dead_code(merge_common_subexpressions(graph)));
+  return fuse_elementwise(graph);
 }
 
 const testing::Layout kGptLayouts[] = {

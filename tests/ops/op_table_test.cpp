@@ -49,6 +49,7 @@ const std::map<std::string_view, std::string_view> kNoGradient = {
     {"reduce_scatter", "made by the partitioner, after autodiff"},
     {"replicated_to_partial", "made by the partitioner, after autodiff"},
     {"fusion", "made after autodiff"},
+    {"dot_general_add", "made after autodiff"},
     {"call", "core/autodiff/regions.h"},
     {"while", "core/autodiff/regions.h"},
     {"case", "core/autodiff/regions.h"},
