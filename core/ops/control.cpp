@@ -8,7 +8,7 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/structure.h"
 #include "core/ops/support.h"
-#include "core/runtime/manual_interpreter.h"
+#include "core/ir/manual_interpreter.h"
 
 namespace tessera::ops {
 namespace {

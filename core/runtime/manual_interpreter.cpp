@@ -1,4 +1,4 @@
-#include "core/runtime/manual_interpreter.h"
+#include "core/ir/manual_interpreter.h"
 
 #include <algorithm>
 

@@ -48,6 +48,7 @@ const std::map<std::string_view, std::string_view> kNoGradient = {
     {"all_reduce", "made by the partitioner, after autodiff"},
     {"reduce_scatter", "made by the partitioner, after autodiff"},
     {"replicated_to_partial", "made by the partitioner, after autodiff"},
+    {"shift", "in manual computations, core/autodiff/region_gradient.h"},
     {"fusion", "made after autodiff"},
     {"dot_general_add", "made after autodiff"},
     {"call", "core/autodiff/regions.h"},

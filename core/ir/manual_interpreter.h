@@ -2,8 +2,9 @@
 // axes, all coordinates in step, so that collectives inside find what the others hold.
 //
 // The other axes are automatic: along them every value is still logical, and a collective over them,
-// which the partitioner put there, is the identity. Loops and branches inside may
-// turn differently on different coordinates, as long as no collective joins two that part.
+// which the partitioner put there, is the identity. (Defined in core/runtime, where exchanges between
+// devices are known.) Loops and branches inside may turn differently on different coordinates, as long
+// as no collective joins two that part.
 #pragma once
 
 #include <span>
