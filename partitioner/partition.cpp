@@ -18,6 +18,7 @@
 #include "partitioner/peepholes.h"
 #include "partitioner/place_reductions.h"
 #include "partitioner/propagate.h"
+#include "partitioner/recognize_rotations.h"
 #include "partitioner/regions.h"
 #include "partitioner/report.h"
 #include "partitioner/reshards_to_collectives.h"
@@ -65,7 +66,8 @@ class PassRunner {
 }  // namespace
 
 std::vector<std::string> partition_passes() {
-  return {"split_constants",
+  return {"recognize_rotations",
+          "split_constants",
           "annotate",
           "propagate",
           "expand_norms",
@@ -92,9 +94,12 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   Origins origins;
 
   check_program(source);
+  // Two slices that are one roll become one op.
+  Graph graph = passes.run("recognize_rotations", Stage::built,
+                           [&] { return recognize_rotations(source); });
   // Constants get one copy per use, so that users do not disagree through them.
-  Graph graph =
-      passes.run("split_constants", Stage::built, [&] { return split_constants(source); });
+  graph =
+      passes.run("split_constants", Stage::built, [&] { return split_constants(graph); });
   // Inputs and named activations get mesh axes by the rules and overrides of the config.
   AnnotateNotes annotate_notes;
   graph = passes.run("annotate", Stage::sharded,
