@@ -22,6 +22,7 @@ class Printer {
     if (graph_.mesh) text += cat(" mesh ", *graph_.mesh);
     if (graph_.mesh && !graph_.mesh->device_order().empty())
       text += cat(" order (", join(graph_.mesh->device_order()), ")");
+    if (graph_.masks_padding) text += " masked";
     if (graph_.is_local) text += " local";
     text += " {\n";
     for (size_t i = 0; i < graph_.instructions.size(); ++i)
@@ -90,6 +91,7 @@ class Printer {
 
   std::string result(const ResultInfo& info) const {
     std::string text = cat(info.type);
+    if (info.padded_shape) text += cat(" padded ", *info.padded_shape);
     if (info.logical_shape) text += cat(" logical ", *info.logical_shape);
     if (options_.shardings && info.sharding) text += cat(" ", *info.sharding);
     if (options_.logical_axes && !info.logical_axes.empty())

@@ -163,6 +163,7 @@ class GraphParser {
       });
       if (outer_mesh_ && *outer_mesh_ == *graph_.mesh) graph_.mesh = outer_mesh_;
     }
+    graph_.masks_padding = cursor_.accept_word("masked");
     graph_.is_local = cursor_.accept_word("local");
     cursor_.expect('{');
     while (cursor_.peek() == '%') parse_instruction();
@@ -268,6 +269,7 @@ class GraphParser {
   ResultInfo parse_result() {
     ResultInfo info;
     info.type = parse_type();
+    if (cursor_.accept_word("padded")) info.padded_shape = parse_shape();
     if (cursor_.accept_word("logical")) info.logical_shape = parse_shape();
     if (cursor_.peek() == '[') info.sharding = parse_sharding_here();
     if (cursor_.accept_word("axes")) {

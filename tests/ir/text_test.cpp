@@ -57,6 +57,10 @@ TEST(Text, EverythingOfAGraphComesBack) {
   graph.at(y).factor_axes = {data, {}, {graph.mesh->axis("model")}};
   graph.info(y).groups = {{3, ShardingGroup::Kind::as}, {5, ShardingGroup::Kind::like}};
   graph.outputs[0].sharding = parse_sharding(graph.mesh, "[{}, {model}]");
+  Shape larger = graph.type(y).shape;
+  ++larger[1];
+  graph.info(y).padded_shape = larger;
+  graph.masks_padding = true;
   expect_identity(graph);
 
   const Graph parsed = parse_graph(print_graph(graph), all_ops());
@@ -69,6 +73,8 @@ TEST(Text, EverythingOfAGraphComesBack) {
   EXPECT_EQ(parsed.info(y).name, "normed");
   EXPECT_EQ(*parsed.info(x).sharding, *graph.info(x).sharding);
   EXPECT_EQ(parsed.at(y).factor_axes, graph.at(y).factor_axes);
+  EXPECT_EQ(parsed.info(y).padded_shape, larger);
+  EXPECT_TRUE(parsed.masks_padding);
   EXPECT_EQ(parsed.info(y).groups, graph.info(y).groups);
   EXPECT_TRUE(parsed.at(y).recompute);
   EXPECT_EQ(parsed.at(y).scope, "block.0/norm");
