@@ -29,6 +29,14 @@ TESSERA_UNARY(Logistic, logistic)  // 1 / (1 + exp(-x))
 TESSERA_UNARY(Erf, erf)            // floats
 TESSERA_UNARY(Sine, sine)
 TESSERA_UNARY(Cosine, cosine)
+TESSERA_UNARY(Tan, tan)
+TESSERA_UNARY(Cbrt, cbrt)
+TESSERA_UNARY(ExponentialMinusOne, exponential_minus_one)  // exp(x) - 1
+TESSERA_UNARY(LogPlusOne, log_plus_one)                    // log(1 + x)
+TESSERA_UNARY(Floor, floor)                                // floats, as the next three
+TESSERA_UNARY(Ceil, ceil)
+TESSERA_UNARY(RoundNearestEven, round_nearest_even)  // halves to even
+TESSERA_UNARY(RoundNearestAfz, round_nearest_afz)    // halves away from zero
 TESSERA_UNARY(IsFinite, is_finite)      // floats -> pred
 TESSERA_UNARY(LogicalNot, logical_not)  // pred, or the bits of integers; named "not"
 
@@ -39,13 +47,16 @@ TESSERA_BINARY(Divide, divide)
 TESSERA_BINARY(Maximum, maximum)  // NaN where either is
 TESSERA_BINARY(Minimum, minimum)
 TESSERA_BINARY(Power, power)
+TESSERA_BINARY(Remainder, remainder)  // the sign of x; integers too: x where y is 0
+TESSERA_BINARY(Atan2, atan2)          // the angle of (y, x), floats
 TESSERA_BINARY(LogicalAnd, logical_and)  // pred, or the bits of integers; named "and"
 TESSERA_BINARY(LogicalOr, logical_or)    // named "or"
 
 #undef TESSERA_UNARY
 #undef TESSERA_BINARY
 
-// compare{direction}(x, y) -> pred.
+// compare{direction, total_order}(x, y) -> pred. With total_order floats compare by their bits:
+// -NaN < -inf < ... < -0 < +0 < ... < inf < NaN.
 extern const OpDef kCompare;
 Value compare(Builder& b, Value x, Value y, CompareDirection direction);
 
@@ -54,7 +65,8 @@ Value compare(Builder& b, Value x, Value y, CompareDirection direction);
 extern const OpDef kConvert;
 Value convert(Builder& b, Value x, DType dtype);
 
-// select(pred, on_true, on_false), clamp(low, x, high).
+// select(pred, on_true, on_false), clamp(low, x, high). The functions also take a scalar predicate
+// and scalar bounds, which they broadcast.
 extern const OpDef kSelect;
 Value select(Builder& b, Value pred, Value on_true, Value on_false);
 extern const OpDef kClamp;

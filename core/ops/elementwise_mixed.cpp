@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "core/ops/elementwise_def.h"
+#include "core/ops/float_order.h"
 
 namespace tessera::ops {
 namespace {
@@ -62,10 +63,16 @@ std::vector<TensorType> infer_compare(const OpCall& call) {
   return {{DType::pred, type.shape}};
 }
 
+// Floats as numbers in their total order.
+Elements<int64_t> ordered_bits(const HostTensor& x) {
+  Elements<int64_t> ranks;
+  for (double value : reals_of(x)) ranks.push_back(total_rank(value));
+  return ranks;
+}
+
 template <typename D>
-void compare_elements(CompareDirection direction, const HostTensor& a, const HostTensor& b,
+void compare_elements(CompareDirection direction, const Elements<D>& x, const Elements<D>& y,
                       HostTensor& result) {
-  const auto x = elements_of<D>(a), y = elements_of<D>(b);
   Elements<bool> out(x.size());
   for (size_t i = 0; i < x.size(); ++i) {
     if (!is_ordering(direction)) {
@@ -84,14 +91,20 @@ void eval_compare(const OpCall& call, std::span<const HostTensor* const> x,
                   std::span<HostTensor> y) {
   const auto direction = call.attributes.get<CompareDirection>(Attr::direction);
   const DType dtype = call.operands[0].dtype;
-  if (is_float(dtype))
-    compare_elements<double>(direction, *x[0], *x[1], y[0]);
+  if (is_float(dtype) && call.attributes.flag(Attr::total_order))
+    compare_elements<int64_t>(direction, ordered_bits(*x[0]), ordered_bits(*x[1]), y[0]);
+  else if (is_float(dtype))
+    compare_elements<double>(direction, elements_of<double>(*x[0]), elements_of<double>(*x[1]),
+                             y[0]);
   else if (dtype == DType::c64)
-    compare_elements<std::complex<double>>(direction, *x[0], *x[1], y[0]);
+    compare_elements<std::complex<double>>(direction, elements_of<std::complex<double>>(*x[0]),
+                                           elements_of<std::complex<double>>(*x[1]), y[0]);
   else if (is_signed_integer(dtype))
-    compare_elements<int64_t>(direction, *x[0], *x[1], y[0]);
+    compare_elements<int64_t>(direction, elements_of<int64_t>(*x[0]), elements_of<int64_t>(*x[1]),
+                              y[0]);
   else
-    compare_elements<uint64_t>(direction, *x[0], *x[1], y[0]);
+    compare_elements<uint64_t>(direction, elements_of<uint64_t>(*x[0]),
+                               elements_of<uint64_t>(*x[1]), y[0]);
 }
 
 std::vector<OpSample> compare_samples() {
@@ -319,6 +332,7 @@ const OpDef kIsFinite{.name = "is_finite",
                       .elementwise = true};
 const OpDef kCompare{.name = "compare",
                      .attributes = {Attr::direction},
+                     .optional_attributes = {Attr::total_order},
                      .infer = infer_compare,
                      .eval = eval_compare,
                      .samples = compare_samples,
@@ -369,9 +383,14 @@ Value convert(Builder& b, Value x, DType dtype) {
   return b.emit(kConvert, {x}, {{Attr::dtype, dtype}});
 }
 Value select(Builder& b, Value pred, Value on_true, Value on_false) {
+  if (b.shape(pred).rank() == 0) pred = broadcast_scalar(b, pred, b.shape(on_true));
   return b.emit(kSelect, {pred, on_true, on_false});
 }
-Value clamp(Builder& b, Value low, Value x, Value high) { return b.emit(kClamp, {low, x, high}); }
+Value clamp(Builder& b, Value low, Value x, Value high) {
+  if (b.shape(low).rank() == 0) low = broadcast_scalar(b, low, b.shape(x));
+  if (b.shape(high).rank() == 0) high = broadcast_scalar(b, high, b.shape(x));
+  return b.emit(kClamp, {low, x, high});
+}
 Value gelu(Builder& b, Value x, bool is_approximate) {
   return b.emit(kGelu, {x}, {{Attr::is_approximate, is_approximate}});
 }

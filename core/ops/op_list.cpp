@@ -5,11 +5,14 @@
 
 #include "core/ops/accumulate.h"
 #include "core/ops/attention.h"
+#include "core/ops/complex.h"
 #include "core/ops/contraction.h"
 #include "core/ops/convolution.h"
 #include "core/ops/control.h"
+#include "core/ops/custom_call.h"
 #include "core/ops/dynamic_slice.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/elementwise_bits.h"
 #include "core/ops/embedding.h"
 #include "core/ops/fusion.h"
 #include "core/ops/gather.h"
@@ -19,6 +22,7 @@
 #include "core/ops/padding.h"
 #include "core/ops/random.h"
 #include "core/ops/reduce_window.h"
+#include "core/ops/rng.h"
 #include "core/ops/scan.h"
 #include "core/ops/sharding.h"
 #include "core/ops/sort.h"
@@ -32,6 +36,27 @@ std::span<const OpDef* const> all_ops() {
       // elementwise
       &kNegate,
       &kAbs,
+      &kTan,
+      &kCbrt,
+      &kExponentialMinusOne,
+      &kLogPlusOne,
+      &kFloor,
+      &kCeil,
+      &kRoundNearestEven,
+      &kRoundNearestAfz,
+      &kRemainder,
+      &kAtan2,
+      &kShiftLeft,
+      &kShiftRightArithmetic,
+      &kShiftRightLogical,
+      &kPopcnt,
+      &kCountLeadingZeros,
+      &kLogicalXor,
+      &kBitcastConvert,
+      &kReducePrecision,
+      &kMakeComplex,
+      &kReal,
+      &kImag,
       &kSign,
       &kExponential,
       &kLog,
@@ -79,6 +104,8 @@ std::span<const OpDef* const> all_ops() {
       &kScatter,
       &kSort,
       &kTopK,
+      &kRngBitGenerator,
+      &kCustomCall,
       &kDotGeneral,
       &kDotGeneralAdd,
       &kConvolution,

@@ -9,6 +9,7 @@
 #include "core/ir/padding.h"
 #include "core/ops/combiner.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/float_order.h"
 #include "core/ops/gather.h"
 #include "core/ops/partition_support.h"
 #include "core/ops/structure.h"
@@ -22,12 +23,6 @@ int dimension_of(const OpCall& call) {
 }
 
 // ---- Keys ---------------------------------------------------------------------------------------
-
-// A number in the order of the key: floats by their bits, so that every NaN has a place.
-int64_t total_rank(double value) {
-  const auto bits = std::bit_cast<int64_t>(value);
-  return bits < 0 ? std::numeric_limits<int64_t>::min() - bits - 1 : bits;
-}
 
 // NaN of either sign above infinity, -0 like +0.
 int64_t top_rank(double value) {

@@ -59,7 +59,8 @@ Value reverse(Builder& b, Value x, Ints dimensions);
 extern const OpDef kRotate;
 Value rotate(Builder& b, Value x, int64_t dimension, int64_t places);
 
-// reduce{dimensions, reduce_kind}(x): the reduced dims vanish. Starts from the combiner's identity.
+// reduce{dimensions, reduce_kind}(x): the reduced dims vanish. Starts from the combiner's identity,
+// or with a second operand from that scalar. With a region instead of a kind: reduce_region.h.
 extern const OpDef kReduce;
 Value reduce(Builder& b, Value x, Ints dimensions, ReduceKind kind = ReduceKind::sum);
 Value reduce_all(Builder& b, Value x, ReduceKind kind = ReduceKind::sum);

@@ -2,16 +2,45 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 
+#include "core/ops/combiner.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/partition_support.h"
+#include "core/ops/reduce_region.h"
 #include "core/ops/structure.h"
 #include "core/ops/support.h"
 
 namespace tessera::ops {
 namespace {
 
-ReduceKind kind_of(const OpCall& call) {
-  return call.attributes.get<ReduceKind>(Attr::reduce_kind);
+// Whether the call has initial values behind its operands.
+bool has_init(const OpCall& call) {
+  return call.attributes.has(Attr::combiner) || call.operands.size() > 1;
+}
+size_t reduced_count(const OpCall& call) {
+  return call.attributes.has(Attr::combiner) ? call.operands.size() / 2 : 1;
+}
+
+// The combiner of a call with one operand, where it is a known one.
+std::optional<ReduceKind> known_kind(const OpCall& call) {
+  if (reduced_count(call) != 1) return std::nullopt;
+  return Combiner(call.attributes).kind();
+}
+
+// As partial values have it: max is `or` on pred, min is `and`.
+ReduceKind numeric_kind(ReduceKind kind) {
+  return kind == ReduceKind::logical_or    ? ReduceKind::max
+         : kind == ReduceKind::logical_and ? ReduceKind::min
+                                           : kind;
+}
+
+// The kind of partial results of shards; none where they must be gathered in order, or an initial
+// value must be kept from counting once per shard.
+std::optional<ReduceKind> partial_kind(const OpCall& call) {
+  if (has_init(call)) return std::nullopt;
+  const ReduceKind kind = numeric_kind(*known_kind(call));
+  return kind == ReduceKind::product ? std::nullopt : std::optional(kind);
 }
 
 bool is_reduced(const Attributes& attributes, int dim) {
@@ -23,72 +52,98 @@ bool is_logical(ReduceKind kind) {
   return kind == ReduceKind::logical_and || kind == ReduceKind::logical_or;
 }
 
+void check_kind(const TensorType& x, ReduceKind kind) {
+  const bool fits = x.dtype == DType::pred  ? is_logical(kind)
+                    : x.dtype == DType::c64 ? kind == ReduceKind::sum || kind == ReduceKind::product
+                                            : !is_logical(kind);
+  require(fits, "reduce: ", name_of(kind), " is not defined for ", x);
+}
+
 std::vector<TensorType> infer_reduce(const OpCall& call) {
-  check_operand_count("reduce", call, 1);
+  const bool has_region = call.attributes.has(Attr::combiner);
+  require(has_region != call.attributes.has(Attr::reduce_kind),
+          "reduce: takes either reduce_kind or combiner");
+  const size_t given = call.operands.size(), count = reduced_count(call);
+  require(has_region ? given >= 2 && given % 2 == 0 : given == 1 || given == 2, "reduce: takes ",
+          has_region ? "operands and as many initial values"
+                     : "one operand and at most one initial value",
+          ", got ", types_text(call.operands));
   const TensorType& x = call.operands[0];
   const Ints& dims = call.attributes.ints(Attr::dimensions);
   for (size_t i = 0; i < dims.size(); ++i)
     require(
         dims[i] >= 0 && dims[i] < x.rank() && std::count(dims.begin(), dims.end(), dims[i]) == 1,
         "reduce: dimensions [", join(dims, ","), "] of ", x);
-  const ReduceKind kind = kind_of(call);
-  const bool fits = x.dtype == DType::pred  ? is_logical(kind)
-                    : x.dtype == DType::c64 ? kind == ReduceKind::sum || kind == ReduceKind::product
-                                            : !is_logical(kind);
-  require(fits, "reduce: ", name_of(kind), " is not defined for ", x);
   Shape shape;
   for (int d = 0; d < x.rank(); ++d)
     if (!is_reduced(call.attributes, d)) shape.push_back(x.shape[d]);
-  return {{x.dtype, shape}};
+  std::vector<TensorType> results;
+  std::vector<DType> dtypes;
+  for (size_t i = 0; i < count; ++i) {
+    const TensorType& operand = call.operands[i];
+    require(operand.shape == x.shape, "reduce: operands must have one shape, got ", x, " and ",
+            operand);
+    if (given > count)
+      require(call.operands[count + i] == TensorType{operand.dtype, {}},
+              "reduce: the initial value of ", operand, " must be a scalar of its type, not ",
+              call.operands[count + i]);
+    dtypes.push_back(operand.dtype);
+    results.push_back({operand.dtype, shape});
+  }
+  if (!has_region) {
+    check_kind(x, call.attributes.get<ReduceKind>(Attr::reduce_kind));
+  } else {
+    std::vector<DType> both = dtypes;
+    both.insert(both.end(), dtypes.begin(), dtypes.end());
+    check_region("reduce", *call.attributes.get<GraphRef>(Attr::combiner), both, dtypes);
+  }
+  return results;
+}
+
+// Strides of the result along the dims of the operand.
+std::vector<int64_t> result_strides(const OpCall& call, const Shape& result) {
+  std::vector<int64_t> strides;
+  const std::vector<int64_t> kept = result.strides();
+  for (int d = 0, k = 0; d < call.operands[0].rank(); ++d)
+    strides.push_back(is_reduced(call.attributes, d) ? 0 : kept[static_cast<size_t>(k++)]);
+  return strides;
 }
 
 template <typename D>
-D combine(ReduceKind kind, D a, D b) {
-  switch (kind) {
-    case ReduceKind::sum:
-      return a + b;
-    case ReduceKind::product:
-      return a * b;
-    case ReduceKind::logical_and:
-      return a != D(0) && b != D(0) ? D(1) : D(0);
-    case ReduceKind::logical_or:
-      return a != D(0) || b != D(0) ? D(1) : D(0);
-    default:
-      break;
-  }
-  if constexpr (!std::is_same_v<D, std::complex<double>>) {
-    if (a != a || b != b) return a + b;  // NaN stays
-    return (kind == ReduceKind::max) == (a > b) ? a : b;
-  }
-  return a;
-}
-
-template <typename D>
-void reduce_elements(const OpCall& call, const HostTensor& x, HostTensor& y) {
-  const ReduceKind kind = kind_of(call);
-  const Elements<D> values = elements_of<D>(x);
+void reduce_elements(const OpCall& call, std::span<const HostTensor* const> x, HostTensor& y) {
+  const ReduceKind kind = *known_kind(call);
+  const Elements<D> values = elements_of<D>(*x[0]);
   // Through the result's dtype, where the lowest integer is exact.
   Elements<D> sums = elements_of<D>(HostTensor::filled(y.type(), identity_of(kind, y.dtype())));
-  std::vector<int64_t> strides;
-  const std::vector<int64_t> kept = y.shape().strides();
-  for (int d = 0, k = 0; d < x.shape().rank(); ++d)
-    strides.push_back(is_reduced(call.attributes, d) ? 0 : kept[k++]);
-  walk(x.shape(), x.shape().strides(), strides,
-       [&](int64_t from, int64_t to) { sums[to] = combine<D>(kind, sums[to], values[from]); });
+  if (has_init(call)) std::fill(sums.begin(), sums.end(), elements_of<D>(*x[1])[0]);
+  walk(x[0]->shape(), x[0]->shape().strides(), result_strides(call, y.shape()),
+       [&](int64_t from, int64_t to) {
+         sums[to] = combined<D>(kind, static_cast<D>(sums[to]), static_cast<D>(values[from]));
+       });
   set_elements<D>(y, sums);
 }
 
 void eval_reduce(const OpCall& call, std::span<const HostTensor* const> x,
                  std::span<HostTensor> y) {
+  if (!known_kind(call)) {
+    const Combiner combiner(call.attributes);
+    for (size_t i = 0; i < y.size(); ++i) {
+      const std::vector<int64_t> none(static_cast<size_t>(y[i].shape().rank()), 0);
+      copy_elements(*x[y.size() + i], 0, none, y[i], 0, y[i].shape().strides(), y[i].shape());
+    }
+    return walk(
+        x[0]->shape(), x[0]->shape().strides(), result_strides(call, y[0].shape()),
+        [&](int64_t from, int64_t to) { combiner.combine(y, to, x.first(y.size()), from); });
+  }
   const DType dtype = call.operands[0].dtype;
   if (is_float(dtype))
-    reduce_elements<double>(call, *x[0], y[0]);
+    reduce_elements<double>(call, x, y[0]);
   else if (dtype == DType::c64)
-    reduce_elements<std::complex<double>>(call, *x[0], y[0]);
+    reduce_elements<std::complex<double>>(call, x, y[0]);
   else if (is_signed_integer(dtype))
-    reduce_elements<int64_t>(call, *x[0], y[0]);
+    reduce_elements<int64_t>(call, x, y[0]);
   else
-    reduce_elements<uint64_t>(call, *x[0], y[0]);
+    reduce_elements<uint64_t>(call, x, y[0]);
 }
 
 // `value` of the reduced shape, repeated to that of the operand.
@@ -101,39 +156,160 @@ Value spread(Builder& b, Value value, const Attributes& attributes, const Shape&
 }
 
 std::vector<Value> grad_reduce(GradContext& c) {
-  if (!c.needs_gradient(0)) return {Value{}};
+  std::vector<Value> cotangents(static_cast<size_t>(c.operand_count()));
   Builder& b = c.builder();
   const Attributes attributes = c.attributes();
-  const Shape shape = c.operand_type(0).shape;
-  const auto kind = attributes.get<ReduceKind>(Attr::reduce_kind);
-  if (kind == ReduceKind::sum) return {spread(b, c.cotangent(0), attributes, shape)};
-  require(kind == ReduceKind::max || kind == ReduceKind::min, "reduce: ", name_of(kind),
+  std::vector<TensorType> types;
+  for (int i = 0; i < c.operand_count(); ++i) types.push_back(c.operand_type(i));
+  const std::optional<ReduceKind> kind = known_kind({types, attributes});
+  require(kind && (kind == ReduceKind::sum || kind == ReduceKind::max || kind == ReduceKind::min),
+          "reduce: ", kind ? name_of(*kind) : "a region", " over ", types_text(types),
           " has no gradient; use sum, max or min");
-  // Elements that share the extreme share the cotangent.
+  const Shape shape = types[0].shape;
+  const bool wants_init = types.size() > 1 && c.needs_gradient(1);
+  if (kind == ReduceKind::sum) {
+    if (c.needs_gradient(0)) cotangents[0] = spread(b, c.cotangent(0), attributes, shape);
+    if (wants_init) cotangents[1] = reduce_all(b, c.cotangent(0));
+    return cotangents;
+  }
+  require(!wants_init, "reduce: ", name_of(*kind), " has no gradient in its initial value, ",
+          types.back());
+  if (!c.needs_gradient(0)) return cotangents;
+  // Elements that share the extreme share the cotangent; none may, where it is the initial value.
   const Value x = c.operand(0);
   const Value is_extreme =
       compare(b, x, spread(b, c.result(0), attributes, shape), CompareDirection::eq);
   const Value mask = convert(b, is_extreme, b.dtype(x));
-  const Value count = reduce(b, mask, attributes.ints(Attr::dimensions));
-  return {multiply(b, mask, spread(b, divide(b, c.cotangent(0), count), attributes, shape))};
+  Value count = reduce(b, mask, attributes.ints(Attr::dimensions));
+  if (types.size() > 1) count = maximum(b, count, constant_like(b, count, 1));
+  cotangents[0] = multiply(b, mask, spread(b, divide(b, c.cotangent(0), count), attributes, shape));
+  return cotangents;
 }
 
 FactorRule reduce_factors(const OpCall& call, std::span<const TensorType>) {
+  const std::optional<ReduceKind> kind = partial_kind(call);
   FactorRule rule;
   std::vector<int> operand, result;
   for (int d = 0; d < call.operands[0].rank(); ++d) {
     const bool reduced = is_reduced(call.attributes, d);
     operand.push_back(add_factor(rule, call.operands[0].shape[d],
-                                 reduced ? FactorKind::reduction : FactorKind::pass_through,
-                                 kind_of(call)));
+                                 !reduced ? FactorKind::pass_through
+                                 : kind   ? FactorKind::reduction
+                                          : FactorKind::permutation,
+                                 kind.value_or(ReduceKind::sum)));
     if (!reduced) result.push_back(operand.back());
   }
-  rule.operands = {dims_of(operand)};
-  rule.results = {dims_of(result)};
+  rule.operands.assign(reduced_count(call), dims_of(operand));
+  rule.results.assign(reduced_count(call), dims_of(result));
+  add_starts(rule, call);  // initial values
   return rule;
 }
 
-std::vector<LinearSet> linear_reduce(const OpCall& call) { return {{{0}, kind_of(call)}}; }
+std::vector<LinearSet> linear_reduce(const OpCall& call) {
+  if (has_init(call)) return {};
+  const ReduceKind kind = numeric_kind(*known_kind(call));
+  return {{{0}, kind}};
+}
+
+// ---- On one device: what no all_reduce can combine ----------------------------------------------
+
+struct CutDims {
+  Ints dims;
+  std::vector<DimCut> cuts;
+  AxisList axes;
+};
+CutDims cut_dims(PartitionContext& c) {
+  CutDims cut;
+  for (int d = 0; d < c.call().operands[0].rank(); ++d) {
+    const DimCut own = operand_cut(c, 0, d);
+    if (!is_reduced(c.call().attributes, d) || !own.is_cut()) continue;
+    cut.dims.push_back(d);
+    cut.cuts.push_back(own);
+    cut.axes.insert(cut.axes.end(), own.axes.begin(), own.axes.end());
+  }
+  cut.axes = canonical(cut.axes);
+  return cut;
+}
+
+// The values of all devices along `axes`, stacked in a new dim 0.
+Value stacked(Builder& b, Value x, const AxisList& axes) {
+  Shape shape{1};
+  for (int64_t size : b.shape(x)) shape.push_back(size);
+  return local_all_gather(b, reshape(b, x, shape), 0, axes);
+}
+
+Value combine_values(Builder& b, ReduceKind kind, Value x, Value y) {
+  switch (kind) {
+    case ReduceKind::sum:
+      return add(b, x, y);
+    case ReduceKind::product:
+      return multiply(b, x, y);
+    case ReduceKind::max:
+      return maximum(b, x, y);
+    case ReduceKind::min:
+      return minimum(b, x, y);
+    case ReduceKind::logical_and:
+      return logical_and(b, x, y);
+    case ReduceKind::logical_or:
+      return logical_or(b, x, y);
+  }
+  return x;
+}
+
+Value partition_known(PartitionContext& c, ReduceKind kind) {
+  Builder& b = c.builder();
+  const CutDims cut = cut_dims(c);
+  Value x = c.operand(0);
+  const Value identity = constant(b, identity_of(kind, b.dtype(x)), {b.dtype(x), {}});
+  for (size_t i = 0; i < cut.dims.size(); ++i)
+    x = masked_padding(b, x, static_cast<int>(cut.dims[i]), cut.cuts[i], identity);
+  Value y = reduce(b, x, c.call().attributes.ints(Attr::dimensions), kind);
+  y = kind == ReduceKind::product ? reduce(b, stacked(b, y, cut.axes), {0}, kind)
+                                  : local_all_reduce(b, y, cut.axes, numeric_kind(kind));
+  if (!has_init(c.call())) return y;
+  return combine_values(b, kind, broadcast_scalar(b, c.operand(1), b.shape(y)), y);
+}
+
+std::vector<Value> partition_reduce(PartitionContext& c) {
+  if (const auto kind = known_kind(c.call())) return {partition_known(c, *kind)};
+  Builder& b = c.builder();
+  const CutDims cut = cut_dims(c);
+  const size_t count = reduced_count(c.call());
+  const GraphRef region = with_validity(c.call().attributes.get<GraphRef>(Attr::combiner));
+  const Shape shape = b.shape(c.operand(0));
+  // Each shard by itself, with nothing to start from.
+  Value valid = constant(b, 1, {DType::pred, shape});
+  for (size_t i = 0; i < cut.dims.size(); ++i)
+    valid = masked_padding(b, valid, static_cast<int>(cut.dims[i]), cut.cuts[i],
+                           constant(b, 0, {DType::pred, {}}));
+  std::vector<Value> values, nothing, inits;
+  for (size_t i = 0; i < count; ++i) {
+    values.push_back(c.operand(static_cast<int>(i)));
+    inits.push_back(c.operand(static_cast<int>(count + i)));
+    nothing.push_back(constant(b, 0, b.type(inits[i])));
+  }
+  values.push_back(valid);
+  nothing.push_back(constant(b, 0, {DType::pred, {}}));
+  inits.push_back(constant(b, 1, {DType::pred, {}}));
+  std::vector<Value> parts =
+      reduce(b, values, nothing, c.call().attributes.ints(Attr::dimensions), region);
+  // Then those of all shards, in order, behind the initial values.
+  for (Value& part : parts) part = stacked(b, part, cut.axes);
+  std::vector<Value> results = reduce(b, parts, inits, {0}, region);
+  results.pop_back();
+  return results;
+}
+
+double reduce_bytes(const OpCall& call, std::span<const TensorType> results,
+                    std::span<const AxisList> axes) {
+  const FactorRule rule = reduce_factors(call, results);
+  double shards = 1, parts = 1, bytes = 0;
+  for (size_t f = 0; f < axes.size(); ++f)
+    (rule.factors[f].kind == FactorKind::permutation ? parts : shards) *=
+        static_cast<double>(size_of(axes[f]));
+  for (const TensorType& result : results) bytes += static_cast<double>(result.bytes());
+  return bytes / shards * (parts - 1);
+}
 
 double reduce_flops(const OpCall& call, std::span<const TensorType>) {
   return static_cast<double>(call.operands[0].elements());
@@ -158,12 +334,35 @@ std::vector<OpSample> reduce_samples() {
           sample(DType::pred, {4, 6}, {1}, ReduceKind::logical_or)};
 }
 
+std::vector<OpSample> all_reduce_samples() {
+  std::vector<OpSample> samples = reduce_samples();
+  for (ReduceKind kind : {ReduceKind::sum, ReduceKind::max, ReduceKind::product}) {
+    samples.push_back({{{DType::f64, {4, 6}}, {DType::f64, {}}},
+                       {{Attr::dimensions, Ints{1}}, {Attr::reduce_kind, kind}},
+                       {{-1, 1}, {2, 3}},
+                       kind == ReduceKind::sum});
+    samples.push_back(
+        {{{DType::f64, {4, 6}}, {DType::f64, {}}},
+         {{Attr::dimensions, Ints{0}}, {Attr::combiner, combiner_of(kind, DType::f64)}},
+         {},
+         false});
+  }
+  for (bool largest : {true, false})
+    samples.push_back(
+        {{{DType::s32, {4, 6}}, {DType::s32, {4, 6}}, {DType::s32, {}}, {DType::s32, {}}},
+         {{Attr::dimensions, Ints{1}}, {Attr::combiner, extreme_region(DType::s32, largest)}},
+         {{-3, 3}, {0, 50}, {largest ? -9.0 : 9.0, largest ? -9.0 : 9.0}, {99, 99}},
+         false});
+  return samples;
+}
+
 // A kept dim: sums of zeros, products of ones, extremes of what is the same everywhere.
 std::vector<PadContents> transfer_reduce(const PadFacts& facts) {
-  const PadContent identity = identity_content(kind_of(facts.call));
+  const std::optional<ReduceKind> kind = partial_kind(facts.call);
+  if (!kind) return transfer_constant(facts, PadContent::unknown);
+  const PadContent identity = identity_content(*kind);
   std::vector<PadContents> contents = transfer_by_factors(facts);
-  const bool is_extreme =
-      kind_of(facts.call) == ReduceKind::max || kind_of(facts.call) == ReduceKind::min;
+  const bool is_extreme = kind == ReduceKind::max || kind == ReduceKind::min;
   for (PadContent& content : contents[0])
     if (content != identity &&
         (!is_extreme || content == PadContent::copy_of_valid || facts.results[0].rank() == 0))
@@ -174,15 +373,18 @@ std::vector<PadContents> transfer_reduce(const PadFacts& facts) {
 }  // namespace
 
 const OpDef kReduce{.name = "reduce",
-                    .attributes = {Attr::dimensions, Attr::reduce_kind},
+                    .attributes = {Attr::dimensions},
+                    .optional_attributes = {Attr::reduce_kind, Attr::combiner},
                     .infer = infer_reduce,
                     .eval = eval_reduce,
                     .grad = grad_reduce,
                     .factors = reduce_factors,
                     .linear = linear_reduce,
+                    .partition = partition_reduce,
+                    .exchange_bytes = reduce_bytes,
                     .pad_transfer = transfer_reduce,
                     .flops = reduce_flops,
-                    .samples = reduce_samples};
+                    .samples = all_reduce_samples};
 
 Value reduce(Builder& b, Value x, Ints dimensions, ReduceKind kind) {
   return b.emit(kReduce, {x},

@@ -47,7 +47,16 @@ Layout layout_of(const std::vector<ReduceShape>& chain, int64_t bytes) {
   return layout;
 }
 
-Refusal accept(const OpCall& call, Results) { return refuse_float(call.operands[0]); }
+// Regions and initial values are left to the reference.
+Refusal refuse_general(const OpCall& call) {
+  if (call.operands.size() > 1) return "no initial values";
+  return std::nullopt;
+}
+
+Refusal accept(const OpCall& call, Results) {
+  if (Refusal refusal = refuse_general(call)) return refusal;
+  return refuse_float(call.operands[0]);
+}
 
 int64_t workspace_of(const OpCall& call, Results) {
   const auto chain = chain_of(call.operands[0], call.attributes.ints(Attr::dimensions));
@@ -81,6 +90,7 @@ void run(const KernelArgs& args) {
 // ------------------------------------------------------------
 
 Refusal accept_exact(const OpCall& call, Results) {
+  if (Refusal refusal = refuse_general(call)) return refusal;
   const DType dtype = call.operands[0].dtype;
   if (dtype != DType::pred && dtype != DType::s32 && dtype != DType::s64)
     return cat("compiled for pred, s32 and s64, not ", dtype);

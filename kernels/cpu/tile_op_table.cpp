@@ -71,6 +71,7 @@ std::optional<TileOp> tile_op_of(const OpDef& op, const Attributes& attributes) 
   const bool approximate = attributes.flag(Attr::is_approximate);
   if (&op == &ops::kGelu) return approximate ? TileOp::gelu_tanh : TileOp::gelu;
   if (&op == &ops::kGeluGrad) return approximate ? TileOp::gelu_tanh_grad : TileOp::gelu_grad;
+  if (&op == &ops::kCompare && attributes.flag(Attr::total_order)) return std::nullopt;
   if (&op == &ops::kCompare) return compare_op(attributes.get<CompareDirection>(Attr::direction));
   const auto entries = plain_entries();
   const auto found =
