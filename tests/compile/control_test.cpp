@@ -8,6 +8,7 @@
 #include "core/ir/interpreter.h"
 #include "core/ir/text.h"
 #include "core/ops/control.h"
+#include "core/ops/dynamic_slice.h"
 #include "core/ops/sharding.h"
 #include "core/runtime/thread_run.h"
 #include "tests/compile/control_programs.h"
@@ -104,6 +105,30 @@ TEST(Control, ValuesThatChangePlacesAreCopied) {
   b.output(results[1], "b");
   // One value aside, and the other way back: nothing less can exchange them.
   EXPECT_EQ(compile(graph, KernelTable()).copies, 2);
+  expect_equal(graph);
+}
+
+// A row per turn into a carried buffer: written where it lies, whatever its size.
+TEST(Control, DynamicUpdateSliceOfACarriedBufferIsInPlace) {
+  Graph graph;
+  Builder b(graph);
+  const Value x = b.input(InputKind::data, "x", {DType::f64, {1, 64}});
+  const Value rows = b.input(InputKind::data, "rows", {DType::f64, {8, 64}});
+  const std::vector<Value> results = counted_loop(
+      b, 8, {x, rows},
+      [](Builder& body, const std::vector<Value>& carried, Value turn) {
+        const Value next = ops::tanh(body, carried[0]);
+        const Value zero = ops::constant(body, 0.0, {DType::s32, {}});
+        return std::vector<Value>{next,
+                                  ops::dynamic_update_slice(body, carried[1], next, {turn, zero})};
+      },
+      true);
+  b.output(results[1], "rows", 1);
+  b.output(results[0], "last");
+  const Executable executable = compile(graph, KernelTable());
+  // x is read only by the loop, but a persistent input must not be overwritten: one copy.
+  EXPECT_EQ(executable.copies, 1);
+  EXPECT_EQ(count_copies(executable), 0);
   expect_equal(graph);
 }
 
