@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/ir/parameter.h"
 #include "core/ops/control.h"
+#include "core/ops/padding.h"
 #include "core/ops/sharding.h"
 #include "partitioner/op_layout.h"
 #include "partitioner/regions.h"
@@ -58,6 +59,10 @@ class Checker {
   }
 
   void check_op(const Instruction& instruction) const {
+    if (instruction.is(ops::kResizePadding))  // of dims of size 1 too, which have no factor
+      return require(graph_.sharding(instruction.operands[0])
+                         .same_layout(*instruction.results[0].sharding),
+                     "resizes to another lying");
     const OpRules rules = op_rules(graph_, instruction);
     const FactorAxes none(rules.factors.factors.size());
     require(is_legal(rules, instruction.factor_axes.empty() ? none : instruction.factor_axes),

@@ -223,6 +223,12 @@ double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
                                             : graph_.type(instruction.operands[0]).dtype;
   seconds += work.flops * padding_factor(work.rules.factors, axes) /
              static_cast<double>(size_of(all_axes(axes))) / machine.flops(dtype);
+  // What the op itself sends: halos, two stages.
+  if (const AxisList used = all_axes(axes); work.rules.exchange_bytes && !used.empty()) {
+    const double sent = work.rules.exchange_bytes(axes);
+    const Link link = machine.link(*graph_.mesh, used);
+    if (sent > 0) seconds += link.latency + sent / link.bandwidth;
+  }
   return seconds + bytes / machine.memory_bandwidth;
 }
 

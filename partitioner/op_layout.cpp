@@ -46,10 +46,17 @@ OpLayout boundary_of(const Graph& graph, const Instruction& instruction) {
 OpRules op_rules(const Graph& graph, const Instruction& instruction) {
   std::optional<OpLayout> boundary;
   if (has_control_flow(instruction)) boundary = boundary_of(graph, instruction);
-  return with_call(graph, instruction, [&](const OpCall& call) {
+  OpRules rules = with_call(graph, instruction, [&](const OpCall& call) {
     return OpRules{boundary, factor_rule(*instruction.op, call, Graph::result_types(instruction)),
                    linear_sets(*instruction.op, call), instruction.op->partition != nullptr};
   });
+  if (instruction.op->exchange_bytes && rules.has_partition)
+    rules.exchange_bytes = [op = instruction.op, operands = graph.operand_types(instruction),
+                            attributes = instruction.attributes,
+                            results = Graph::result_types(instruction)](const FactorAxes& axes) {
+      return op->exchange_bytes({operands, attributes}, results, axes);
+    };
+  return rules;
 }
 
 AxisList all_axes(const FactorAxes& axes) {
@@ -200,6 +207,7 @@ bool is_legal(const OpRules& rules, const FactorAxes& axes) {
     if (kind && *kind != factor.reduce) return false;
     kind = factor.reduce;
   }
+  if (rules.exchange_bytes && !seen.empty() && rules.exchange_bytes(axes) < 0) return false;
   auto expressible = [&](const TensorFactors& tensor) {
     return is_expressible(rules.factors, tensor, axes);
   };

@@ -7,6 +7,7 @@
 // are inserted until it holds, and the sharding checker asks it after every later pass.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -28,6 +29,9 @@ struct OpRules {
   FactorRule factors;
   std::vector<LinearSet> linear;
   bool has_partition = false;  // permutation factors may be sharded
+  // Bytes that a device exchanges within the op when the factors are cut so; negative: it cannot be
+  // cut so. Unset: 0.
+  std::function<double(const FactorAxes& axes)> exchange_bytes = nullptr;
 };
 OpRules op_rules(const Graph& graph, const Instruction& instruction);
 

@@ -253,7 +253,7 @@ void Gatherer::tie_manual(int outside, int inside, const Sharding& boundary, con
   op.operands = 1;
   TensorFactors whole, local;
   const TensorType& type = problem_.tensors[static_cast<size_t>(inside)].type;
-  Sharding& own = problem_.tensors[static_cast<size_t>(inside)].sharding;
+  Sharding& own = problem_.tensors[static_cast<size_t>(find(inside))].sharding;
   for (int d = 0; d < type.rank(); ++d) {
     const DimSharding& dim = boundary.dims[static_cast<size_t>(d)];
     const AxisList taken = manual_part(dim.axes, manual);
@@ -262,6 +262,16 @@ void Gatherer::tie_manual(int outside, int inside, const Sharding& boundary, con
     const int rest = op.rule.add(type.shape[d]);
     whole.back().push_back(rest);
     local.push_back({rest});
+    // Outside nothing better can be wished for than the manual axes at the major end.
+    PropagationTensor& outer = problem_.tensors[static_cast<size_t>(find(outside))];
+    DimSharding& outer_dim = outer.sharding.dims[static_cast<size_t>(d)];
+    if (outer_dim.open && outer_dim.axes.empty() && !taken.empty() &&
+        !overlaps(outer.sharding.used_axes(), taken) &&
+        !overlaps(outer.sharding.replicated, taken)) {
+      outer_dim.axes = taken;
+      origins_.add(outer.places[0], {d, taken, cat("manual_computation %", at.value.instruction,
+                                                   " demands it")});
+    }
     // What the boundary says of the other axes holds inside.
     DimSharding& inner = own.dims[static_cast<size_t>(d)];
     if (inner.axes.empty()) inner.axes = without(dim.axes, manual);

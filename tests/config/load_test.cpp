@@ -132,7 +132,8 @@ TEST(Set, TakesEveryFormOfValue) {
           "train.remat=dots", "eval.at_end=false", "schedule.learning_rate=1e-3", "train.seed = 7",
           "checkpoint={keep: 5 resume: never}",
           "sharding.parameter_rules+={logical: \"embed\" axes: \"data\" if_divides: true}",
-          "sharding.overrides=[{tensor: 'wte' dims {} dims {axes: 'data'}}]"}));
+          "sharding.groups=[{tensors: ['wte', 'head'] strict: true}]",
+          "sharding.overrides=[{tensor: 'wte' dims {} dims {axes: ['data', '?']} priority: 2}]"}));
   EXPECT_EQ(job.output_dir, "/tmp/some where=else");
   std::vector<std::string> names;
   for (const std::string& path : job.data.paths) names.push_back(fs::path(path).filename());
@@ -147,7 +148,11 @@ TEST(Set, TakesEveryFormOfValue) {
   ASSERT_EQ(job.sharding.parameter_rules.size(), 1u);
   EXPECT_EQ(job.sharding.parameter_rules[0], (AxisRule{"embed", {"data"}, true}));
   ASSERT_EQ(job.sharding.overrides.size(), 1u);
-  EXPECT_EQ(job.sharding.overrides[0].dims, (std::vector<std::vector<std::string>>{{}, {"data"}}));
+  EXPECT_EQ(job.sharding.overrides[0].dims,
+            (std::vector<std::vector<std::string>>{{}, {"data", "?"}}));
+  EXPECT_EQ(job.sharding.overrides[0].priority, 2);
+  ASSERT_EQ(job.sharding.groups.size(), 1u);
+  EXPECT_EQ(job.sharding.groups[0], (TensorGroup{{"wte", "head"}, true}));
 }
 
 TEST(Set, SplitsAtTheFirstEquals) {

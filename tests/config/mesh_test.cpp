@@ -143,6 +143,12 @@ TEST(Mesh, RulesMustNameAxesOfTheMesh) {
                 .substr(0, 100));
   EXPECT_EQ(message("overrides { tensor: \"a\" dims { axes: \"data\" } dims { axes: \"data\" } }"),
             "job.textproto:15: override of \"a\" uses mesh axis \"data\" twice");
+  EXPECT_EQ(message("overrides { tensor: \"a\" dims { axes: [\"?\", \"data\"] } }"),
+            "job.textproto:15: override of \"a\" names an unknown mesh axis \"?\" (the mesh is data=1)");
+  EXPECT_EQ(message("activation_rules { logical: \"embed\" axes: \"data\" priority: -1 }"),
+            "job.textproto:15: sharding.activation_rules[0].priority is -1; give 0 (first) to 1000");
+  EXPECT_EQ(message("groups { strict: true }"),
+            "job.textproto:15: sharding.groups[0] has no tensors; say which by regular expressions");
   EXPECT_EQ(message("overrides { dims { } }"),
             "job.textproto:15: sharding.overrides[0] has no tensor; say which by a regular "
             "expression");

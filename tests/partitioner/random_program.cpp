@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/ir/builder.h"
+#include "core/ir/regions.h"
 #include "core/ops/attention.h"
 #include "core/ops/contraction.h"
 #include "core/ops/control.h"
@@ -244,15 +245,22 @@ void Writer::add_sample() {
   if (is_control && !options_.control) return;
   const std::vector<OpSample> samples = op.samples();
   const OpSample& sample = samples[draw(samples.size())];
-  const Attributes attributes = widened(sample.attributes);
+  Attributes attributes = widened(sample.attributes);
   std::vector<TensorType> types;
+  bool is_narrow = false;
   for (const TensorType& type : sample.operands) {
     types.push_back({widened(type.dtype), type.shape});
     if (type.shape.elements() > 4096) return;
+    is_narrow = is_narrow || (is_float(types.back().dtype) && types.back().dtype != DType::f64);
   }
   try {
-    for (const TensorType& type : infer_types(op, {types, attributes}))
+    const std::vector<TensorType> results = infer_types(op, {types, attributes});
+    for (const TensorType& type : results) {
       if (type.shape.elements() > 8192) return;
+      is_narrow = is_narrow || (is_float(type.dtype) && type.dtype != DType::f64);
+    }
+    // Sums in few digits depend on their order, and addends in few digits do not make up the value.
+    if (is_narrow && (types.size() > 1 || !op.elementwise)) return;
   } catch (const std::exception&) {
     return;  // does not exist in f64
   }
@@ -275,6 +283,13 @@ void Writer::add_sample() {
     }
     operands.push_back(operand);
   }
+  Instruction holder;  // regions are for the mesh of their graph
+  holder.attributes = attributes;
+  map_regions(holder, [&](Graph region) {
+    region.mesh = mesh_;
+    return region;
+  });
+  attributes = std::move(holder.attributes);
   const Value made = b_.emit(op, operands, attributes);
   const size_t results = graph_.at(made).results.size();
   for (size_t r = 0; r < results; ++r) {

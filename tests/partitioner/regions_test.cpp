@@ -178,6 +178,32 @@ TEST(Regions, BranchesAndCalls) {
   EXPECT_EQ(check_every_pass(p.graph, p.mesh, {}), "");
 }
 
+// Manual over data, automatic over model: the body reduces over data itself, the product inside is
+// cut over model.
+TEST(Regions, ManualComputationsAreAutomaticOverTheOtherAxes) {
+  Program p("data=2,model=2");
+  const Value x = p.input("x", {8, 8}, "[{data}, {}]"), w = p.input("w", {8, 8}, "[{}, {model}]");
+  const AxisList data{p.mesh->axis("data")};
+  const GraphRef body =
+      region(p.mesh, {{DType::f64, {4, 8}}, {DType::f64, {8, 8}}},
+             [&](Builder& b, std::vector<Value> v) {
+               const Value product = ops::tanh(b, ops::matmul(b, v[0], v[1]));
+               const Value sum = ops::reduce(b, product, {0});
+               return std::vector{product, ops::all_reduce(b, sum, data)};
+             });
+  const std::vector<Value> results = ops::manual_computation(
+      p.b, body, {x, w}, data,
+      {parse_sharding(p.mesh, "[{data}, {?}]"), parse_sharding(p.mesh, "[{?}, {?}]")},
+      {parse_sharding(p.mesh, "[{data}, {?}]"), parse_sharding(p.mesh, "[{?}]")});
+  p.b.output(ops::tanh(p.b, results[0]), "y");
+  p.b.output(results[1], "sum");
+  EXPECT_EQ(cat(p.propagated().graph.sharding(results[0]).closed()), "[{data}, {model}]");
+  EXPECT_EQ(check_every_pass(p.graph, p.mesh, {}), "");
+  const Graph local = partition(p.graph, p.mesh, {});
+  EXPECT_EQ(count(local, ops::kAllReduce), 1) << print_graph(local);
+  EXPECT_EQ(count(local, ops::kAllGather), 0) << print_graph(local);
+}
+
 TEST(Regions, CollectivesOutsideManualComputationsAreRefused) {
   Program p("data=2");
   const Value x = p.input("x", {8, 8}, "[{data}, {}]");

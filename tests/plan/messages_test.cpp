@@ -22,6 +22,12 @@ TEST(PlanMessages, UnknownTensorNamesTheNearest) {
   expect_parts(message_of(arguments), {"no tensor \"block.2.mlp.up.wieght\"", "did you mean \"block.2.mlp.up.weight\"?"});
 }
 
+TEST(PlanMessages, UnknownValueTellsTheRange) {
+  PlanArguments arguments = quickstart("tensor", "data=2,model=2");
+  arguments.explain = "%99999";
+  expect_parts(message_of(arguments), {"no value %99999", "it has %0 to %", "--after=propagate"});
+}
+
 TEST(PlanMessages, UnknownProfileListsAll) {
   PlanArguments arguments = quickstart("tensor", "data=2,model=2");
   arguments.profile = "tpu";

@@ -116,6 +116,18 @@ TEST(Plan, ExplainFollowsPropagation) {
   EXPECT_NE(text.find("because parameter rule mlp -> model"), std::string::npos) << text;
 }
 
+TEST(Plan, ExplainTakesRegularExpressionsAndNumbers) {
+  PlanArguments arguments = quickstart("tensor", "data=2,model=2");
+  arguments.explain = "block.[01].mlp.up.weight";
+  EXPECT_EQ(run(arguments).text,
+            "block.0.mlp.up.weight f32[160,640] lies [{}, {model}]\n"
+            "dim 1 {model} because parameter rule mlp -> model\n"
+            "block.1.mlp.up.weight f32[160,640] lies [{}, {model}]\n"
+            "dim 1 {model} because parameter rule mlp -> model\n");
+  arguments.explain = "%0";
+  EXPECT_NE(run(arguments).text.find(" (%0) "), std::string::npos) << run(arguments).text;
+}
+
 TEST(Plan, TensorParallelAcrossHostsIsWarnedOf) {
   PlanArguments arguments;
   arguments.job.job = source_path("launch/configs/gpt3-175b.textproto");
