@@ -297,6 +297,9 @@ std::vector<OpSample> samples() {
   flipped.input_batch = 2, flipped.input_feature = 0, flipped.input_spatial = {1, 3};
   flipped.output_batch = 0, flipped.output_feature = 3, flipped.output_spatial = {2, 1};
   plane.same_padding({3, 2});
+  Convolution depthwise = same, swapped = spread;
+  depthwise.feature_groups = 3;
+  swapped.kernel_input_feature = 2, swapped.kernel_output_feature = 1, swapped.strides = {3};
   return {sample({2, 8, 2}, {3, 2, 4}, same),
           sample({2, 6, 3}, {1, 3, 2}, one),
           sample({2, 8, 2}, {2, 2, 2}, strided),
@@ -306,6 +309,8 @@ std::vector<OpSample> samples() {
           sample({4, 4, 2}, {2, 2, 4}, batches),
           sample({2, 4, 2, 5}, {3, 2, 2, 2}, flipped),
           sample({1, 6, 4, 2}, {3, 2, 2, 2}, plane),
+          sample({2, 6, 3}, {3, 1, 3}, depthwise),
+          sample({2, 6, 2}, {3, 4, 2}, swapped),
           sample({2, 6, 2}, {3, 2, 2}, same, DType::s32),
           sample({2, 6, 2}, {3, 2, 2}, same, DType::bf16)};
 }

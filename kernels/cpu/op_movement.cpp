@@ -97,35 +97,89 @@ void fill(int64_t width, int64_t count, const void* element, void* to) {
   strided_copy(width, dims, strides, element, to);
 }
 
-Refusal accept_pad(const OpCall& call, Results results) {
-  const Ints& interior = call.attributes.ints(Attr::interior);
-  if (std::any_of(interior.begin(), interior.end(), [](int64_t gap) { return gap != 0; })) {
-    return "interior padding";
-  }
-  return accept_width(call, results);
+// Of one dim: the elements that stay, and where the first of them goes.
+struct PaddedDim {
+  int64_t first = 0, count = 0, target = 0, step = 1;
+};
+
+PaddedDim padded_dim(int64_t size, int64_t padded, int64_t low, int64_t interior) {
+  PaddedDim dim;
+  dim.step = interior + 1;
+  dim.first = low < 0 ? (-low + dim.step - 1) / dim.step : 0;
+  dim.target = low + dim.first * dim.step;
+  if (dim.target < padded)
+    dim.count = std::max<int64_t>(
+        0, std::min(size - dim.first, (padded - 1 - dim.target) / dim.step + 1));
+  return dim;
 }
 
 void run_pad(const KernelArgs& args) {
   const Shape &x = args.operands[0].type.shape, &y = args.results[0].type.shape;
   const int64_t width = size_of(args.results[0].type.dtype);
   fill(width, y.elements(), args.operands[1].data, args.results[0].data);
-  if (x.elements() == 0) return;
-  const Ints& low = args.instruction.attributes.ints(Attr::edge_low);
-  const std::vector<int64_t> strides = y.strides();
+  const Attributes& attributes = args.instruction.attributes;
+  const std::vector<int64_t> from_strides = x.strides(), to_strides = y.strides();
   const int rank = x.rank();
-  const int64_t run = rank == 0 ? 1 : x[rank - 1];
-  parallel_ranges(x.elements() / run, 256, [&](int64_t begin, int64_t end) {
+  std::vector<PaddedDim> dims;
+  int64_t rows = 1;
+  for (int d = 0; d < rank; ++d) {
+    const auto at = static_cast<size_t>(d);
+    dims.push_back(padded_dim(x[d], y[d], attributes.ints(Attr::edge_low)[at],
+                              attributes.ints(Attr::interior)[at]));
+    if (dims[at].count == 0) return;
+    if (d + 1 < rank) rows *= dims[at].count;
+  }
+  const PaddedDim last = rank == 0 ? PaddedDim{0, 1, 0, 1} : dims.back();
+  parallel_ranges(rows, 256, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      int64_t rest = row, offset = rank == 0 ? 0 : low[static_cast<size_t>(rank - 1)];
-      for (int d = rank - 1; d-- > 0; rest /= x[d]) {
+      int64_t rest = row, source = last.first, target = last.target;
+      for (int d = rank - 1; d-- > 0; rest /= dims[static_cast<size_t>(d)].count) {
         const auto at = static_cast<size_t>(d);
-        offset += (rest % x[d] + low[at]) * strides[at];
+        const int64_t i = rest % dims[at].count;
+        source += (dims[at].first + i) * from_strides[at];
+        target += (dims[at].target + i * dims[at].step) * to_strides[at];
       }
-      std::memcpy(args.results[0].as<std::byte>() + offset * width,
-                  args.operands[0].as<const std::byte>() + row * run * width,
-                  static_cast<size_t>(run * width));
+      const std::byte* from = args.operands[0].as<const std::byte>() + source * width;
+      std::byte* to = args.results[0].as<std::byte>() + target * width;
+      if (last.step == 1) {
+        std::memcpy(to, from, static_cast<size_t>(last.count * width));
+        continue;
+      }
+      for (int64_t i = 0; i < last.count; ++i)
+        std::memcpy(to + i * last.step * width, from + i * width, static_cast<size_t>(width));
     }
   });
+}
+
+void run_reverse(const KernelArgs& args) {
+  const Shape& x = args.operands[0].type.shape;
+  std::vector<int64_t> strides = x.strides();
+  int64_t offset = 0;
+  for (int64_t d : args.instruction.attributes.ints(Attr::dimensions)) {
+    const auto at = static_cast<size_t>(d);
+    offset += std::max<int64_t>(0, x[static_cast<int>(d)] - 1) * strides[at];
+    strides[at] = -strides[at];
+  }
+  copy_view(args, strides, offset);
+}
+
+// Two blocks change places in every slab of the dims from `dimension` on.
+void run_rotate(const KernelArgs& args) {
+  const Shape& x = args.operands[0].type.shape;
+  const auto dim = static_cast<int>(args.instruction.attributes.integer(Attr::dimension));
+  if (x.elements() == 0) return;
+  const int64_t size = x[dim], places = args.instruction.attributes.integer(Attr::shift) % size;
+  const int64_t row = x.strides()[static_cast<size_t>(dim)] * size_of(args.results[0].type.dtype);
+  const int64_t slab = size * row, cut = (places < 0 ? places + size : places) * row;
+  parallel_ranges(x.elements() * size_of(args.results[0].type.dtype) / slab, 16,
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t s = begin; s < end; ++s) {
+                      const std::byte* from = args.operands[0].as<const std::byte>() + s * slab;
+                      std::byte* to = args.results[0].as<std::byte>() + s * slab;
+                      std::memcpy(to, from + cut, static_cast<size_t>(slab - cut));
+                      std::memcpy(to + slab - cut, from, static_cast<size_t>(cut));
+                    }
+                  });
 }
 
 void run_constant(const KernelArgs& args) {
@@ -181,7 +235,9 @@ void register_movement(KernelTable& table) {
   reshape.in_place = [](const OpCall&, int) { return 0; };
   table.add(ops::kReshape, reshape);
   table.add(ops::kConcatenate, make_kernel("cpu.concatenate", nullptr, run_concatenate));
-  table.add(ops::kPad, make_kernel("cpu.pad", accept_pad, run_pad));
+  table.add(ops::kPad, make_kernel("cpu.pad", accept_width, run_pad));
+  table.add(ops::kReverse, make_kernel("cpu.reverse", accept_width, run_reverse));
+  table.add(ops::kRotate, make_kernel("cpu.rotate", nullptr, run_rotate));
   table.add(ops::kIota, make_kernel("cpu.iota", accept_iota, run_iota));
   table.add(ops::kConstant, make_kernel("cpu.constant", accept_width, run_constant));
 }

@@ -13,6 +13,7 @@ void register_cpu_kernels(KernelTable& table) {
   cpu::register_vocabulary(table);
   cpu::register_optimizer(table);
   cpu::register_padding(table);
+  cpu::register_convolution(table);
 }
 
 KernelTable cpu_kernel_table() {

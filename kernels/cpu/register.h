@@ -24,6 +24,7 @@ void register_attention(KernelTable& table);
 void register_vocabulary(KernelTable& table);
 void register_optimizer(KernelTable& table);
 void register_padding(KernelTable& table);
+void register_convolution(KernelTable& table);
 
 }  // namespace cpu
 }  // namespace tessera
