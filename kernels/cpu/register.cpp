@@ -14,6 +14,7 @@ void register_cpu_kernels(KernelTable& table) {
   cpu::register_optimizer(table);
   cpu::register_padding(table);
   cpu::register_convolution(table);
+  cpu::register_windows(table);
 }
 
 KernelTable cpu_kernel_table() {

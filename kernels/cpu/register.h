@@ -25,6 +25,7 @@ void register_vocabulary(KernelTable& table);
 void register_optimizer(KernelTable& table);
 void register_padding(KernelTable& table);
 void register_convolution(KernelTable& table);
+void register_windows(KernelTable& table);
 
 }  // namespace cpu
 }  // namespace tessera
