@@ -295,6 +295,7 @@ TEST(OpTable, WrongOperandsAreUserErrorsThatNameTheOp) {
         }
       }
       if (op->has_state) continue;  // a parameter is made by Builder::input alone
+      if (op->name == "optimization_barrier") continue;  // takes whatever comes
       std::vector<TensorType> more = sample.operands;
       more.insert(more.end(), 9, {DType::pred, {3}});
       EXPECT_THROW(infer_types(*op, {more, sample.attributes}), UserError) << op->name;
