@@ -120,7 +120,9 @@ class CommandLine {
         ->check(CLI::Range(1, 64));
     app.add_option("--resume", train_.resume, "auto, must or never")->check(CLI::IsMember({"auto", "must", "never"}));
     app.add_option("--progress", train_.progress, "auto, live or plain")->check(CLI::IsMember({"auto", "live", "plain"}));
-    app.add_flag("--strict", train_.strict, "refuse to run an op of weight on a reference kernel");
+    app.add_flag("--strict", train_.strict,
+                 "refuse to run an op of weight on a reference kernel, and implicit reshards above\n"
+                 "sharding.max_implicit_reshard_bytes");
     add_json_option(app, train_.json);
   }
 
@@ -137,6 +139,9 @@ class CommandLine {
     app.add_option("--after", plan_.after, "print the graph as it is after this pass");
     app.add_option("--explain", plan_.explain, "print why tensors lie as they do: a name, a regular expression for names, or %12");
     app.add_option("--profile", plan_.profile, "machine model for predicted times");
+    app.add_flag("--strict", plan_.strict,
+                 "refuse what train --strict refuses: ops of weight on a reference kernel, implicit\n"
+                 "reshards above sharding.max_implicit_reshard_bytes");
     add_json_option(app, plan_.json);
   }
 

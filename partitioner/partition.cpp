@@ -1,19 +1,24 @@
 #include "partitioner/partition.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "core/base/error.h"
 #include "core/ir/verifier.h"
 #include "partitioner/annotate.h"
 #include "partitioner/bucket_collectives.h"
+#include "partitioner/bucket_shards.h"
 #include "partitioner/carried_partials.h"
 #include "partitioner/check_program.h"
 #include "partitioner/check_shardings.h"
 #include "partitioner/choose_op_shardings.h"
+#include "partitioner/collective_matmul.h"
 #include "partitioner/expand_norms.h"
+#include "partitioner/implicit_reshards.h"
 #include "partitioner/insert_reshards.h"
 #include "partitioner/localize.h"
 #include "partitioner/mask_padding.h"
+#include "partitioner/move_reshards.h"
 #include "partitioner/pad_dims.h"
 #include "partitioner/peepholes.h"
 #include "partitioner/place_reductions.h"
@@ -63,6 +68,32 @@ class PassRunner {
   PartitionReport* report_;
 };
 
+// Refuses them, or warns of the largest.
+void check_implicit_reshards(const Graph& graph, ReshardPlanner& planner, int64_t limit,
+                             bool strict, PartitionReport& notes) {
+  if (limit <= 0) return;
+  constexpr size_t kMostWarnings = 8;
+  std::vector<ImplicitReshard> found;
+  with_regions(graph, [&](const Graph& each) {
+    const std::vector<ImplicitReshard> here = find_implicit_reshards(each, planner, limit);
+    found.insert(found.end(), here.begin(), here.end());
+    return each;
+  });
+  std::stable_sort(found.begin(), found.end(),
+                   [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+  if (found.empty()) return;
+  if (strict)
+    throw_config_error("--strict: ", found.size(),
+                       found.size() == 1 ? " reshard is" : " reshards are",
+                       " above sharding.max_implicit_reshard_bytes (", limit, "). The largest: ",
+                       found[0].message);
+  for (size_t i = 0; i < std::min(found.size(), kMostWarnings); ++i)
+    notes.warnings.push_back(found[i].message);
+  if (found.size() > kMostWarnings)
+    notes.warnings.push_back(cat(found.size() - kMostWarnings, " more implicit reshards above ",
+                                 limit, " B"));
+}
+
 }  // namespace
 
 std::vector<std::string> partition_passes() {
@@ -74,14 +105,16 @@ std::vector<std::string> partition_passes() {
           "choose_op_shardings",
           "insert_reshards",
           "place_reductions",
-          "move_reshards_past_converts",
+          "move_reshards",
           "merge_reshards",
           "pad_dims",
           "reshards_to_collectives",
           "make_reduce_scatters",
           "mask_padding",
           "localize",
-          "bucket_collectives"};
+          "collective_matmul",
+          "bucket_collectives",
+          "bucket_shards"};
 }
 
 Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& config,
@@ -113,7 +146,8 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   if (options.propagated) options.propagated(graph, origins, notes.conflicts);
   report_shardings(graph, origins, notes);
   // A norm whose rows are wanted in shards becomes reductions of its statistics.
-  graph = passes.run("expand_norms", Stage::sharded, [&] { return expand_norms(graph); });
+  graph = passes.run_on_regions("expand_norms", Stage::sharded, graph,
+                                [&](const Graph& each) { return expand_norms(each); });
   // Each op decides along which of its factors it is computed in shards.
   graph = passes.run("choose_op_shardings", Stage::sharded, [&] {
     return with_regions(offer_carried_partials(graph), [&](const Graph& each) {
@@ -126,12 +160,13 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   // Partial sums are reduced where that costs least.
   graph = passes.run_on_regions("place_reductions", Stage::explicit_reshards, graph,
                                 [&](const Graph& each) { return place_reductions(each, planner); });
-  // Gathers move below converts to narrower types.
-  graph = passes.run_on_regions("move_reshards_past_converts", Stage::explicit_reshards, graph,
-                                [&](const Graph& each) { return move_reshards_past_converts(each); });
+  // Reshards move below what makes values smaller and above what makes them larger.
+  graph = passes.run_on_regions("move_reshards", Stage::explicit_reshards, graph,
+                                [&](const Graph& each) { return move_reshards(each, planner); });
   // The same reshard of the same value is done once, memory permitting.
   graph = passes.run_on_regions("merge_reshards", Stage::explicit_reshards, graph,
                                 [&](const Graph& each) { return merge_reshards(each); });
+  check_implicit_reshards(graph, planner, config.max_implicit_reshard_bytes, options.strict, notes);
   // Dims that their axes do not divide are stored larger.
   PadNotes pad_notes;
   graph = passes.run_on_regions("pad_dims", Stage::explicit_reshards, graph,
@@ -148,9 +183,17 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   // Shapes become those of one device's shards; the device's place enters as axis_index.
   graph = passes.run_on_regions("localize", Stage::local, graph,
                                 [&](const Graph& each) { return localize(each); });
+  // Products beside gathers and scatters become rings, where that is asked for.
+  const CollectiveMatmulOptions rings{ring_directions(config.collective_matmul), options.machine};
+  graph = passes.run_on_regions("collective_matmul", Stage::local, graph,
+                                [&](const Graph& each) { return collective_matmul(each, rings); });
   // Gradient reductions that are ready one after the other are joined into buckets.
   graph = passes.run_on_regions("bucket_collectives", Stage::local, graph,
                                 [&](const Graph& each) { return bucket_collectives(each, options.bucket_bytes); });
+  // So are small gathers and scatters of one block.
+  graph = passes.run_on_regions("bucket_shards", Stage::local, graph, [&](const Graph& each) {
+    return bucket_shards(each, options.bucket_bytes, options.machine);
+  });
 
   report_program(graph, options.machine, notes);
   notes.warnings.insert(notes.warnings.end(), annotate_notes.warnings.begin(),
@@ -163,6 +206,10 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
     notes.warnings.push_back(
         cat(planner.fallbacks(),
             " reshard plans were found greedily because their search was cut off"));
+  if (planner.over_memory() > 0)
+    notes.warnings.push_back(
+        cat(planner.over_memory(),
+            " reshard plans hold more than twice the larger of source and target on the way"));
   notes.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return graph;
 }

@@ -5,7 +5,6 @@
 
 #include "core/base/error.h"
 #include "core/ir/rewriter.h"
-#include "core/ops/elementwise.h"
 #include "core/ops/sharding.h"
 #include "partitioner/use_patterns.h"
 
@@ -39,62 +38,6 @@ Graph merge_reshards(const Graph& graph) {
       rewriter.replace({static_cast<int>(i), 0}, found->second);
     else
       known.emplace(key, rewriter.copy(static_cast<int>(i)));
-  }
-  return rewriter.finish();
-}
-
-Graph move_reshards_past_converts(const Graph& graph) {
-  const auto uses = graph.uses();
-  std::map<Value, int> output_uses;
-  for (const GraphOutput& output : graph.outputs) ++output_uses[output.value];
-  auto only_user = [&](int index) {
-    return uses[static_cast<size_t>(index)].size() == 1 && output_uses.count({index, 0}) == 0;
-  };
-  auto bytes_of = [&](Value value) { return size_of(graph.type(value).dtype); };
-  GraphRewriter rewriter(graph);
-  std::map<int, int> delayed;  // convert -> the reshard before it, done after it
-  auto append_swapped = [&](const Instruction& convert, const Instruction& reshard, Value source) {
-    // convert(source) in the lying of source, then the reshard of the converted value.
-    Instruction first = convert, second = reshard;
-    first.operands = {source};
-    first.results[0].sharding = rewriter.result().sharding(source);
-    first.factor_axes.clear();
-    for (int d = 0; d < first.results[0].type.rank(); ++d)
-      if (first.results[0].type.shape[d] > 1)
-        first.factor_axes.push_back(first.results[0].sharding->dims[static_cast<size_t>(d)].axes);
-    first.results[0].name.clear();
-    first.results[0].logical_axes.clear();
-    second.operands = {rewriter.append(std::move(first))};
-    second.results[0].type = convert.results[0].type;
-    second.results[0].name =
-        reshard.results[0].name.empty() ? convert.results[0].name : reshard.results[0].name;
-    second.results[0].logical_axes = convert.results[0].logical_axes.empty()
-                                         ? reshard.results[0].logical_axes
-                                         : convert.results[0].logical_axes;
-    return rewriter.append(std::move(second));
-  };
-  for (size_t i = 0; i < graph.instructions.size(); ++i) {
-    const Instruction& instruction = graph.instructions[i];
-    const int index = static_cast<int>(i);
-    const bool is_partial = !instruction.operands.empty() && instruction.is(ops::kReshard) &&
-                            graph.sharding(instruction.operands[0]).is_partial();
-    if (instruction.is(ops::kReshard) && !is_partial && enlarges(graph, instruction) &&
-        only_user(index)) {
-      const Graph::Use use = uses[i][0];
-      const Instruction& user = graph.instructions[static_cast<size_t>(use.user)];
-      if (user.is(ops::kConvert) && bytes_of({use.user, 0}) < bytes_of({index, 0}) &&
-          instruction.results[0].name.empty()) {
-        delayed[use.user] = index;
-        continue;
-      }
-    }
-    if (const auto found = delayed.find(index); found != delayed.end()) {
-      const Instruction& reshard = graph.instructions[static_cast<size_t>(found->second)];
-      rewriter.replace({index, 0},
-                       append_swapped(instruction, reshard, rewriter.mapped(reshard.operands[0])));
-      continue;
-    }
-    rewriter.copy(index);
   }
   return rewriter.finish();
 }

@@ -10,10 +10,6 @@ namespace tessera {
 // memory all the while: it is done again there.
 Graph merge_reshards(const Graph& graph);
 
-// A reshard that enlarges the shard moves below a convert to a narrower type that is its only user:
-// fewer bytes travel.
-Graph move_reshards_past_converts(const Graph& graph);
-
 // all_reduce whose every user is the same all_slice over the same axes: reduce_scatter.
 Graph make_reduce_scatters(const Graph& graph);
 

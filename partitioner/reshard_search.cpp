@@ -1,8 +1,8 @@
 #include "partitioner/reshard_search.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
-#include <optional>
 
 #include "core/base/error.h"
 #include "partitioner/reshard_states.h"
@@ -11,29 +11,8 @@ namespace tessera {
 
 namespace {
 
-// The state after a permute: dim by dim, by size, atoms make way for `target_atoms`.
-State permuted(const StateSearch& search, const State& state, const AtomMove& move) {
-  State next = state;
-  size_t taken = 0;
-  for (size_t d = 0; d < state.dims.size(); ++d) {
-    const bool moves = std::any_of(state.dims[d].begin(), state.dims[d].end(), [&](int atom) {
-      return std::count(move.atoms.begin(), move.atoms.end(), atom) > 0;
-    });
-    if (!moves) continue;
-    const int64_t wanted = size_of(search.axes_of(state.dims[d]));
-    next.dims[d].clear();
-    for (int64_t have = 1; have < wanted; ++taken) {
-      have *= size_of(search.axes_of({move.target_atoms[taken]}));
-      next.dims[d].push_back(move.target_atoms[taken]);
-    }
-  }
-  return next;
-}
-
-}  // namespace
-
 // Both lyings divide it.
-static TensorType padded_for(const Sharding& from, const Sharding& to, TensorType type) {
+TensorType padded_for(const Sharding& from, const Sharding& to, TensorType type) {
   for (int d = 0; d < type.rank(); ++d) {
     const auto dim = static_cast<size_t>(d);
     const int64_t parts = std::lcm(size_of(from.dims[dim].axes), size_of(to.dims[dim].axes));
@@ -41,6 +20,8 @@ static TensorType padded_for(const Sharding& from, const Sharding& to, TensorTyp
   }
   return type;
 }
+
+}  // namespace
 
 ReshardPlan ReshardPlanner::by_way_of(const Sharding& middle, const Sharding& from,
                                       const Sharding& to, const TensorType& type) {
@@ -66,13 +47,19 @@ ReshardPlan ReshardPlanner::search(const Sharding& from, const Sharding& to,
   }
   ++searches_;
   const StateSearch search(from, to, type, *mesh_, machine_, limits_);
-  const std::optional<std::vector<AtomMove>> found = search.run();
+  const auto larger = static_cast<double>(
+      std::max(search.local_bytes(search.start()), search.local_bytes(search.goal())));
+  StateSearch::Result found = search.run(std::max(limits_.memory_factor * larger, limits_.memory_floor_bytes));
+  if (found.outcome == StateSearch::Outcome::no_way) {
+    ++over_memory_;
+    found = search.run(std::numeric_limits<double>::infinity());
+  }
   ReshardPlan plan;
-  plan.is_fallback = !found.has_value();
+  plan.is_fallback = found.outcome != StateSearch::Outcome::found;
   fallbacks_ += plan.is_fallback;
   Sharding at = from.closed();
   State state = search.start();
-  for (const AtomMove& move : join_neighbours(found ? *found : search.greedy())) {
+  for (const AtomMove& move : search.join_neighbours(plan.is_fallback ? search.greedy() : found.moves)) {
     ReshardMove step{move.kind,
                      move.dim,
                      move.concat_dim,
@@ -82,7 +69,7 @@ ReshardPlan ReshardPlanner::search(const Sharding& from, const Sharding& to,
     plan.seconds += search.seconds(state, move);
     plan.wire_bytes += wire_bytes(move.kind, search.local_bytes(state), size_of(step.axes));
     if (move.kind == MoveKind::permute) {
-      state = permuted(search, state, move);
+      state = search.permuted(state, move);
       for (size_t d = 0; d < state.dims.size(); ++d)
         at.dims[d].axes = search.axes_of(state.dims[d]);
     } else {

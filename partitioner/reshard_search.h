@@ -27,8 +27,10 @@ struct ReshardPlan {
 };
 
 struct SearchLimits {
-  // States with larger shards are not entered, unless source or target are as large.
-  double memory_cap_bytes = 4e9;
+  // States whose shards are more than this many times the larger of source and target are not
+  // entered while there is another way; plans that must are counted.
+  double memory_factor = 2;
+  double memory_floor_bytes = 1 << 20;  // shards of up to this are never too large
   int64_t max_states = 20000;  // expanded before the greedy plan is taken
 };
 
@@ -48,6 +50,7 @@ class ReshardPlanner {
   const MeshPtr& mesh() const { return mesh_; }
   int64_t searches() const { return searches_; }
   int64_t fallbacks() const { return fallbacks_; }
+  int64_t over_memory() const { return over_memory_; }  // plans above SearchLimits::memory_factor
 
  private:
   // The plan in two parts.
@@ -59,7 +62,7 @@ class ReshardPlanner {
   MachineModel machine_;
   SearchLimits limits_;
   std::unordered_map<std::string, ReshardPlan> memo_;
-  int64_t searches_ = 0, fallbacks_ = 0;
+  int64_t searches_ = 0, fallbacks_ = 0, over_memory_ = 0;
 };
 
 }  // namespace tessera

@@ -14,6 +14,24 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+// Every ordered list of some of `atoms`: all that a slice or reduce_scatter may append in one move.
+// Of many atoms only single ones; neighbouring moves are joined afterwards (join_neighbours).
+template <typename Body>
+void for_each_list(const std::vector<int>& atoms, const Body& body) {
+  constexpr size_t kFew = 4;
+  std::vector<int> list;
+  auto extend = [&](auto&& self) -> void {
+    for (int atom : atoms) {
+      if (std::count(list.begin(), list.end(), atom)) continue;
+      list.push_back(atom);
+      body(list);
+      if (atoms.size() <= kFew) self(self);
+      list.pop_back();
+    }
+  };
+  extend(extend);
+}
+
 using Borders = std::map<int, std::set<int64_t>>;  // by axis, in units of `pre`
 
 Borders borders_of(const Sharding& a, const Sharding& b) {
@@ -42,6 +60,12 @@ void StateSearch::collect_atoms(const Sharding& from, const Sharding& to) {
   for (const auto& [axis, cuts] : borders_of(from, to))
     for (auto cut = cuts.begin(); std::next(cut) != cuts.end(); ++cut)
       atoms_.push_back({axis, *cut, *std::next(cut) / *cut});
+  // Axes that neither side uses hold replicas, which can share the work: a value that is replicated
+  // inside hosts crosses them in shards.
+  constexpr size_t kMostAtoms = 5;
+  const Borders used = borders_of(from, to);
+  for (int a = 0; a < mesh_.rank() && atoms_.size() < kMostAtoms; ++a)
+    if (mesh_.axis(a).size > 1 && !used.count(a)) atoms_.push_back(mesh_.axis(a));
 }
 
 std::vector<int> StateSearch::atoms_of(const AxisList& axes) const {
@@ -147,22 +171,34 @@ void StateSearch::partial_moves(const State& state, const Emit& emit) const {
       if (subset >> i & 1) move.atoms.push_back(to_resolve[i]);
     emit(move, apply(state, move));
   }
-  auto scatter = [&](int dim, std::vector<int> atoms) {
-    if (!fits(dim, state.dims[static_cast<size_t>(dim)], atoms)) return;
-    AtomMove move{MoveKind::reduce_scatter, dim, -1, std::move(atoms), {}};
-    emit(move, apply(state, move));
-  };
+  for (size_t d = 0; d < state.dims.size(); ++d)
+    for_each_list(to_resolve, [&](const std::vector<int>& list) {
+      if (!fits(static_cast<int>(d), state.dims[d], list)) return;
+      AtomMove move{MoveKind::reduce_scatter, static_cast<int>(d), -1, list, {}};
+      emit(move, apply(state, move));
+    });
+  // Of many atoms, what the goal wants next on this dim as one move.
   for (size_t d = 0; d < state.dims.size(); ++d) {
-    for (int atom : to_resolve) scatter(static_cast<int>(d), {atom});
-    // What the goal wants next on this dim, as one move.
     const auto &now = state.dims[d], &wanted = goal_.dims[d];
     if (now.size() >= wanted.size() || !std::equal(now.begin(), now.end(), wanted.begin()))
       continue;
-    std::vector<int> run;
+    AtomMove move{MoveKind::reduce_scatter, static_cast<int>(d), -1, {}, {}};
     for (size_t i = now.size(); i < wanted.size() && state.partial.count(wanted[i]); ++i)
-      run.push_back(wanted[i]);
-    if (run.size() > 1) scatter(static_cast<int>(d), run);
+      move.atoms.push_back(wanted[i]);
+    if (move.atoms.size() > 1 && fits(move.dim, now, move.atoms)) emit(move, apply(state, move));
   }
+}
+
+void StateSearch::slices(const State& state, const Emit& emit) const {
+  std::vector<int> atoms;
+  for (int atom : unused(state))
+    if (!goal_.partial.count(atom)) atoms.push_back(atom);
+  for (size_t d = 0; d < state.dims.size(); ++d)
+    for_each_list(atoms, [&](const std::vector<int>& list) {
+      if (!fits(static_cast<int>(d), state.dims[d], list)) return;
+      AtomMove move{MoveKind::slice, static_cast<int>(d), -1, list, {}};
+      emit(move, apply(state, move));
+    });
 }
 
 void StateSearch::suffix_moves(const State& state, const Emit& emit) const {
@@ -222,6 +258,24 @@ void StateSearch::arrange(const State& state, State& next, size_t dim, std::vect
   }
 }
 
+State StateSearch::permuted(const State& state, const AtomMove& move) const {
+  State next = state;
+  size_t taken = 0;
+  for (size_t d = 0; d < state.dims.size(); ++d) {
+    const bool moves = std::any_of(state.dims[d].begin(), state.dims[d].end(), [&](int atom) {
+      return std::count(move.atoms.begin(), move.atoms.end(), atom) > 0;
+    });
+    if (!moves) continue;
+    const int64_t wanted = product(state.dims[d]);
+    next.dims[d].clear();
+    for (int64_t have = 1; have < wanted; ++taken) {
+      have *= product({move.target_atoms[taken]});
+      next.dims[d].push_back(move.target_atoms[taken]);
+    }
+  }
+  return next;
+}
+
 void StateSearch::permutes(const State& state, const Emit& emit) const {
   std::vector<int> free_atoms = unused(state);
   for (const auto& dim : state.dims) free_atoms.insert(free_atoms.end(), dim.begin(), dim.end());
@@ -234,17 +288,12 @@ void StateSearch::permutes(const State& state, const Emit& emit) const {
 
 void StateSearch::neighbours(const State& state, const Emit& emit) const {
   partial_moves(state, emit);
-  for (size_t d = 0; d < state.dims.size(); ++d)
-    for (int atom : unused(state)) {
-      if (goal_.partial.count(atom) || !fits(static_cast<int>(d), state.dims[d], {atom})) continue;
-      AtomMove move{MoveKind::slice, static_cast<int>(d), -1, {atom}, {}};
-      emit(move, apply(state, move));
-    }
+  slices(state, emit);
   suffix_moves(state, emit);
   permutes(state, emit);
 }
 
-std::optional<std::vector<AtomMove>> StateSearch::run() const {
+StateSearch::Result StateSearch::run(double cap) const {
   struct Node {
     State state;
     double cost = kInfinity;
@@ -255,8 +304,6 @@ std::optional<std::vector<AtomMove>> StateSearch::run() const {
   std::unordered_map<std::string, Node> nodes;
   using Entry = std::tuple<double, int64_t, std::string>;  // cost + bound, number of arrival, state
   std::priority_queue<Entry, std::vector<Entry>, std::greater<>> open;
-  const double cap = std::max({limits_.memory_cap_bytes, static_cast<double>(local_bytes(start_)),
-                               static_cast<double>(local_bytes(goal_))});
   const std::string goal = goal_.key();
   int64_t arrivals = 0, expanded = 0;
   nodes[start_.key()] = {start_, 0, "", {}, false};
@@ -272,9 +319,9 @@ std::optional<std::vector<AtomMove>> StateSearch::run() const {
       for (std::string at = key; at != start_.key(); at = nodes.at(at).parent)
         moves.push_back(nodes.at(at).move);
       std::reverse(moves.begin(), moves.end());
-      return moves;
+      return {Outcome::found, std::move(moves)};
     }
-    if (++expanded > limits_.max_states) return std::nullopt;
+    if (++expanded > limits_.max_states) return {Outcome::cut_off, {}};
     const State state = node.state;
     const double cost = node.cost;
     neighbours(state, [&](AtomMove move, State next) {
@@ -288,7 +335,7 @@ std::optional<std::vector<AtomMove>> StateSearch::run() const {
       open.emplace(estimate, arrivals++, std::move(next_key));
     });
   }
-  return std::nullopt;
+  return {Outcome::no_way, {}};
 }
 
 std::vector<AtomMove> StateSearch::greedy() const {
@@ -325,16 +372,26 @@ std::vector<AtomMove> StateSearch::greedy() const {
   return moves;
 }
 
-std::vector<AtomMove> join_neighbours(std::vector<AtomMove> moves) {
+std::vector<AtomMove> StateSearch::join_neighbours(const std::vector<AtomMove>& moves) const {
   std::vector<AtomMove> joined;
-  for (AtomMove& move : moves) {
+  State state = start_, before_last = start_;
+  for (const AtomMove& move : moves) {
     const bool may_join = move.kind == MoveKind::slice || move.kind == MoveKind::all_reduce ||
                           move.kind == MoveKind::reduce_scatter;
     if (may_join && !joined.empty() && joined.back().kind == move.kind &&
-        joined.back().dim == move.dim)
-      joined.back().atoms.insert(joined.back().atoms.end(), move.atoms.begin(), move.atoms.end());
-    else
-      joined.push_back(std::move(move));
+        joined.back().dim == move.dim) {
+      AtomMove both = joined.back();
+      both.atoms.insert(both.atoms.end(), move.atoms.begin(), move.atoms.end());
+      if (seconds(before_last, both) <=
+          seconds(before_last, joined.back()) + seconds(state, move)) {
+        joined.back() = std::move(both);
+        state = apply(state, move);
+        continue;
+      }
+    }
+    joined.push_back(move);
+    before_last = state;
+    state = move.kind == MoveKind::permute ? permuted(state, move) : apply(state, move);
   }
   return joined;
 }

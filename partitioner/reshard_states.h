@@ -50,12 +50,24 @@ class StateSearch {
     goal_ = state_of(to);
   }
 
-  // The cheapest moves, or nothing when the search was cut off.
-  std::optional<std::vector<AtomMove>> run() const;
+  enum class Outcome : uint8_t { found, cut_off, no_way };
+  struct Result {
+    Outcome outcome = Outcome::no_way;
+    std::vector<AtomMove> moves;
+  };
+  // The cheapest moves through states of at most `cap_bytes` per device.
+  Result run(double cap_bytes) const;
   // all_reduce, gather down to the common prefix, slice: always possible.
   std::vector<AtomMove> greedy() const;
 
+  // slice{0, x}, slice{0, y} is slice{0, x,y}, where that is not dearer (links differ); the same for
+  // reductions that follow one another.
+  std::vector<AtomMove> join_neighbours(const std::vector<AtomMove>& moves) const;
+
   State start() const { return start_; }
+  State goal() const { return goal_; }
+  // The state after a permute: dim by dim, by size, atoms make way for the move's target atoms.
+  State permuted(const State& state, const AtomMove& move) const;
   AxisList axes_of(const std::vector<int>& atoms) const {
     AxisList axes;
     for (int atom : atoms) axes.push_back(atoms_[static_cast<size_t>(atom)]);
@@ -90,6 +102,7 @@ class StateSearch {
   using Emit = std::function<void(AtomMove, State)>;
   void neighbours(const State& state, const Emit& emit) const;
   void partial_moves(const State& state, const Emit& emit) const;
+  void slices(const State& state, const Emit& emit) const;
   void suffix_moves(const State& state, const Emit& emit) const;
   void permutes(const State& state, const Emit& emit) const;
   void arrange(const State& state, State& next, size_t dim, std::vector<int>& free_atoms,
@@ -103,8 +116,5 @@ class StateSearch {
   std::vector<AxisRef> atoms_;
   State start_, goal_;
 };
-
-// slice{0, x}, slice{0, y} is slice{0, x,y}; the same for reductions that follow one another.
-std::vector<AtomMove> join_neighbours(std::vector<AtomMove> moves);
 
 }  // namespace tessera

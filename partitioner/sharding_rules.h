@@ -65,6 +65,12 @@ struct ShardingConfig {
   std::vector<ShardingOverride> overrides;  // the first that matches wins, before any rule
   std::vector<TensorGroup> groups;
 
+  // Reshards that no annotation asks for and that send more bytes than this from one device are
+  // reported, and refused under --strict (implicit_reshards.h); 0: no limit.
+  int64_t max_implicit_reshard_bytes = 0;
+  // "off", "one_way" or "two_way" (collective_matmul.h); empty is off.
+  std::string collective_matmul = {};
+
   bool operator==(const ShardingConfig&) const = default;
 
   // The rules that hold for optimizer state.

@@ -260,6 +260,16 @@ void bind_sharding(Binder&& bind, ShardingConfig& sharding) {
   bind.list("optimizer_rules", sharding.optimizer_rules, bind_rule);
   bind.list("overrides", sharding.overrides, bind_override);
   bind.list("groups", sharding.groups, bind_group);
+  if (bind.reading() || sharding.max_implicit_reshard_bytes != 0) {
+    bind("max_implicit_reshard_bytes", sharding.max_implicit_reshard_bytes);
+  } else {
+    bind.skip("max_implicit_reshard_bytes");
+  }
+  if (bind.reading() || !sharding.collective_matmul.empty()) {
+    bind("collective_matmul", sharding.collective_matmul);
+  } else {
+    bind.skip("collective_matmul");
+  }
 }
 
 void bind_job(Binder&& bind, JobConfig& job) {

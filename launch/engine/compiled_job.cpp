@@ -100,7 +100,7 @@ CompiledGraph lower(const Graph& source, const JobConfig& job, const MeshPtr& me
   // One program for every device of the mesh, with collectives, on local shapes.
   graph = partition(graph, mesh, job.sharding,
                     {.machine = machine_model(options.machine_profile), .bucket_bytes = job.train.bucket_bytes,
-                     .observe = observe, .propagated = options.propagated},
+                     .strict = options.strict, .observe = observe, .propagated = options.propagated},
                     &result.partition);
   run("merge_common_local", GraphStage::local, merge_common_subexpressions);
   run("remove_dead_local", GraphStage::local, eliminate_dead_code);

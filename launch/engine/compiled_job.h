@@ -36,7 +36,9 @@ struct CompiledJob {
 
 struct CompileJobOptions {
   std::string machine_profile = "cpu-shm";
-  bool strict = false;  // an op of weight that falls to a reference kernel is a ConfigError
+  // An op of weight that falls to a reference kernel is a ConfigError, and an implicit reshard above
+  // sharding.max_implicit_reshard_bytes.
+  bool strict = false;
   bool log_warnings = true;  // false: the caller shows the partition's and the fallbacks itself
   // Sees the graph named `graph` after each pass.
   std::function<void(const std::string& graph, const std::string& pass, const Graph&)> observe;

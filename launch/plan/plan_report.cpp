@@ -26,7 +26,7 @@ const KernelTable& kernels() {
 }
 
 CompileJobOptions compile_options(const PlanOptions& options) {
-  return {.machine_profile = options.profile, .log_warnings = false};
+  return {.machine_profile = options.profile, .strict = options.strict, .log_warnings = false};
 }
 
 // The mesh axes that cut activations along anything else than the batch.

@@ -91,6 +91,7 @@ struct PlanReport {
 struct PlanOptions {
   std::string graph = "step";
   std::string profile = "cpu-shm";
+  bool strict = false;  // as in CompileJobOptions
 };
 
 // Partitions and compiles, for all graphs that a step runs. Nothing of the size of a tensor is

@@ -23,7 +23,7 @@ JobConfig load(const PlanArguments& arguments) {
 // --after and --explain answer one question and print nothing else.
 int run_plan(const PlanArguments& arguments) {
   const JobConfig job = load(arguments);
-  const PlanOptions options{.graph = arguments.graph, .profile = arguments.profile};
+  const PlanOptions options{.graph = arguments.graph, .profile = arguments.profile, .strict = arguments.strict};
   machine_model(options.profile);  // an unknown one is refused before any work
   if (!arguments.after.empty()) {
     std::cout << graph_after(job, options, arguments.after) << std::flush;

@@ -21,7 +21,7 @@ struct TrainArguments {
   int64_t virtual_devices = 0;    // --virtual-devices: ranks as threads of this process
   std::string resume;             // --resume auto|must|never; "": the job's
   std::string progress;           // --progress auto|live|plain; "": the job's
-  bool strict = false;            // --strict: no kernel of weight may fall to the reference
+  bool strict = false;            // --strict: no slow fallback of kernels, no large implicit reshard
   std::string json;               // --json: a summary of the run
 };
 
@@ -32,6 +32,7 @@ struct PlanArguments {
   std::string after;              // --after PASS: print the graph there
   std::string explain;            // --explain NAME: why this tensor lies as it does
   std::string profile = "cpu-shm";// --profile: machine model
+  bool strict = false;            // --strict: refuse what train --strict refuses
   std::string json;
 };
 

@@ -158,26 +158,6 @@ TEST(Peepholes, EqualReshardsAreMergedExceptAcrossRecomputeAndPasses) {
   EXPECT_EQ(reshards("block.0/backward", false, "[{x}, {}]"), 1u);  // a slice may be
 }
 
-TEST(Peepholes, GathersMoveBelowNarrowingConverts) {
-  Graph graph;
-  const MeshPtr mesh = mesh_of("x=4");
-  graph.mesh = mesh;
-  Builder b(graph);
-  const Value a = b.input(InputKind::parameter, "a", kMatrix);
-  graph.info(a).sharding = parse_sharding(mesh, "[{x}, {}]");
-  const Value whole = ops::reshard(b, a, parse_sharding(mesh, "[{}, {}]"));
-  graph.info(whole).sharding = parse_sharding(mesh, "[{}, {}]");
-  const Value narrow = ops::convert(b, whole, DType::bf16);
-  graph.info(narrow).sharding = parse_sharding(mesh, "[{}, {}]");
-  graph.at(narrow).factor_axes.resize(2);
-  b.output(narrow, "y");
-  graph.outputs[0].sharding = parse_sharding(mesh, "[{}, {}]");
-  const Graph moved = move_reshards_past_converts(graph);
-  EXPECT_EQ(ops_of(moved), "convert reshard");
-  EXPECT_EQ(moved.type(moved.outputs[0].value).dtype, DType::bf16);
-  check_shardings(moved);
-}
-
 TEST(Peepholes, AllReduceAndSliceBecomeReduceScatter) {
   Graph graph;
   const MeshPtr mesh = mesh_of("x=4");

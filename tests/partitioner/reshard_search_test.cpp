@@ -112,7 +112,7 @@ TEST(ReshardSearch, IsRemembered) {
 
 TEST(ReshardSearch, CutOffSearchFallsBackAndCounts) {
   const auto mesh = std::make_shared<const Mesh>(parse_mesh("x=2,y=2"));
-  ReshardPlanner planner(mesh, machine_model("cpu-shm"), {4e9, 0});
+  ReshardPlanner planner(mesh, machine_model("cpu-shm"), {2, 0, 0});
   const Sharding from = parse_sharding(mesh, "[{x}, {y}] "),
                  to = parse_sharding(mesh, "[{y}, {x}]");
   const ReshardPlan& plan = planner.plan(from, to, {DType::f32, {8, 8}});
@@ -132,7 +132,7 @@ TEST(ReshardSearch, PartsThatCrossGoByWayOfTheWhole) {
 
 TEST(ReshardSearch, MemoryCapIsObeyed) {
   const auto mesh = std::make_shared<const Mesh>(parse_mesh("x=2,y=2"));
-  ReshardPlanner planner(mesh, machine_model("cpu-shm"), {0, 20000});
+  ReshardPlanner planner(mesh, machine_model("cpu-shm"), {1, 0, 20000});
   const TensorType type{DType::f32, {64, 64}};
   for (const auto& [a, b] :
        std::vector<std::pair<const char*, const char*>>{{"[{x}, {y}]", "[{y}, {x}]"},

@@ -292,9 +292,12 @@ TEST(Vocabulary, StaysSharded) {
   head.add("all_reduce{model}", 2 * kLength * kEmbed * kCompute);
   head.add("all_reduce{data}", kEmbed * kGradient, 2);
   EXPECT_EQ(collectives_of_block(local, "head"), head.counts);
-  Expected embedding;  // rows of the table by whoever has them; positions
+  Expected embedding;  // rows of the table by whoever has them
   embedding.add("all_reduce{model}", 2 * kLength * kEmbed * kCompute);
-  embedding.add("all_reduce{data}", kLength * kEmbed * kGradient);
+  // The gradient of the positions is the same on all devices of a host: each takes a share of it
+  // across hosts.
+  embedding.add("all_reduce{data}", kLength * kEmbed * kGradient / kModel);
+  embedding.add("all_gather{model}", kLength * kEmbed * kGradient / kModel);
   EXPECT_EQ(collectives_of_block(local, "embedding"), embedding.counts);
 }
 

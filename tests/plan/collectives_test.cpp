@@ -14,8 +14,10 @@ constexpr int64_t kLayers = 3, kEmbed = 64, kHeads = 4, kMlp = 256, kLength = 64
 constexpr int64_t kVocab = 384;  // 259 padded
 constexpr int64_t kF32 = 4;
 
-const std::vector<std::string> kModel = {
-    "model.layers=3", "model.embed=64", "model.heads=4", "train.sequence_length=64", "train.global_batch=64"};
+// Without buckets, so that collectives can be counted by tensor.
+const std::vector<std::string> kModel = {"model.layers=3",           "model.embed=64",
+                                         "model.heads=4",            "train.sequence_length=64",
+                                         "train.global_batch=64",    "train.bucket_bytes=1"};
 
 // Parameters in bytes, by what the shipped rules do with them.
 constexpr int64_t kNorms = (4 * kLayers + 2) * kEmbed * kF32;  // gains and biases: never sharded

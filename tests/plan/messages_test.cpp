@@ -38,6 +38,22 @@ TEST(PlanMessages, IndivisibleDimNamesTensorDimAndAxis) {
   expect_parts(message_of(quickstart("tensor", "data=1,model=3")), {"attention.query.weight", "heads", "model", "3", "4"});
 }
 
+// The message names op, tensor, lyings, bytes and the rule that would help; without --strict it is a
+// warning.
+TEST(PlanMessages, ImplicitReshardsAboveTheLimit) {
+  PlanArguments arguments =
+      quickstart("2d", "data=2,model=2", {"sharding.max_implicit_reshard_bytes=100000"});
+  const Json warnings = run(arguments).json["warnings"];
+  ASSERT_FALSE(warnings.empty());
+  EXPECT_NE(warnings.dump().find("implicit reshard"), std::string::npos) << warnings;
+  arguments.strict = true;
+  expect_parts(message_of(arguments),
+               {"--strict", "max_implicit_reshard_bytes (100000)", "each device sends",
+                "for operand", " of ", "block.", " lies [", "is needed [", "would avoid it"});
+  arguments.job.sets = {"sharding.max_implicit_reshard_bytes=1000000000"};
+  EXPECT_NO_THROW(run(arguments));
+}
+
 TEST(PlanMessages, MissingDevicesNamesTheOption) {
   expect_parts(message_of(quickstart("tensor", "")), {"data", "--devices"});
 }
