@@ -3,10 +3,10 @@
 
 #include <map>
 
-#include "core/ir/text.h"
-#include "core/ops/convolution.h"
+#include "core/ir/interpreter.h"
 #include "core/ops/sharding.h"
 #include "core/ops/structure.h"
+#include "core/runtime/thread_run.h"
 #include "models/spatial.h"
 #include "tests/partitioner/partition_fixture.h"
 
@@ -86,6 +86,17 @@ TEST(Spatial, ConformerCutOverLengthEqualsOneDevice) {
     EXPECT_EQ(check_every_pass(graph, mesh_of(mesh), config), "") << mesh;
     EXPECT_GT(communication(graph, mesh_of(mesh), config)["shift"], 0);
   }
+}
+
+// Compiled and run, with planned memory and real messages.
+TEST(Spatial, UNetRunsOnThreads) {
+  const Graph graph = models::unet3d_gradients(small_unet(), DType::f64);
+  const std::vector<HostTensor> inputs = testing::random_inputs(graph, 3);
+  const std::vector<HostTensor> expected = interpret(graph, inputs);
+  const Graph local = partition(graph, mesh_of("x=2,y=2"), config_of("", "depth=x height=y"));
+  const std::vector<HostTensor> made = run_on_threads(local, KernelTable(), inputs);
+  for (size_t i = 0; i < expected.size(); ++i)
+    EXPECT_LT(testing::error_between(expected[i], made[i]), 1e-10) << graph.outputs[i].name;
 }
 
 // A roll written as two slices and a concatenation.
