@@ -360,7 +360,8 @@ std::vector<OpSample> all_reduce_samples() {
 std::vector<PadContents> transfer_reduce(const PadFacts& facts) {
   const std::optional<ReduceKind> kind = partial_kind(facts.call);
   if (!kind) return transfer_constant(facts, PadContent::unknown);
-  const PadContent identity = identity_content(*kind);
+  // On pred that of the kind as it is written: zero or one.
+  const PadContent identity = identity_content(*known_kind(facts.call));
   std::vector<PadContents> contents = transfer_by_factors(facts);
   const bool is_extreme = kind == ReduceKind::max || kind == ReduceKind::min;
   for (PadContent& content : contents[0])
@@ -368,6 +369,16 @@ std::vector<PadContents> transfer_reduce(const PadFacts& facts) {
         (!is_extreme || content == PadContent::copy_of_valid || facts.results[0].rank() == 0))
       content = PadContent::unknown;
   return contents;
+}
+
+// What `partition` does, it masks itself.
+std::vector<PadNeed> reduce_needs(const PadFacts& facts) {
+  std::vector<PadNeed> needs;
+  if (!partial_kind(facts.call)) return needs;
+  for (int d = 0; d < facts.call.operands[0].rank(); ++d)
+    if (is_reduced(facts.call.attributes, d))
+      needs.push_back({0, d, identity_content(*known_kind(facts.call))});
+  return needs;
 }
 
 }  // namespace
@@ -383,6 +394,7 @@ const OpDef kReduce{.name = "reduce",
                     .partition = partition_reduce,
                     .exchange_bytes = reduce_bytes,
                     .pad_transfer = transfer_reduce,
+                    .pad_needs = reduce_needs,
                     .flops = reduce_flops,
                     .samples = all_reduce_samples};
 
