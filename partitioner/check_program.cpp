@@ -4,6 +4,7 @@
 #include "core/ir/verifier.h"
 #include "core/ops/control.h"
 #include "core/ops/sharding.h"
+#include "core/passes/check_collectives.h"
 #include "partitioner/regions.h"
 
 namespace tessera {
@@ -40,6 +41,7 @@ void check_program(const Graph& graph) {
                      error.what());
   }
   refuse_collectives(graph, "");
+  check_collectives(graph);  // those of manual computations: axes and shapes
 }
 
 }  // namespace tessera

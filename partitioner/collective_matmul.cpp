@@ -88,6 +88,13 @@ class Rings {
     Value value;
     int64_t offset;
   };
+  struct Ring {
+    AxisList axes;
+    std::vector<Block> blocks;  // that have come so far
+    Value up, down;             // what the next hop sends on
+    int64_t next_hop = 1, hops = 0;
+    bool both_ways = false;
+  };
 
   const Instruction& at(int index) const {
     return source_.instructions[static_cast<size_t>(index)];
@@ -129,25 +136,25 @@ class Rings {
     return std::nullopt;
   }
 
-  // All hops of the ring; the products take the blocks as they come.
+  // The ring starts with the device's own block; hops are made as the first product needs them.
   void gather(int index) {
     const Instruction& gather = at(index);
     const AxisList axes = axes_of(gather);
     const int64_t n = size_of(axes);
     const Value own = rewriter_.mapped(gather.operands[0]);
-    std::vector<Block> blocks = {{own, 0}};
     const bool both = options_.directions == RingDirections::two_way;
-    Value up = own, down = own;
-    const int64_t hops = both ? n / 2 : n - 1;
-    for (int64_t hop = 1; hop <= hops; ++hop) {
-      up = ops::shift(builder_, up, axes, -1, /*wrap=*/true);
-      blocks.push_back({up, hop});
-      if (!both || n - hop == hop) continue;
-      down = ops::shift(builder_, down, axes, 1, /*wrap=*/true);
-      blocks.push_back({down, n - hop});
-    }
-    std::erase_if(blocks, [&](const Block& block) { return block.offset >= n; });
-    rings_[{index, 0}] = std::move(blocks);
+    rings_[{index, 0}] = {axes, {{own, 0}}, own, own, 1, both ? n / 2 : n - 1, both};
+  }
+
+  // The next hop's blocks. It stands before the product of the block that came last, so that it
+  // travels beside that.
+  void make_hop(Ring& ring) {
+    const int64_t n = size_of(ring.axes), hop = ring.next_hop++;
+    ring.up = ops::shift(builder_, ring.up, ring.axes, -1, /*wrap=*/true);
+    ring.blocks.push_back({ring.up, hop});
+    if (!ring.both_ways || n - hop == hop) return;
+    ring.down = ops::shift(builder_, ring.down, ring.axes, 1, /*wrap=*/true);
+    ring.blocks.push_back({ring.down, n - hop});
   }
 
   void multiply_gathered(int index) {
@@ -163,7 +170,10 @@ class Rings {
     const ResultInfo& info = dot.results[0];
     Value result = ops::broadcast_scalar(
         builder_, ops::constant(builder_, 0.0, {info.type.dtype, {}}), info.type.shape);
-    for (const Block& one : rings_.at(whole)) {
+    Ring& ring = rings_.at(whole);
+    for (size_t i = 0; i < ring.blocks.size(); ++i) {
+      if (i + 1 == ring.blocks.size() && ring.next_hop <= ring.hops) make_hop(ring);
+      const Block one = ring.blocks[i];
       const Value start = block_start(axes, one.offset, block);
       // A batch dim is cut in both operands.
       const Value part =
@@ -294,7 +304,7 @@ class Rings {
   std::set<Value> outputs_;
   GraphRewriter rewriter_;
   Builder& builder_ = rewriter_.builder();
-  std::map<Value, std::vector<Block>> rings_;  // of gathers
+  std::map<Value, Ring> rings_;  // of gathers
   std::set<int> scattered_;                    // reduce_scatters whose product waits for them
 };
 

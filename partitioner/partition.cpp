@@ -171,6 +171,8 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   PadNotes pad_notes;
   graph = passes.run_on_regions("pad_dims", Stage::explicit_reshards, graph,
                                 [&](const Graph& each) { return pad_dims(each, &pad_notes); });
+  if (options.strict && !pad_notes.warnings.empty())
+    throw_config_error("--strict: ", pad_notes.warnings.front());
   // A search turns every reshard into its cheapest sequence of collectives.
   graph = passes.run_on_regions("reshards_to_collectives", Stage::explicit_reshards, graph,
                                 [&](const Graph& each) { return reshards_to_collectives(each, planner); });

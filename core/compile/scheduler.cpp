@@ -273,7 +273,12 @@ class Scheduler {
     TESSERA_CHECK(kernel != none || collective != none,
                   "the steps wait for each other in a circle");
     if (collective < kernel) {
-      start(collective);
+      // A hop of a ring that would wait for the hop before it lets kernels run meanwhile.
+      const int other = options_.overlap && !is_free(collective) ? find_free_after(collective) : -1;
+      if (other >= 0)
+        run_kernel(other);
+      else
+        start(collective);
       return;
     }
     if (options_.overlap && !is_free(kernel)) {

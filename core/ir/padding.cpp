@@ -267,8 +267,10 @@ std::vector<bool> padded_dims(const ResultInfo& info) {
   return padded;
 }
 
-bool satisfies(PadContent has, PadContent need) {
-  return has == need || (has == PadContent::copy_of_valid && (need == PadContent::min_identity ||
+bool satisfies(PadContent has, PadContent need, DType dtype) {
+  // Two names of one number: true is what and and min leave alone.
+  const auto number = number_of(has, dtype);
+  return has == need || (number && number == number_of(need, dtype)) || (has == PadContent::copy_of_valid && (need == PadContent::min_identity ||
                                                               need == PadContent::max_identity));
 }
 
@@ -320,7 +322,8 @@ std::vector<PadNeed> open_needs(const Graph& graph, const Instruction& instructi
     std::vector<PadNeed> open;
     for (const PadNeed& need : pad_needs(*instruction.op, facts)) {
       const auto o = static_cast<size_t>(need.operand), d = static_cast<size_t>(need.dim);
-      if (!facts.padded[o][d] || satisfies(contents[o][d], need.content)) continue;
+      if (!facts.padded[o][d] || satisfies(contents[o][d], need.content, facts.call.operands[o].dtype))
+        continue;
       if (std::find(open.begin(), open.end(), need) == open.end()) open.push_back(need);
     }
     return open;

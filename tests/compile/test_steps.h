@@ -100,12 +100,14 @@ struct Layout {
   const char *mesh, *parameters, *activations, *optimizer;
 };
 
-inline Graph partitioned(const Graph& graph, const Layout& layout) {
+inline Graph partitioned(const Graph& graph, const Layout& layout,
+                         const PartitionOptions& options = {}) {
   ShardingConfig config;
   config.parameter_rules = rules(layout.parameters);
   config.activation_rules = rules(layout.activations);
   config.optimizer_rules = rules(layout.optimizer);
-  return partition(graph, std::make_shared<const Mesh>(parse_mesh(layout.mesh)), config);
+  return partition(graph, std::make_shared<const Mesh>(parse_mesh(layout.mesh)), config,
+                   options);
 }
 
 // One of each way to train: data parallel, sharded optimizer, fully sharded, tensor parallel, 2-D.

@@ -30,6 +30,13 @@ CompileOptions slow_wires() {
   return options;
 }
 
+// Weights of a real model are too large to share buckets; those of the tests must not either.
+PartitionOptions each_alone() {
+  PartitionOptions options;
+  options.bucket_bytes = 0;
+  return options;
+}
+
 // The most bytes of gathered weights that are there at one time.
 int64_t most_gathered(const Executable& executable) {
   std::vector<int64_t> change(executable.steps.size() + 1, 0);
@@ -49,7 +56,7 @@ TEST(WeightGathers, NoMoreThanTwoBlocksAreWholeAtOnce) {
   // Two weights of [16, 32] f64 a block.
   const int64_t block = 2 * 16 * 32 * 8;
   for (const int layers : {3, 6, 10}) {
-    const Graph local = partitioned(mlp_step(layers, 8, 16, 32), kSharded);
+    const Graph local = partitioned(mlp_step(layers, 8, 16, 32), kSharded, each_alone());
     const Executable executable = compile(local, KernelTable(), slow_wires());
     EXPECT_GE(gathers(local), 2 * 2 * layers - 1) << "gathered anew for the backward pass";
     EXPECT_LE(most_gathered(executable), 2 * block) << layers << " layers";
@@ -70,7 +77,7 @@ TEST(WeightGathers, NoMoreThanTwoBlocksAreWholeAtOnce) {
 
 TEST(WeightGathers, AreKeptWhereMemoryAllows) {
   const Graph graph = mlp_step(6, 8, 16, 32);
-  const Graph local = partitioned(graph, kSharded);
+  const Graph local = partitioned(graph, kSharded, each_alone());
   const Executable lean = compile(local, KernelTable(), slow_wires());
   int64_t before = lean.memory.peak_bytes();
   int last = gathers(lean.graph) + 1;

@@ -53,11 +53,15 @@ TEST(BadConfig, RulesAndOverrides) {
                  {"block.9.*", "matches no tensor"});
 }
 
-TEST(BadConfig, ADimThatDoesNotDivideIsNamed) {
+TEST(BadConfig, MuchPaddingIsAWarningAndRefusedUnderStrict) {
   const TinyJob job;
-  const Outcome run = run_program(job.train(
-      "out", {"--sharding", shipped_sharding("tensor"), "--mesh", "data=1,model=8", "--virtual-devices", "8"}));
-  expect_refused(run, 2, {"attention", "dim 1 (heads) of size 4", "divisible by 8", "\"model\""});
+  std::vector<std::string> flags = {"--sharding", shipped_sharding("tensor"), "--mesh", "data=1,model=8",
+                                    "--virtual-devices", "8"};
+  const std::vector<std::string> texts = {"12.5 % of padding", "attention", "f32[4,8,32] [{model}, {}, {}]",
+                                          "stored as [8,8,32]", "change the size, the mesh or the rule"};
+  expect_refused(run_program(job.train("out", flags)), 0, texts);
+  flags.push_back("--strict");
+  expect_refused(run_program(job.train("strict", flags)), 2, texts);
 }
 
 class BadLaunch : public testing::Test {

@@ -34,8 +34,10 @@ TEST(PlanMessages, UnknownProfileListsAll) {
   expect_parts(message_of(arguments), {"\"tpu\"", "cpu-shm", "h100-nvlink-ib"});
 }
 
-TEST(PlanMessages, IndivisibleDimNamesTensorDimAndAxis) {
-  expect_parts(message_of(quickstart("tensor", "data=1,model=3")), {"attention.query.weight", "heads", "model", "3", "4"});
+TEST(PlanMessages, PaddedTensorsAreListedWithTheirWaste) {
+  const std::string text = run(quickstart("tensor", "data=1,model=3")).text;
+  expect_parts(text, {"Padding of dims that their axes do not divide", "attention.query.weight", "%"});
+  EXPECT_EQ(run(quickstart("tensor", "data=1,model=2")).text.find("Padding of dims"), std::string::npos);
 }
 
 // The message names op, tensor, lyings, bytes and the rule that would help; without --strict it is a
