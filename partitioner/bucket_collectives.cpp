@@ -43,8 +43,11 @@ class Bucketer {
   }
 
  private:
-  static bool is_candidate(const Instruction& instruction) {
-    return instruction.is(ops::kAllReduce) && instruction.operands.size() == 1;
+  bool is_candidate(const Instruction& instruction) const {
+    // Reductions that an op's own partition made belong to no logical tensor: they stay alone.
+    return instruction.is(ops::kAllReduce) && instruction.operands.size() == 1 &&
+           instruction.results[0].sharding &&
+           source_.info(instruction.operands[0]).sharding;
   }
 
   Key key_of(const Instruction& reduce) const {

@@ -12,6 +12,7 @@
 #include "core/ops/float_order.h"
 #include "core/ops/gather.h"
 #include "core/ops/partition_support.h"
+#include "core/ops/sort_merge.h"
 #include "core/ops/structure.h"
 #include "core/ops/support.h"
 
@@ -86,13 +87,6 @@ std::vector<TensorType> infer_sort(const OpCall& call) {
   return {call.operands.begin(), call.operands.end()};
 }
 
-// What a sort orders by, where that is one operand in one direction.
-std::optional<Comparison> comparison_of(const Attributes& attributes) {
-  if (attributes.has(Attr::direction))
-    return Comparison{0, attributes.get<CompareDirection>(Attr::direction), true};
-  return as_comparison(*attributes.get<GraphRef>(Attr::combiner));
-}
-
 // Whether element `a` comes before element `b` (row-major indices of the operands).
 using Before = std::function<bool(int64_t a, int64_t b)>;
 
@@ -108,14 +102,12 @@ Before region_before(const Graph& region, std::span<const HostTensor* const> x) 
   };
 }
 
-Before before_of(const OpCall& call, std::span<const HostTensor* const> x) {
-  const std::optional<Comparison> comparison = comparison_of(call.attributes);
-  const bool is_strict = comparison && (comparison->direction == CompareDirection::lt ||
-                                        comparison->direction == CompareDirection::gt);
-  if (!is_strict) return region_before(*call.attributes.get<GraphRef>(Attr::combiner), x);
-  const HostTensor& key = *x[static_cast<size_t>(comparison->key)];
-  const bool is_less = comparison->direction == CompareDirection::lt;
-  if (is_float(key.dtype()) && !comparison->total_order) {
+// nullptr where the order is not by one operand.
+Before key_before(const Comparison& comparison, std::span<const HostTensor* const> x) {
+  if (!is_strict(comparison)) return nullptr;
+  const HostTensor& key = *x[static_cast<size_t>(comparison.key)];
+  const bool is_less = comparison.direction == CompareDirection::lt;
+  if (is_float(key.dtype()) && !comparison.total_order) {
     return [values = reals_of(key), is_less](int64_t a, int64_t b) {
       return is_less ? values[a] < values[b] : values[a] > values[b];
     };
@@ -123,6 +115,20 @@ Before before_of(const OpCall& call, std::span<const HostTensor* const> x) {
   return [ranks = ranks_of(key, total_rank), is_less](int64_t a, int64_t b) {
     return is_less ? ranks[a] < ranks[b] : ranks[a] > ranks[b];
   };
+}
+
+Before before_of(const OpCall& call, std::span<const HostTensor* const> x) {
+  if (const auto comparison = sort_comparison(call.attributes))
+    if (Before before = key_before(*comparison, x)) return before;
+  const Graph& region = *call.attributes.get<GraphRef>(Attr::combiner);
+  if (const auto last = as_padding_last(region))
+    if (Before before = key_before(last->comparison, x)) {
+      const HostTensor& padding = *x[static_cast<size_t>(last->padding)];
+      return [&padding, before](int64_t a, int64_t b) {
+        return padding.get_int(a) == 0 && (padding.get_int(b) != 0 || before(a, b));
+      };
+    }
+  return region_before(region, x);
 }
 
 void eval_sort(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
@@ -142,7 +148,7 @@ void eval_sort(const OpCall& call, std::span<const HostTensor* const> x, std::sp
 std::vector<Value> grad_sort(GradContext& c) {
   Builder& b = c.builder();
   const Attributes attributes = c.attributes();
-  const auto comparison = comparison_of(attributes);
+  const auto comparison = sort_comparison(attributes);
   require(comparison && (comparison->direction == CompareDirection::lt ||
                          comparison->direction == CompareDirection::gt),
           "sort: has a gradient where it compares one operand by lt or gt, not by ",
@@ -171,31 +177,6 @@ FactorRule sort_factors(const OpCall& call, std::span<const TensorType>) {
   return rule;
 }
 
-// Every device sorts the whole lines and keeps its part.
-std::vector<Value> partition_sort(PartitionContext& c) {
-  Builder& b = c.builder();
-  const int dim = dimension_of(c.call());
-  const DimCut cut = operand_cut(c, 0, dim);
-  const int64_t stored = cut.local * size_of(cut.axes);
-  std::vector<Value> wholes;
-  for (size_t i = 0; i < c.call().operands.size(); ++i) {
-    const Value whole = local_all_gather(b, c.operand(static_cast<int>(i)), dim, cut.axes);
-    wholes.push_back(stored == cut.size ? whole : slice_dim(b, whole, dim, 0, cut.size));
-  }
-  const Value sorted = b.emit(kSort, wholes, c.call().attributes);
-  std::vector<Value> results;
-  for (size_t i = 0; i < wholes.size(); ++i) {
-    Value result{sorted.instruction, static_cast<int>(i)};
-    if (stored != cut.size) {
-      Ints low(static_cast<size_t>(b.shape(result).rank()), 0), high = low;
-      high[static_cast<size_t>(dim)] = stored - cut.size;
-      result = pad(b, result, constant(b, 0, {b.dtype(result), {}}), low, high);
-    }
-    results.push_back(local_all_slice(b, result, dim, cut.axes));
-  }
-  return results;
-}
-
 // Bytes that an all_gather of one operand over the axes of `factor` sends per device.
 double gather_bytes(const TensorType& type, std::span<const AxisList> axes, size_t factor) {
   double shards = 1;
@@ -211,7 +192,11 @@ double sort_bytes(const OpCall& call, std::span<const TensorType> results,
   double bytes = 0;
   for (size_t f = 0; f < axes.size(); ++f)
     if (rule.factors[f].kind == FactorKind::permutation && !axes[f].empty())
-      for (const TensorType& x : call.operands) bytes += gather_bytes(x, axes, f);
+      for (const TensorType& x : call.operands) {
+        double shards = 1;
+        for (const AxisList& list : axes) shards *= static_cast<double>(size_of(list));
+        bytes += static_cast<double>(x.bytes()) / shards * sort_exchanges(axes[f]);
+      }
   return bytes;
 }
 
