@@ -181,15 +181,21 @@ class ShardBucketer {
     return value;
   }
 
+  // A reshape to the same shape is its operand, which lies as it did.
+  Value reshaped(Value value, const Shape& shape, const std::optional<Sharding>& sharding) {
+    const Value made = ops::reshape(builder_, value, shape);
+    return made == value ? value : lies(made, sharding);
+  }
+
   // [before, n, rest] <-> [n, before, rest], and flattened after the first dim.
   Value turned(Value value, int64_t first, int64_t second, int64_t rest, const Shape& shape,
                const Sharding& sharding) {
     if (first > 1 && second > 1) {
       // In between, a shape that is no shard of anything.
-      value = lies(ops::reshape(builder_, value, {first, second, rest}), std::nullopt);
+      value = reshaped(value, {first, second, rest}, std::nullopt);
       value = lies(ops::transpose(builder_, value, {1, 0, 2}), std::nullopt);
     }
-    return lies(ops::reshape(builder_, value, shape), sharding);
+    return reshaped(value, shape, sharding);
   }
 
   void emit(const Bucket& bucket) {
@@ -214,7 +220,7 @@ class ShardBucketer {
       const Instruction& member = at(members[m]);
       const int64_t elements = small_side(member).elements();
       const Blocks blocks = blocks_of(member);
-      parts.push_back(gathers ? lies(ops::reshape(builder_, operands[m], {1, elements}), before)
+      parts.push_back(gathers ? reshaped(operands[m], {1, elements}, before)
                               : turned(operands[m], blocks.before, n, blocks.rest,
                                        {n, elements}, before));
       width += elements;
@@ -234,7 +240,7 @@ class ShardBucketer {
           lies(ops::slice_dim(builder_, moved, 1, start, start + elements), after);
       const Value result =
           gathers ? turned(part, n, blocks.before, blocks.rest, info.type.shape, *info.sharding)
-                  : lies(ops::reshape(builder_, part, info.type.shape), *info.sharding);
+                  : reshaped(part, info.type.shape, *info.sharding);
       rewriter_.result().info(result) = info;
       rewriter_.replace({member, 0}, result);
       start += elements;

@@ -41,7 +41,10 @@ ReshardPlan ReshardPlanner::search(const Sharding& from, const Sharding& to,
     return by_way_of(from.without_partial(), from, to, type);
   if (cross_each_other(from, to)) {
     ++fallbacks_;
-    ReshardPlan plan = by_way_of(Sharding(mesh_, type.rank()), from, to, type);
+    const Sharding whole(mesh_, type.rank());
+    TESSERA_CHECK(!cross_each_other(from, whole) && !cross_each_other(whole, to), "reshard of ", type,
+                  " from ", from, " to ", to, ": parts of one sharding cross each other");
+    ReshardPlan plan = by_way_of(whole, from, to, type);
     plan.is_fallback = true;
     return plan;
   }

@@ -169,8 +169,11 @@ AxisRef parse_axis(const Mesh& mesh, std::string_view text) {
 
 // ---- Prefix algebra --------------------------------------------------------------------------
 
+// Parts of different factorings of one axis (the halves of 6 and its last 2) are not digits of one
+// number: they do not cut independently, even where they share no stretch.
 bool overlaps(AxisRef a, AxisRef b) {
-  return a.axis == b.axis && a.pre < b.pre * b.size && b.pre < a.pre * a.size;
+  if (a.axis != b.axis || a.size == 1 || b.size == 1) return false;
+  return b.pre % (a.pre * a.size) != 0 && a.pre % (b.pre * b.size) != 0;
 }
 bool overlaps(const AxisList& list, AxisRef ref) {
   return std::any_of(list.begin(), list.end(), [&](AxisRef other) { return overlaps(other, ref); });

@@ -109,11 +109,12 @@ class MergeSplit {
 };
 
 // Every device sorts the whole lines and keeps its part.
-std::vector<Value> sort_gathered(PartitionContext& c, int dim, const DimCut& cut) {
+std::vector<Value> sort_gathered(PartitionContext& c, int dim) {
   Builder& b = c.builder();
-  const int64_t stored = cut.local * size_of(cut.axes);
   std::vector<Value> wholes;
   for (size_t i = 0; i < c.call().operands.size(); ++i) {
+    const DimCut cut = operand_cut(c, static_cast<int>(i), dim);
+    const int64_t stored = cut.local * size_of(cut.axes);
     const Value whole = local_all_gather(b, c.operand(static_cast<int>(i)), dim, cut.axes);
     wholes.push_back(stored == cut.size ? whole : slice_dim(b, whole, dim, 0, cut.size));
   }
@@ -121,6 +122,8 @@ std::vector<Value> sort_gathered(PartitionContext& c, int dim, const DimCut& cut
   std::vector<Value> results;
   for (size_t i = 0; i < wholes.size(); ++i) {
     Value result{sorted.instruction, static_cast<int>(i)};
+    const DimCut cut = result_cut(c, static_cast<int>(i), dim);
+    const int64_t stored = cut.local * size_of(cut.axes);
     if (stored != cut.size) {
       Ints low(static_cast<size_t>(b.shape(result).rank()), 0), high = low;
       high[static_cast<size_t>(dim)] = stored - cut.size;
@@ -196,8 +199,13 @@ std::vector<Value> partition_sort(PartitionContext& c) {
   const std::optional<Comparison> comparison = sort_comparison(c.call().attributes);
   // By `le`, what is equal has no order that merging would keep.
   const bool can_merge = !comparison || is_strict(*comparison);
-  if (!cut.is_cut() || size_of(cut.axes) > kMostMergingDevices || !can_merge)
-    return sort_gathered(c, dim, cut);
+  // Merging exchanges places, which must be stored alike in all operands and results.
+  bool are_alike = true;
+  for (size_t i = 0; i < c.call().operands.size(); ++i)
+    are_alike = are_alike && operand_cut(c, static_cast<int>(i), dim).local == cut.local &&
+                result_cut(c, static_cast<int>(i), dim).local == cut.local;
+  if (!cut.is_cut() || size_of(cut.axes) > kMostMergingDevices || !can_merge || !are_alike)
+    return sort_gathered(c, dim);
   return MergeSplit(c, dim, cut).run();
 }
 

@@ -1,9 +1,11 @@
 // fuzz_partitioner --programs N --seed S --devices D [--even] [--plain] [--straight]
+//     [--run]
 //
 // Partitions N random programs for D virtual devices (0: 2 to 8) and runs each after every pass in
 // the reference interpreters. Ends with "N equal, M differ" and exit code 1 where any differs; such a
 // program is shrunk and printed. --even: only sizes that divide; --plain: none of the op table's
-// samples; --straight: no loops, branches and calls.
+// samples; --straight: no loops, branches and calls. --run: only
+// the result, compiled and run on threads with real messages.
 #include <chrono>
 #include <cstdlib>
 #include <iostream>
@@ -22,12 +24,13 @@ struct Arguments {
   int64_t programs = 1000;
   uint64_t seed = 1;
   RandomOptions options{.uneven = true};
+  ProgramCheck check = check_program;
 };
 
 [[noreturn]] void refuse(const std::string& what) {
   std::cerr << what
             << "\nusage: fuzz_partitioner [--programs N] [--seed S] [--devices D] [--even] "
-               "[--plain] [--straight]\n";
+               "[--plain] [--straight] [--run]\n";
   std::exit(2);
 }
 
@@ -54,17 +57,20 @@ Arguments read(int argc, char** argv) {
       arguments.options.sample_ops = false;
     else if (name == "--straight")
       arguments.options.control = false;
+    else if (name == "--run")
+      arguments.check = [](const RandomProgram& program, uint64_t) { return run_program(program); };
     else
       refuse("unknown argument " + name);
   }
   return arguments;
 }
 
-void show(uint64_t seed, const RandomOptions& options) {
-  const std::vector<uint32_t> tape = shrink_tape(random_tape(seed), seed, options);
-  const RandomProgram program = random_program(tape, options);
+void show(uint64_t seed, const Arguments& arguments) {
+  const std::vector<uint32_t> tape =
+      shrink_tape(random_tape(seed), seed, arguments.options, 400, arguments.check);
+  const RandomProgram program = random_program(tape, arguments.options);
   std::cout << "seed " << seed << " differs on " << *program.mesh << "; shrunk:\n"
-            << print_graph(program.graph) << check_program(program, seed) << "\n"
+            << print_graph(program.graph) << arguments.check(program, seed) << "\n"
             << std::flush;
 }
 
@@ -78,7 +84,7 @@ int main(int argc, char** argv) {
     const uint64_t seed = arguments.seed + static_cast<uint64_t>(i);
     std::string failure;
     try {
-      failure = check_program(random_program(random_tape(seed), arguments.options), seed);
+      failure = arguments.check(random_program(random_tape(seed), arguments.options), seed);
     } catch (const std::exception& error) {
       failure = std::string("no program: ") + error.what();
       std::cout << "seed " << seed << ": " << failure << "\n";
@@ -89,7 +95,7 @@ int main(int argc, char** argv) {
       ++equal;
     } else {
       ++differ;
-      show(seed, arguments.options);
+      show(seed, arguments);
     }
     if (const auto now = std::chrono::steady_clock::now(); now - last > std::chrono::seconds(30)) {
       last = now;

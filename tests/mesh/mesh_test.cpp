@@ -91,6 +91,16 @@ TEST(AxisList, PrefixSplitsAxes) {
   EXPECT_EQ(canonical({{0, 1, 4}, {0, 4, 4}}), whole);
 }
 
+// The major half of 6 and its minor 2 are digits of different factorings.
+TEST(AxisList, PartsThatCrossOverlap) {
+  const AxisRef half{0, 1, 2}, third{0, 1, 3}, minor_pair{0, 3, 2}, minor_three{0, 2, 3};
+  EXPECT_TRUE(overlaps(half, minor_pair));
+  EXPECT_TRUE(overlaps(third, minor_three));
+  EXPECT_FALSE(overlaps(half, minor_three));
+  EXPECT_FALSE(overlaps(minor_pair, third));
+  EXPECT_TRUE(overlaps(half, half));
+}
+
 RC_GTEST_PROP(AxisList, GroupsPartitionTheDevices, ()) {
   const AxisList axes = random_list();
   std::set<int64_t> seen;

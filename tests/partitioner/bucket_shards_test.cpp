@@ -81,6 +81,14 @@ TEST(BucketShards, GathersOfParametersWhereTheFirstIsNeeded) {
             1e-6);
 }
 
+// A member that has the shape of the flat buffer's part already is no new value: it lies as before.
+TEST(BucketShards, OperandsKeepTheirShardings) {
+  Program p("x=2,y=4");
+  p.out(p.in({4, 8}, "[{y}, {x}]"), "[{y}, {}]");
+  p.out(p.in({8, 4}, "[{x}, {y}]"), "[{}, {y}]");
+  EXPECT_EQ(p.collectives(1 << 20), "all_gather [1,8]");
+}
+
 // A tensor whose copy takes longer than a collective's latency travels alone.
 TEST(BucketShards, LargeOnesTravelAlone) {
   Program p("x=4");

@@ -8,7 +8,9 @@
 
 #include "core/base/error.h"
 #include "core/ir/builder.h"
+#include "core/ir/interpreter.h"
 #include "core/ir/regions.h"
+#include "core/ir/text.h"
 #include "core/ops/attention.h"
 #include "core/ops/contraction.h"
 #include "core/ops/control.h"
@@ -19,6 +21,7 @@
 #include "core/ops/op_list.h"
 #include "core/ops/random.h"
 #include "core/ops/structure.h"
+#include "core/runtime/thread_run.h"
 #include "tests/partitioner/partition_fixture.h"
 
 namespace tessera::testing {
@@ -259,6 +262,8 @@ void Writer::add_sample() {
       if (type.shape.elements() > 8192) return;
       is_narrow = is_narrow || (is_float(type.dtype) && type.dtype != DType::f64);
     }
+    // Nor is a sum in another order the same in its last bit.
+    if (op.name == "bitcast_convert" && is_float(types[0].dtype)) return;
     // Sums in few digits depend on their order, and addends in few digits do not make up the value.
     if (is_narrow && (types.size() > 1 || !op.elementwise)) return;
   } catch (const std::exception&) {
@@ -570,12 +575,30 @@ std::string check_program(const RandomProgram& program, uint64_t seed) {
                           &program.inputs);
 }
 
+std::string run_program(const RandomProgram& program) {
+  std::string text;
+  try {
+    const std::vector<HostTensor> expected = interpret(program.graph, program.inputs);
+    const Graph local = partition(program.graph, program.mesh, {});
+    text = print_graph(local);
+    const std::vector<HostTensor> made = run_on_threads(local, KernelTable(), program.inputs);
+    for (size_t o = 0; o < expected.size(); ++o)
+      if (const double error = error_between(expected[o], made[o]); !(error <= 1e-9))
+        return cat("output \"", program.graph.outputs[o].name, "\" is off by ", error, " in\n",
+                   text);
+  } catch (const std::exception& error) {
+    return cat(error.what(), "\n", text);
+  }
+  return "";
+}
+
 std::vector<uint32_t> shrink_tape(std::vector<uint32_t> tape, uint64_t seed,
-                                  const RandomOptions& options, int attempts) {
+                                  const RandomOptions& options, int attempts,
+                                  const ProgramCheck& check) {
   auto fails = [&](const std::vector<uint32_t>& candidate) {
     if (--attempts < 0) return false;
     try {
-      return !check_program(random_program(candidate, options), seed).empty();
+      return !check(random_program(candidate, options), seed).empty();
     } catch (const std::exception&) {
       return false;  // no program
     }

@@ -33,6 +33,20 @@ void check_seeds(uint64_t first, uint64_t count, const RandomOptions& options) {
 
 TEST(RandomProgram, SomeHundredsOfSeeds) { check_seeds(0, 300, {}); }
 TEST(RandomProgram, OnSixteenDevices) { check_seeds(1000, 30, {.devices = 16}); }
+
+// With planned memory and real messages.
+void check_runs(uint64_t first, uint64_t count, const RandomOptions& options) {
+  for (uint64_t seed = first; seed < first + count; ++seed) {
+    const RandomProgram program = random_program(random_tape(seed), options);
+    const std::string failure = run_program(program);
+    ASSERT_TRUE(failure.empty()) << "seed " << seed << " on " << *program.mesh << "\n"
+                                 << print_graph(program.graph) << failure;
+  }
+}
+
+TEST(RandomProgram, RunsOnTwoThreads) { check_runs(2000, 40, {.devices = 2, .uneven = true}); }
+TEST(RandomProgram, RunsOnFourThreads) { check_runs(3000, 40, {.devices = 4, .uneven = true}); }
+
 TEST(RandomProgramLong, IsTheSameAfterEveryPass) { check_seeds(10000, 5000, {}); }
 
 }  // namespace
