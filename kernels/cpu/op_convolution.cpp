@@ -28,7 +28,9 @@ using Position = std::array<int64_t, kMaxSpatial>;
 struct Layout {
   ConvolutionDims dims;
   ConvolutionSizes sizes;
-  bool is_swapped;  // kernels are [out, in]
+  bool is_swapped;    // kernels are [out, in]
+  bool is_depthwise;  // one feature a group
+  int64_t in, out;    // features of the inputs and outputs, those of all groups
   int spatial() const { return dims.spatial(); }
   const WindowDim& last() const { return sizes.windows.back(); }
 };
@@ -36,8 +38,15 @@ struct Layout {
 Layout layout_of(std::string_view op, const Attributes& attributes, const Shape& input,
                  const Shape& kernel) {
   Layout layout{ops::convolution_dims(attributes),
-                ops::convolution_sizes(op, attributes, input, kernel), false};
+                ops::convolution_sizes(op, attributes, input, kernel),
+                false,
+                false,
+                0,
+                0};
   layout.is_swapped = layout.dims.kernel_in > layout.dims.kernel_out;
+  layout.is_depthwise = layout.sizes.feature_groups > 1;
+  layout.in = layout.sizes.feature_groups * layout.sizes.in;
+  layout.out = layout.sizes.feature_groups * layout.sizes.out;
   return layout;
 }
 
@@ -132,9 +141,7 @@ template <typename T>
 void forward(const Layout& layout, const T* x, const T* w, T* y) {
   const ConvolutionSizes& sizes = layout.sizes;
   const Rows rows(layout);
-  const bool is_depthwise = sizes.feature_groups > 1;
-  const int64_t in = is_depthwise ? sizes.feature_groups : sizes.in,
-                out = is_depthwise ? sizes.feature_groups : sizes.out;
+  const int64_t in = layout.in, out = layout.out;
   const int64_t width = sizes.output.back(), taps = layout.last().window;
   parallel_for(sizes.batch * rows.output, [&](int64_t task) {
     const Position q = output_position(layout, task % rows.output);
@@ -147,8 +154,8 @@ void forward(const Layout& layout, const T* x, const T* w, T* y) {
       for (int64_t k = 0; k < taps; ++k) {
         const Run run = run_of(layout.last(), width, k);
         if (run.count == 0) continue;
-        const T* kernel = w + (kr * taps + k) * (is_depthwise ? in : in * out);
-        if (is_depthwise) {
+        const T* kernel = w + (kr * taps + k) * (layout.is_depthwise ? in : in * out);
+        if (layout.is_depthwise) {
           for (int64_t i = 0; i < run.count; ++i) {
             const T* a = from + (run.source + i * run.source_step) * in;
             T* c = to + (run.first + i * run.step) * out;
@@ -174,11 +181,9 @@ template <typename T>
 void kernel_gradient(const Layout& layout, const T* x, const T* dy, T* dw) {
   const ConvolutionSizes& sizes = layout.sizes;
   const Rows rows(layout);
-  const bool is_depthwise = sizes.feature_groups > 1;
-  const int64_t in = is_depthwise ? sizes.feature_groups : sizes.in,
-                out = is_depthwise ? sizes.feature_groups : sizes.out;
+  const int64_t in = layout.in, out = layout.out;
   const int64_t width = sizes.output.back(), taps = layout.last().window;
-  const int64_t block = is_depthwise ? in : in * out;
+  const int64_t block = layout.is_depthwise ? in : in * out;
   parallel_for(rows.window * taps, [&](int64_t task) {
     const Position window = window_position(layout, task / taps);
     const Run run = run_of(layout.last(), width, task % taps);
@@ -190,7 +195,7 @@ void kernel_gradient(const Layout& layout, const T* x, const T* dy, T* dw) {
       const T* a =
           x + ((r / rows.output * rows.input + row) * layout.last().size + run.source) * in;
       const T* b = dy + (r * width + run.first) * out;
-      if (is_depthwise) {
+      if (layout.is_depthwise) {
         for (int64_t i = 0; i < run.count; ++i)
           for (int64_t f = 0; f < in; ++f)
             to[f] += a[i * run.source_step * in + f] * b[i * run.step * out + f];

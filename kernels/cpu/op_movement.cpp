@@ -12,13 +12,6 @@
 namespace tessera::cpu {
 namespace {
 
-// Copies of c64 are refused here, and so fall to the reference.
-Refusal accept_width(const OpCall& call, Results results) {
-  const DType dtype = call.operands.empty() ? results[0].dtype : call.operands[0].dtype;
-  if (dtype != DType::c64) return std::nullopt;
-  return "no kernel for c64";
-}
-
 void copy_view(const KernelArgs& args, const std::vector<int64_t>& strides, int64_t offset = 0) {
   const TensorType& type = args.results[0].type;
   const int64_t width = size_of(type.dtype);
@@ -228,18 +221,18 @@ void run_iota(const KernelArgs& args) {
 }  // namespace
 
 void register_movement(KernelTable& table) {
-  table.add(ops::kTranspose, make_kernel("cpu.transpose", accept_width, run_transpose));
-  table.add(ops::kBroadcastInDim, make_kernel("cpu.broadcast", accept_width, run_broadcast));
-  table.add(ops::kSlice, make_kernel("cpu.slice", accept_width, run_slice));
+  table.add(ops::kTranspose, make_kernel("cpu.transpose", nullptr, run_transpose));
+  table.add(ops::kBroadcastInDim, make_kernel("cpu.broadcast", nullptr, run_broadcast));
+  table.add(ops::kSlice, make_kernel("cpu.slice", nullptr, run_slice));
   Kernel reshape = make_kernel("cpu.reshape", nullptr, run_reshape);
   reshape.in_place = [](const OpCall&, int) { return 0; };
   table.add(ops::kReshape, reshape);
   table.add(ops::kConcatenate, make_kernel("cpu.concatenate", nullptr, run_concatenate));
-  table.add(ops::kPad, make_kernel("cpu.pad", accept_width, run_pad));
-  table.add(ops::kReverse, make_kernel("cpu.reverse", accept_width, run_reverse));
+  table.add(ops::kPad, make_kernel("cpu.pad", nullptr, run_pad));
+  table.add(ops::kReverse, make_kernel("cpu.reverse", nullptr, run_reverse));
   table.add(ops::kRotate, make_kernel("cpu.rotate", nullptr, run_rotate));
   table.add(ops::kIota, make_kernel("cpu.iota", accept_iota, run_iota));
-  table.add(ops::kConstant, make_kernel("cpu.constant", accept_width, run_constant));
+  table.add(ops::kConstant, make_kernel("cpu.constant", nullptr, run_constant));
 }
 
 }  // namespace tessera::cpu
