@@ -45,7 +45,42 @@ HostTensor scalar_at(const HostTensor& tensor, int64_t index) {
   return scalar;
 }
 
+const OpDef& combining_op(ReduceKind kind) {
+  switch (kind) {
+    case ReduceKind::sum:
+      return kAdd;
+    case ReduceKind::product:
+      return kMultiply;
+    case ReduceKind::max:
+      return kMaximum;
+    case ReduceKind::min:
+      return kMinimum;
+    case ReduceKind::logical_and:
+      return kLogicalAnd;
+    case ReduceKind::logical_or:
+      return kLogicalOr;
+  }
+  TESSERA_CHECK(false, "a kind of reduction without an op");
+}
+
 }  // namespace
+
+Value combine_values(Builder& b, ReduceKind kind, Value x, Value y) {
+  return b.emit(combining_op(kind), {x, y});
+}
+
+ReduceKind numeric_kind(ReduceKind kind) {
+  return kind == ReduceKind::logical_or    ? ReduceKind::max
+         : kind == ReduceKind::logical_and ? ReduceKind::min
+                                           : kind;
+}
+
+void check_kind(std::string_view op, ReduceKind kind, const TensorType& x) {
+  const bool fits = x.dtype == DType::c64
+                        ? kind == ReduceKind::sum || kind == ReduceKind::product
+                        : (x.dtype == DType::pred) == (numeric_kind(kind) != kind);
+  require(fits, op, ": ", name_of(kind), " is not defined for ", x);
+}
 
 std::optional<ReduceKind> as_reduce_kind(const Graph& region) {
   const Instruction* made = only_instruction(region);
@@ -98,13 +133,7 @@ GraphRef combiner_of(ReduceKind kind, DType dtype) {
   Builder b(*region);
   const Value x = b.input(InputKind::data, "x", {dtype, {}}),
               y = b.input(InputKind::data, "y", {dtype, {}});
-  const OpDef& op = kind == ReduceKind::sum           ? kAdd
-                    : kind == ReduceKind::max         ? kMaximum
-                    : kind == ReduceKind::min         ? kMinimum
-                    : kind == ReduceKind::product     ? kMultiply
-                    : kind == ReduceKind::logical_and ? kLogicalAnd
-                                                      : kLogicalOr;
-  b.output(b.emit(op, {x, y}), "combined");
+  b.output(combine_values(b, kind, x, y), "combined");
   return region;
 }
 
@@ -132,6 +161,12 @@ void check_region(std::string_view op, const Graph& region, const std::vector<DT
   require(takes == wants && gives == makes, op, ": the region \"", region.name, "\" is ",
           types_text(takes), " -> ", types_text(gives), ", but must be ", types_text(wants), " -> ",
           types_text(makes));
+}
+
+void check_combiner(std::string_view op, const Graph& region, const std::vector<DType>& dtypes) {
+  std::vector<DType> both = dtypes;
+  both.insert(both.end(), dtypes.begin(), dtypes.end());
+  check_region(op, region, both, dtypes);
 }
 
 Combiner::Combiner(const Attributes& attributes) {

@@ -35,6 +35,16 @@ D combined(ReduceKind kind, D a, D b) {
   return a;
 }
 
+// x combined with y, element by element.
+Value combine_values(Builder& b, ReduceKind kind, Value x, Value y);
+
+// As partial values have it: max is `or` on pred, min is `and`.
+ReduceKind numeric_kind(ReduceKind kind);
+
+// Throws UserError that names `op` unless elements of `x` have the kind: and, or are those of pred
+// and pred has no others; complex numbers have sums and products.
+void check_kind(std::string_view op, ReduceKind kind, const TensorType& x);
+
 // The kind of a region (x, y) -> x combined with y: one add, maximum, minimum, multiply, and, or of
 // its two inputs in either order. On pred, add and maximum are logical_or, multiply and minimum are
 // logical_and. nullopt for everything else, also for bitwise `and` and `or` of integers.
@@ -58,6 +68,8 @@ GraphRef comparator_of(const std::vector<DType>& dtypes, CompareDirection direct
 // scalars of the dtypes `outputs`.
 void check_region(std::string_view op, const Graph& region, const std::vector<DType>& inputs,
                   const std::vector<DType>& outputs);
+// The same of a combiner (accumulators..., elements...) -> accumulators.
+void check_combiner(std::string_view op, const Graph& region, const std::vector<DType>& dtypes);
 
 // A value and what is combined with it, by a kind where there is one, else by interpretation. For
 // several operands at once: (accumulators..., elements...) -> accumulators.

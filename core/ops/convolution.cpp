@@ -213,13 +213,8 @@ std::vector<Value> partition(PartitionContext& c) {
     w = clear_padding(b, w, cut_dim(c, 1, dims.kernel_in), zero);
   }
   for (size_t s = 0; s < windows.size(); ++s) {
-    const CutDim cut = cut_dim(c, 0, dims.input[s]);
-    const int64_t length = result[dims.output[s]];
-    if (windows[s].is_trivial() && cut.shard == length) continue;
-    if (cut.axes.empty() && !cut.is_padded())
-      fit_window(windows[s], cut.size, length);
-    else
-      x = fetch_window(b, x, cut, windows[s], length, {HaloFill::Kind::zero, {}});
+    x = local_window(b, x, cut_dim(c, 0, dims.input[s]), windows[s], result[dims.output[s]],
+                     {HaloFill::Kind::zero, {}});
   }
   set_windows(local, windows);
   return {b.emit(kConvolution, {x, w}, local)};
@@ -229,19 +224,10 @@ double exchange_bytes(const OpCall& call, std::span<const TensorType> results,
                       std::span<const AxisList> axes) {
   const FactorRule rule = factors(call, results);
   const CutShapes shapes(rule, axes);
-  const ConvolutionDims dims = convolution_dims(call.attributes);
-  const TensorType &x = call.operands[0], &w = call.operands[1];
-  const ConvolutionSizes sizes =
-      convolution_sizes("convolution", call.attributes, x.shape, w.shape);
-  const Shape local = shapes.local(x.shape, rule.operands[0]);
-  const Shape result = shapes.local(results[0].shape, rule.results[0]);
-  ExchangeBytes bytes(size_of(x.dtype));
-  for (size_t s = 0; s < sizes.windows.size(); ++s) {
-    const CutDim cut = shapes.cut(x.shape, rule.operands[0], dims.input[s]);
-    if (!cut.axes.empty() && !sizes.windows[s].is_trivial())
-      bytes.add(cut, read_window(cut, sizes.windows[s], result[dims.output[s]]).source, local);
-  }
-  return bytes.total();
+  const ConvolutionSizes sizes = convolution_sizes("convolution", call.attributes,
+                                                   call.operands[0].shape, call.operands[1].shape);
+  return convolution_exchange(call, sizes, shapes, rule.operands[0],
+                              shapes.local(results[0].shape, rule.results[0]));
 }
 
 std::vector<LinearSet> linear(const OpCall&) {

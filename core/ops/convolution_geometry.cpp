@@ -85,4 +85,19 @@ Shape convolution_result(const Attributes& attributes, const ConvolutionSizes& s
   return shape;
 }
 
+double convolution_exchange(const OpCall& call, const ConvolutionSizes& sizes,
+                            const CutShapes& shapes, const TensorFactors& input,
+                            const Shape& output) {
+  const ConvolutionDims dims = convolution_dims(call.attributes);
+  const TensorType& x = call.operands[0];
+  const Shape local = shapes.local(x.shape, input);
+  ExchangeBytes bytes(size_of(x.dtype));
+  for (size_t s = 0; s < sizes.windows.size(); ++s) {
+    const CutDim cut = shapes.cut(x.shape, input, dims.input[s]);
+    if (!cut.axes.empty() && !sizes.windows[s].is_trivial())
+      bytes.add(cut, read_window(cut, sizes.windows[s], output[dims.output[s]]).source, local);
+  }
+  return bytes.total();
+}
+
 }  // namespace tessera::ops

@@ -28,6 +28,12 @@ ConvolutionSizes convolution_sizes(std::string_view op, const Attributes& attrib
                                    const Shape& input, const Shape& kernel);
 Shape convolution_result(const Attributes& attributes, const ConvolutionSizes& sizes);
 
+// Bytes of the halos of operand 0, its dims cut by `input` as `shapes` says, for devices with
+// `output` elements of the output.
+double convolution_exchange(const OpCall& call, const ConvolutionSizes& sizes,
+                            const CutShapes& shapes, const TensorFactors& input,
+                            const Shape& output);
+
 // Calls body(input offset, kernel offset, output offset) for every product of the loop nest, in
 // elements of row-major tensors.
 template <typename Body>

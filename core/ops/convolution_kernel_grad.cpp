@@ -108,10 +108,8 @@ std::vector<Value> partition(PartitionContext& c) {
     dy = clear_padding(b, dy, result, zero);
     if (windows[s].is_trivial() && cut.shard == result.shard)
       x = clear_padding(b, x, cut, zero);
-    else if (cut.axes.empty() && !cut.is_padded())
-      fit_window(windows[s], cut.size, result.shard);
     else
-      x = fetch_window(b, x, cut, windows[s], result.shard, {HaloFill::Kind::zero, {}});
+      x = local_window(b, x, cut, windows[s], result.shard, {HaloFill::Kind::zero, {}});
   }
   set_windows(local, windows);
   local.set(Attr::feature_group_count,
@@ -124,19 +122,10 @@ double exchange_bytes(const OpCall& call, std::span<const TensorType> results,
                       std::span<const AxisList> axes) {
   const FactorRule rule = factors(call, results);
   const CutShapes shapes(rule, axes);
-  const ConvolutionDims dims = convolution_dims(call.attributes);
-  const TensorType& x = call.operands[0];
   const ConvolutionSizes sizes =
-      convolution_sizes(kName, call.attributes, x.shape, results[0].shape);
-  const Shape local = shapes.local(x.shape, rule.operands[0]);
-  const Shape dy = shapes.local(call.operands[1].shape, rule.operands[1]);
-  ExchangeBytes bytes(size_of(x.dtype));
-  for (size_t s = 0; s < sizes.windows.size(); ++s) {
-    const CutDim cut = shapes.cut(x.shape, rule.operands[0], dims.input[s]);
-    if (!cut.axes.empty() && !sizes.windows[s].is_trivial())
-      bytes.add(cut, read_window(cut, sizes.windows[s], dy[dims.output[s]]).source, local);
-  }
-  return bytes.total();
+      convolution_sizes(kName, call.attributes, call.operands[0].shape, results[0].shape);
+  return convolution_exchange(call, sizes, shapes, rule.operands[0],
+                              shapes.local(call.operands[1].shape, rule.operands[1]));
 }
 
 std::vector<LinearSet> linear(const OpCall&) {
@@ -145,10 +134,8 @@ std::vector<LinearSet> linear(const OpCall&) {
 
 double flops(const OpCall& call, std::span<const TensorType> results) {
   const ConvolutionDims dims = convolution_dims(call.attributes);
-  double taps = static_cast<double>(results[0].shape[dims.kernel_in]);
-  for (int64_t window : call.attributes.ints(Attr::window_dimensions))
-    taps *= static_cast<double>(window);
-  return 2 * taps * static_cast<double>(call.operands[1].elements());
+  return 2 * window_taps(call.attributes) *
+         static_cast<double>(results[0].shape[dims.kernel_in] * call.operands[1].elements());
 }
 
 // The convolutions' own samples, as far as they have one batch group.

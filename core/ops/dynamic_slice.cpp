@@ -141,7 +141,7 @@ std::vector<LinearSet> linear_update(const OpCall&) {
 
 // Where a slice of `part` elements of a dim lies in the own shard.
 struct LocalSlice {
-  DimCut cut;
+  CutDim cut;
   int64_t part = 0;       // of the slice
   int64_t window = 0;     // elements of the own shard that may be concerned
   bool is_split = false;  // the slice may lie in several shards
@@ -152,11 +152,11 @@ struct LocalSlice {
 
 LocalSlice local_slice(PartitionContext& c, int dim, Value start, int64_t part) {
   Builder& b = c.builder();
-  LocalSlice slice{operand_cut(c, 0, dim), part, 0, false, {}, {}, {}};
-  const int64_t whole = slice.cut.size, local = slice.cut.local;
+  LocalSlice slice{cut_dim(c, 0, dim), part, 0, false, {}, {}, {}};
+  const int64_t whole = slice.cut.size, local = slice.cut.shard;
   if (whole == part) {  // the same dim on both sides, sharded or not
     slice.window = local;
-    slice.start = slice.first = slice.offset = s64_constant(b, 0);
+    slice.start = slice.first = slice.offset = scalar_s64(b, 0);
     return slice;
   }
   slice.start = clamped_index(b, start, 0, whole - part);
@@ -222,7 +222,7 @@ std::vector<Value> partition_update(PartitionContext& c) {
     update =
         shifted_window(b, update, dim, subtract(b, slice.offset, slice.start), slice.window, zero);
     const Value low = subtract(b, slice.start, slice.offset);
-    const Value own = position_mask(b, window, dim, low, add(b, low, s64_constant(b, slice.part)));
+    const Value own = position_mask(b, window, dim, low, add(b, low, scalar_s64(b, slice.part)));
     mask = mask.valid() ? logical_and(b, mask, own) : own;
   }
   if (mask.valid()) update = select(b, mask, update, read_window(b, c.operand(0), slices));

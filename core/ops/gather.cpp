@@ -51,21 +51,6 @@ void eval_gather(const OpCall& call, std::span<const HostTensor* const> x,
   } while (next_position(position, batch));
 }
 
-Attributes scatter_attributes(const Attributes& gather) {
-  const Ints none;
-  Attributes attributes{{Attr::update_window_dims, gather.ints(Attr::offset_dims)},
-                        {Attr::inserted_window_dims, gather.ints(Attr::collapsed_slice_dims)},
-                        {Attr::scatter_dims_to_operand_dims, gather.ints(Attr::start_index_map)},
-                        {Attr::index_vector_dim, gather.integer(Attr::index_vector_dim)},
-                        {Attr::reduce_kind, ReduceKind::sum}};
-  if (gather.has(Attr::operand_batching_dims)) {
-    attributes.set(Attr::input_batching_dims, gather.ints(Attr::operand_batching_dims));
-    attributes.set(Attr::scatter_indices_batching_dims,
-                   gather.ints(Attr::start_indices_batching_dims));
-  }
-  return attributes;
-}
-
 // Where gather clamps, scatter drops: the indices are clamped first.
 std::vector<Value> grad_gather(GradContext& c) {
   std::vector<Value> cotangents(2);
@@ -77,7 +62,7 @@ std::vector<Value> grad_gather(GradContext& c) {
   const Value indices = clamped_indices(b, c.operand(1), map);
   const Value dy = as_dtype(b, c.cotangent(0), c.gradient_dtype(0));
   const Value zeros = constant(b, 0, {b.dtype(dy), types[0].shape});
-  cotangents[0] = b.emit(kScatter, {zeros, indices, dy}, scatter_attributes(attributes));
+  cotangents[0] = scatter(b, zeros, indices, dy, gather_dims(attributes));
   return cotangents;
 }
 
@@ -130,41 +115,30 @@ std::vector<Value> partition_gather(PartitionContext& c) {
   std::vector<int64_t> last(static_cast<size_t>(map.components()), 0);
   bool is_shared = false;
   for (size_t d = 0; d < map.dims.size(); ++d) {
-    const DimCut cut = operand_cut(c, 0, static_cast<int>(d));
+    const CutDim cut = cut_dim(c, 0, static_cast<int>(d));
     const bool is_whole = map.dims[d].size == cut.size && map.dims[d].window_dim >= 0;
-    if (is_whole) sizes[d] = cut.local;
+    if (is_whole) sizes[d] = cut.shard;
     if (map.dims[d].component < 0) continue;
     const bool is_owned = cut.is_cut() && !is_whole;
     is_shared = is_shared || is_owned;
     last[static_cast<size_t>(map.dims[d].component)] =
-        is_owned ? cut.local - 1 : cut.size - map.dims[d].size;
+        is_owned ? cut.shard - 1 : cut.size - map.dims[d].size;
   }
   attributes.set(Attr::slice_sizes, sizes);
   Value indices = clamped_indices(b, c.operand(1), map);
   if (!is_shared) return {b.emit(kGather, {c.operand(0), indices}, attributes)};
   indices = localized_indices(c, indices, map);
   const Shape shape = b.shape(indices);
-  Value is_own =
+  const Value is_own =
       logical_and(b, compare(b, indices, constant_like(b, indices, 0), CompareDirection::ge),
                   compare(b, indices, by_component(b, last, map, shape), CompareDirection::le));
-  if (map.vector_dim < shape.rank())
-    is_own = reduce(b, is_own, {map.vector_dim}, ReduceKind::logical_and);
   const Value y = b.emit(kGather, {c.operand(0), indices}, attributes);
-  const Value mask = broadcast_in_dim(
-      b, is_own, b.shape(y), Ints(map.window_batch_dims.begin(), map.window_batch_dims.end()));
-  return {select(b, mask, y, zeros_like(b, y))};
+  return {only_where(b, y, is_own, map)};
 }
 
 Attributes attributes_of(const GatherDims& dims, Ints slice_sizes) {
-  Attributes attributes{{Attr::offset_dims, dims.offset_dims},
-                        {Attr::collapsed_slice_dims, dims.collapsed_slice_dims},
-                        {Attr::start_index_map, dims.start_index_map},
-                        {Attr::index_vector_dim, dims.index_vector_dim},
-                        {Attr::slice_sizes, std::move(slice_sizes)}};
-  if (!dims.operand_batching_dims.empty()) {
-    attributes.set(Attr::operand_batching_dims, dims.operand_batching_dims);
-    attributes.set(Attr::start_indices_batching_dims, dims.start_indices_batching_dims);
-  }
+  Attributes attributes = gather_attributes(dims);
+  attributes.set(Attr::slice_sizes, std::move(slice_sizes));
   return attributes;
 }
 

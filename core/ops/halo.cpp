@@ -40,6 +40,12 @@ CutDim cut_dim(PartitionContext& c, int index, int dim) {
           c.operand_sharding(index).dims[static_cast<size_t>(dim)].axes};
 }
 
+CutDim result_cut(PartitionContext& c, int index, int dim) {
+  return {dim, c.result_types()[static_cast<size_t>(index)].shape[dim],
+          c.local_result_type(index).shape[dim],
+          c.result_sharding(index).dims[static_cast<size_t>(dim)].axes};
+}
+
 namespace {
 
 // What comes from the shard `hop` places up the axis: its elements [begin, end), of which some

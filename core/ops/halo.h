@@ -35,10 +35,12 @@ struct CutDim {
   AxisList axes;
 
   int64_t parts() const { return size_of(axes); }
+  bool is_cut() const { return !axes.empty(); }
   bool is_padded() const { return parts() * shard > size; }
 };
-// Of operand `index` of the op that is partitioned.
+// Of operand, or of result, `index` of the op that is partitioned.
 CutDim cut_dim(PartitionContext& c, int index, int dim);
+CutDim result_cut(PartitionContext& c, int index, int dim);
 
 // Positions [start, start + length), which may lie outside [0, size).
 struct HaloWindow {

@@ -95,7 +95,38 @@ IndexMap common_map(const Names& names, const Attributes& attributes, const Tens
   return map;
 }
 
+GatherDims dims_under(const Names& names, const Attributes& a) {
+  const Ints none;
+  return {a.ints(names.window),
+          a.ints(names.collapsed),
+          a.ints(names.map),
+          a.integer(Attr::index_vector_dim),
+          a.get_or<Ints>(names.batching, none),
+          a.get_or<Ints>(names.indices_batching, none)};
+}
+
+Attributes attributes_under(const Names& names, const GatherDims& dims) {
+  Attributes attributes{{names.window, dims.offset_dims},
+                        {names.collapsed, dims.collapsed_slice_dims},
+                        {names.map, dims.start_index_map},
+                        {Attr::index_vector_dim, dims.index_vector_dim}};
+  if (!dims.operand_batching_dims.empty()) {
+    attributes.set(names.batching, dims.operand_batching_dims);
+    attributes.set(names.indices_batching, dims.start_indices_batching_dims);
+  }
+  return attributes;
+}
+
 }  // namespace
+
+GatherDims gather_dims(const Attributes& gather) { return dims_under(kGatherNames, gather); }
+GatherDims scatter_dims(const Attributes& scatter) { return dims_under(kScatterNames, scatter); }
+Attributes gather_attributes(const GatherDims& dims) {
+  return attributes_under(kGatherNames, dims);
+}
+Attributes scatter_attributes(const GatherDims& dims) {
+  return attributes_under(kScatterNames, dims);
+}
 
 Shape IndexMap::batch_shape() const {
   Shape shape;
@@ -193,10 +224,19 @@ Value clamped_indices(Builder& b, Value indices, const IndexMap& map) {
   return minimum(b, maximum(b, indices, low), by_component(b, high, map, b.shape(indices)));
 }
 
+Value only_where(Builder& b, Value windows, Value is_own, const IndexMap& map) {
+  if (map.vector_dim < b.shape(is_own).rank())
+    is_own = reduce(b, is_own, {map.vector_dim}, ReduceKind::logical_and);
+  const Value mask =
+      broadcast_in_dim(b, is_own, b.shape(windows),
+                       Ints(map.window_batch_dims.begin(), map.window_batch_dims.end()));
+  return select(b, mask, windows, zeros_like(b, windows));
+}
+
 Value localized_indices(PartitionContext& c, Value indices, const IndexMap& map) {
   Builder& b = c.builder();
   for (size_t d = 0; d < map.dims.size(); ++d) {
-    const DimCut cut = operand_cut(c, 0, static_cast<int>(d));
+    const CutDim cut = cut_dim(c, 0, static_cast<int>(d));
     if (map.dims[d].component < 0 || !cut.is_cut()) continue;
     std::vector<int64_t> one_hot(static_cast<size_t>(map.components()), 0);
     one_hot[static_cast<size_t>(map.dims[d].component)] = 1;

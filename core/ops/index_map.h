@@ -2,6 +2,7 @@
 // (gather's result, scatter's updates) is which. Private to core/ops.
 #pragma once
 
+#include "core/ops/gather.h"
 #include "core/ops/partition_support.h"
 #include "core/ops/support.h"
 
@@ -29,6 +30,13 @@ IndexMap gather_map(const OpCall& call);
 IndexMap scatter_map(const OpCall& call);
 int scatter_inputs(const OpCall& call);  // N of 2 N + 1 operands
 
+// The dims from the attributes of one of the two ops, and the attributes that name them: of gather
+// without slice_sizes, of scatter without reduce_kind or combiner.
+GatherDims gather_dims(const Attributes& gather);
+GatherDims scatter_dims(const Attributes& scatter);
+Attributes gather_attributes(const GatherDims& dims);
+Attributes scatter_attributes(const GatherDims& dims);
+
 // One index vector per position of the batch dims, row-major; what does not fit is the largest.
 std::vector<int64_t> index_vectors(const IndexMap& map, const HostTensor& indices);
 
@@ -37,6 +45,9 @@ Value clamped_indices(Builder& b, Value indices, const IndexMap& map);
 // s64 constant [components], spread to the shape of the indices.
 Value by_component(Builder& b, const std::vector<int64_t>& values, const IndexMap& map,
                    const Shape& indices);
+// `windows` (a window tensor) with zeros where `is_own`, pred of the shape of the indices, is false
+// for some component of the index vector.
+Value only_where(Builder& b, Value windows, Value is_own, const IndexMap& map);
 // indices (s64) minus the global start of the own shard, for every indexed dim of operand 0.
 Value localized_indices(PartitionContext& c, Value indices, const IndexMap& map);
 

@@ -54,15 +54,7 @@ std::vector<Value> grad(GradContext& c) {
 }
 
 FactorRule factors(const OpCall& call, std::span<const TensorType>) {
-  FactorRule rule;
-  std::vector<int> dims;
-  for (int d = 0; d < call.operands[0].rank(); ++d)
-    dims.push_back(add_factor(
-        rule, call.operands[0].shape[d],
-        d == dim_of(call.attributes) ? FactorKind::permutation : FactorKind::pass_through));
-  rule.operands = {dims_of(dims), dims_of(dims)};
-  rule.results = {dims_of(dims)};
-  return rule;
+  return permuted_factors(call, 1, {dim_of(call.attributes)});
 }
 
 std::vector<Value> partition(PartitionContext& c) {

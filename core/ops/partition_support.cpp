@@ -7,19 +7,6 @@
 
 namespace tessera::ops {
 
-DimCut operand_cut(const PartitionContext& context, int operand, int dim) {
-  auto& c = const_cast<PartitionContext&>(context);  // builder() is not const, shape() only reads
-  return {c.operand_sharding(operand).dims[static_cast<size_t>(dim)].axes,
-          c.call().operands[static_cast<size_t>(operand)].shape[dim],
-          c.builder().shape(c.operand(operand))[dim]};
-}
-
-DimCut result_cut(PartitionContext& c, int result, int dim) {
-  return {c.result_sharding(result).dims[static_cast<size_t>(dim)].axes,
-          c.result_types()[static_cast<size_t>(result)].shape[dim],
-          c.local_result_type(result).shape[dim]};
-}
-
 namespace {
 
 Value emit_local(Builder& b, const OpDef& op, Value x, Shape shape, Attributes attributes) {
@@ -48,13 +35,8 @@ Value local_all_slice(Builder& b, Value x, int64_t dimension, const AxisList& ax
   return emit_local(b, kAllSlice, x, shape, {{Attr::dimension, dimension}, {Attr::axes, axes}});
 }
 
-Value s64_constant(Builder& b, int64_t value) {
-  return constant(b, static_cast<double>(value), {DType::s64, {}});
-}
-
-Value local_start(Builder& b, const DimCut& cut) {
-  if (!cut.is_cut()) return s64_constant(b, 0);
-  return multiply(b, axis_index(b, cut.axes), s64_constant(b, cut.local));
+Value local_start(Builder& b, const CutDim& cut) {
+  return AffineStart{cut.shard, 0}.value(b, cut.axes);
 }
 
 Value as_s64(Builder& b, Value index) {
@@ -80,20 +62,12 @@ Value position_mask(Builder& b, const Shape& shape, int dim, Value low, Value hi
   return broadcast_in_dim(b, is_in, shape, {dim});
 }
 
-Value masked_padding(Builder& b, Value x, int dim, const DimCut& cut, Value fill) {
-  if (cut.local * size_of(cut.axes) == cut.size) return x;
-  const Value end = subtract(b, s64_constant(b, cut.size), local_start(b, cut));
-  const Shape shape = b.shape(x);
-  return select(b, position_mask(b, shape, dim, s64_constant(b, 0), end), x,
-                broadcast_scalar(b, fill, shape));
-}
-
 Value shifted_window(Builder& b, Value x, int dim, Value delta, int64_t size, Value fill) {
   const int64_t own = b.shape(x)[dim];
   Ints edge(static_cast<size_t>(b.shape(x).rank()), 0);
   edge[static_cast<size_t>(dim)] = size;
   const Value wide = pad(b, x, fill, edge, edge);
-  const Value start = add(b, clamped_index(b, delta, -size, own), s64_constant(b, size));
+  const Value start = add(b, clamped_index(b, delta, -size, own), scalar_s64(b, size));
   return dynamic_slice_dim(b, wide, dim, start, size);
 }
 

@@ -2,29 +2,18 @@
 // Private to core/ops. All values are those of one device (core/ir/partition_context.h).
 #pragma once
 
-#include "core/ir/partition_context.h"
+#include "core/ops/halo.h"
 #include "core/ops/structure.h"
 
 namespace tessera::ops {
-
-// How one dim of a tensor is cut.
-struct DimCut {
-  AxisList axes;      // empty: not cut
-  int64_t size = 1;   // logical, of the whole dim
-  int64_t local = 1;  // stored on one device
-  bool is_cut() const { return !axes.empty(); }
-};
-DimCut operand_cut(const PartitionContext& c, int operand, int dim);
-DimCut result_cut(PartitionContext& c, int result, int dim);
 
 // Collectives that state their local result shape, as after localize. With no axes: x itself.
 Value local_all_gather(Builder& b, Value x, int64_t dimension, const AxisList& axes);
 Value local_all_reduce(Builder& b, Value x, const AxisList& axes, ReduceKind kind);
 Value local_all_slice(Builder& b, Value x, int64_t dimension, const AxisList& axes);
 
-Value s64_constant(Builder& b, int64_t value);
 // s64[]: the global index of the first element of this device's shard; 0 where it is not cut.
-Value local_start(Builder& b, const DimCut& cut);
+Value local_start(Builder& b, const CutDim& cut);
 // `index`, an integer of any type and shape, as s64 clamped to [low, high].
 Value clamped_index(Builder& b, Value index, int64_t low, int64_t high);
 // `index` as s64; what does not fit (u64) becomes the largest s64.
@@ -32,10 +21,6 @@ Value as_s64(Builder& b, Value index);
 
 // pred of `shape`: whether low <= the position along `dim` < high, both s64[].
 Value position_mask(Builder& b, const Shape& shape, int dim, Value low, Value high);
-// x with everything from the logical size on, along `dim`, replaced by `fill` (scalar of its
-// dtype). Returns x where nothing is stored beyond the logical size.
-Value masked_padding(Builder& b, Value x, int dim, const DimCut& cut, Value fill);
-
 // Element i along `dim` of the result is element i + delta of x where that exists, else `fill`
 // (a scalar). delta is s64[] and is clamped: further away there is nothing but fill.
 Value shifted_window(Builder& b, Value x, int dim, Value delta, int64_t size, Value fill);

@@ -21,15 +21,6 @@ std::vector<WindowDim> windows(const OpCall& call) {
                     call.attributes.ints(Attr::window_dimensions));
 }
 
-void check_kind(const OpCall& call) {
-  const TensorType& x = call.operands[0];
-  const auto kind = call.attributes.get<ReduceKind>(Attr::reduce_kind);
-  const bool is_logical = kind == ReduceKind::logical_and || kind == ReduceKind::logical_or;
-  const bool fits = x.dtype == DType::c64 ? kind == ReduceKind::sum || kind == ReduceKind::product
-                                          : (x.dtype == DType::pred) == is_logical;
-  require(fits, "reduce_window: ", name_of(kind), " is not defined for ", x);
-}
-
 std::vector<TensorType> infer(const OpCall& call) {
   require(has_region(call.attributes) != call.attributes.has(Attr::reduce_kind),
           "reduce_window: takes either reduce_kind or combiner");
@@ -46,11 +37,10 @@ std::vector<TensorType> infer(const OpCall& call) {
     for (int i = 0; i < inputs; ++i)
       require(call.operands[inputs + i] == TensorType{dtypes[i], {}}, "reduce_window: starts ",
               call.operands[i], " from ", call.operands[inputs + i], ", not from a scalar");
-    std::vector<DType> both = dtypes;
-    both.insert(both.end(), dtypes.begin(), dtypes.end());
-    check_region("reduce_window", *call.attributes.get<GraphRef>(Attr::combiner), both, dtypes);
+    check_combiner("reduce_window", *call.attributes.get<GraphRef>(Attr::combiner), dtypes);
   } else {
-    check_kind(call);
+    check_kind("reduce_window", call.attributes.get<ReduceKind>(Attr::reduce_kind),
+               call.operands[0]);
   }
   Shape shape;
   for (const WindowDim& dim : windows(call)) shape.push_back(dim.result());
@@ -80,27 +70,6 @@ void for_each_pair(const std::vector<WindowDim>& dims, const Shape& input, const
 }
 
 template <typename D>
-D combined(ReduceKind kind, D a, D b) {
-  switch (kind) {
-    case ReduceKind::sum:
-      return a + b;
-    case ReduceKind::product:
-      return a * b;
-    case ReduceKind::logical_and:
-      return a != D(0) && b != D(0) ? D(1) : D(0);
-    case ReduceKind::logical_or:
-      return a != D(0) || b != D(0) ? D(1) : D(0);
-    default:
-      break;
-  }
-  if constexpr (!std::is_same_v<D, std::complex<double>>) {
-    if (a != a || b != b) return a + b;
-    return (kind == ReduceKind::max) == (a > b) ? a : b;
-  }
-  return a;
-}
-
-template <typename D>
 void reduce_elements(const OpCall& call, const HostTensor& x, HostTensor& y) {
   const auto kind = call.attributes.get<ReduceKind>(Attr::reduce_kind);
   const Elements<D> values = elements_of<D>(x);
@@ -127,17 +96,9 @@ void reduce_by_region(const OpCall& call, std::span<const HostTensor* const> x,
 }
 
 void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
-  const DType dtype = call.operands[0].dtype;
-  if (has_region(call.attributes))
-    reduce_by_region(call, x, y);
-  else if (is_float(dtype))
-    reduce_elements<double>(call, *x[0], y[0]);
-  else if (dtype == DType::c64)
-    reduce_elements<std::complex<double>>(call, *x[0], y[0]);
-  else if (is_signed_integer(dtype))
-    reduce_elements<int64_t>(call, *x[0], y[0]);
-  else
-    reduce_elements<uint64_t>(call, *x[0], y[0]);
+  if (has_region(call.attributes)) return reduce_by_region(call, x, y);
+  dispatch_domain(call.operands[0].dtype,
+                  [&]<typename D>() { reduce_elements<D>(call, *x[0], y[0]); });
 }
 
 // A sum's cotangent is a sum over the windows that an element is in; a maximum's goes to where the
@@ -221,13 +182,8 @@ std::vector<Value> partition(PartitionContext& c) {
                        identity_of(call.attributes.get<ReduceKind>(Attr::reduce_kind), b.dtype(x)),
                        {b.dtype(x), {}});
     for (int d = 0; d < result.rank(); ++d) {
-      WindowDim& dim = dims[static_cast<size_t>(d)];
-      const CutDim cut = cut_dim(c, i, d);
-      if (dim.is_trivial() && cut.shard == result[d]) continue;
-      if (cut.axes.empty() && !cut.is_padded())
-        fit_window(dim, cut.size, result[d]);
-      else
-        x = fetch_window(b, x, cut, dim, result[d], {HaloFill::Kind::value, fill});
+      x = local_window(b, x, cut_dim(c, i, d), dims[static_cast<size_t>(d)], result[d],
+                       {HaloFill::Kind::value, fill});
     }
     operands.push_back(x);
   }
@@ -270,10 +226,8 @@ std::vector<LinearSet> linear(const OpCall& call) {
 }
 
 double flops(const OpCall& call, std::span<const TensorType> results) {
-  double taps = 1;
-  for (int64_t window : call.attributes.ints(Attr::window_dimensions))
-    taps *= static_cast<double>(window);
-  return taps * static_cast<double>(results[0].elements() * input_count(call));
+  return window_taps(call.attributes) *
+         static_cast<double>(results[0].elements() * input_count(call));
 }
 
 Attributes attributes_of(const Pooling& pooling) {

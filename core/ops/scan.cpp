@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/ops/combiner.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/scan_partition.h"
 #include "core/ops/sharding.h"
@@ -76,59 +77,28 @@ double identity_of_scan(std::optional<ReduceKind> kind, DType dtype) {
   return kind ? identity_of(*kind, dtype) : -std::numeric_limits<double>::infinity();
 }
 
+// The combiner of the kind, or of logarithms.
 template <typename D>
-D combined(std::optional<ReduceKind> kind, D a, D b) {
+D combined_scan(std::optional<ReduceKind> kind, D a, D b) {
   if constexpr (std::is_same_v<D, double>) {
     if (!kind) {
       const double high = std::max(a, b), low = std::min(a, b);
       return std::isinf(high) && high < 0 ? high : high + std::log1p(std::exp(low - high));
     }
   }
-  switch (*kind) {
-    case ReduceKind::sum:
-      return a + b;
-    case ReduceKind::product:
-      return a * b;
-    case ReduceKind::logical_and:
-      return a != D(0) && b != D(0) ? D(1) : D(0);
-    case ReduceKind::logical_or:
-      return a != D(0) || b != D(0) ? D(1) : D(0);
-    default:
-      break;
-  }
-  if constexpr (!std::is_same_v<D, std::complex<double>>) {
-    if (a != a || b != b) return a + b;
-    return (*kind == ReduceKind::max) == (a > b) ? a : b;
-  }
-  return a;
+  return combined<D>(*kind, a, b);
 }
 
-Value combine_values(Builder& b, std::optional<ReduceKind> kind, Value x, Value y) {
-  if (!kind) {
-    const Value high = maximum(b, x, y);
-    const Value lowest = constant_like(b, high, -std::numeric_limits<double>::infinity());
-    // Nothing but -infinity: take 0 from both, which leaves -infinity.
-    const Value top =
-        select(b, compare(b, high, lowest, CompareDirection::eq), zeros_like(b, high), high);
-    const Value sum =
-        add(b, exponential(b, subtract(b, x, top)), exponential(b, subtract(b, y, top)));
-    return add(b, top, log(b, sum));
-  }
-  switch (*kind) {
-    case ReduceKind::sum:
-      return add(b, x, y);
-    case ReduceKind::product:
-      return multiply(b, x, y);
-    case ReduceKind::max:
-      return maximum(b, x, y);
-    case ReduceKind::min:
-      return minimum(b, x, y);
-    case ReduceKind::logical_and:
-      return logical_and(b, x, y);
-    case ReduceKind::logical_or:
-      return logical_or(b, x, y);
-  }
-  return x;
+Value combine_scans(Builder& b, std::optional<ReduceKind> kind, Value x, Value y) {
+  if (kind) return combine_values(b, *kind, x, y);
+  const Value high = maximum(b, x, y);
+  const Value lowest = constant_like(b, high, -std::numeric_limits<double>::infinity());
+  // Nothing but -infinity: take 0 from both, which leaves -infinity.
+  const Value top =
+      select(b, compare(b, high, lowest, CompareDirection::eq), zeros_like(b, high), high);
+  const Value sum =
+      add(b, exponential(b, subtract(b, x, top)), exponential(b, subtract(b, y, top)));
+  return add(b, top, log(b, sum));
 }
 
 // ---- The op -------------------------------------------------------------------------------------
@@ -144,14 +114,10 @@ std::vector<TensorType> infer(const OpCall& call) {
   const int dim = dim_of(call.attributes);
   require(dim >= 0 && dim < x.rank(), kOp.name, ": dimension ", dim, " of ", x);
   const std::optional<ReduceKind> kind = kind_of(call.attributes);
-  if (!kind) {
+  if (kind)
+    check_kind(kOp.name, *kind, x);
+  else
     check_float(kOp.name, call, 0);
-    return {x};
-  }
-  const bool is_logical = *kind == ReduceKind::logical_and || *kind == ReduceKind::logical_or;
-  require(x.dtype == DType::c64 ? *kind == ReduceKind::sum || *kind == ReduceKind::product
-                                : (x.dtype == DType::pred) == is_logical,
-          kOp.name, ": ", name_of(*kind), " is not defined for ", x);
   return {x};
 }
 
@@ -179,7 +145,7 @@ void scan_elements(const OpCall& call, const HostTensor& x, HostTensor& y) {
                 [&](int64_t at, int64_t step) {
                   D sum = identity;
                   for (int64_t i = 0; i < x.shape()[dim]; ++i, at += step) {
-                    const D next = combined<D>(kind, sum, values[at]);
+                    const D next = combined_scan<D>(kind, sum, values[at]);
                     values[at] = is_exclusive ? sum : next;
                     sum = next;
                   }
@@ -188,15 +154,8 @@ void scan_elements(const OpCall& call, const HostTensor& x, HostTensor& y) {
 }
 
 void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
-  const DType dtype = call.operands[0].dtype;
-  if (is_float(dtype))
-    scan_elements<double>(call, *x[0], y[0]);
-  else if (dtype == DType::c64)
-    scan_elements<std::complex<double>>(call, *x[0], y[0]);
-  else if (is_signed_integer(dtype))
-    scan_elements<int64_t>(call, *x[0], y[0]);
-  else
-    scan_elements<uint64_t>(call, *x[0], y[0]);
+  dispatch_domain(call.operands[0].dtype,
+                  [&]<typename D>() { scan_elements<D>(call, *x[0], y[0]); });
 }
 
 // ---- gradient -----------------------------------------------------------------------------------
@@ -247,14 +206,7 @@ std::vector<Value> grad(GradContext& c) {
 // ---- sharding -----------------------------------------------------------------------------------
 
 FactorRule factors(const OpCall& call, std::span<const TensorType>) {
-  FactorRule rule;
-  std::vector<int> dims;
-  for (int d = 0; d < call.operands[0].rank(); ++d)
-    dims.push_back(add_factor(
-        rule, call.operands[0].shape[d],
-        d == dim_of(call.attributes) ? FactorKind::permutation : FactorKind::pass_through));
-  rule.operands = rule.results = {dims_of(dims)};
-  return rule;
+  return permuted_factors(call, 1, {dim_of(call.attributes)});
 }
 
 template <const OpDef& kOp>
@@ -273,13 +225,13 @@ std::vector<Value> partition(PartitionContext& c) {
   const Value local = b.emit(kOp, {x}, attributes);
   Value total = last_row(b, local, dim, is_reverse);
   if (attributes.flag(Attr::is_exclusive))
-    total = combine_values(b, kind, total, last_row(b, x, dim, is_reverse));
+    total = combine_scans(b, kind, total, last_row(b, x, dim, is_reverse));
   Value before = from_before(b, total, cut.axes, 1, is_reverse, identity);
   for (int64_t places = 1; places < cut.parts() - 1; places *= 2)
-    before = combine_values(b, kind, from_before(b, before, cut.axes, places, is_reverse, identity),
-                            before);
+    before = combine_scans(b, kind, from_before(b, before, cut.axes, places, is_reverse, identity),
+                           before);
   const Shape shape = b.shape(local);
-  return {combine_values(b, kind, repeat_row(b, before, shape), local)};
+  return {combine_scans(b, kind, repeat_row(b, before, shape), local)};
 }
 
 double exchange_bytes(const OpCall& call, std::span<const TensorType> results,

@@ -37,10 +37,8 @@ bool is_replacement(const Attributes& attributes) {
 // The kind, as far as partial values know it: sum, max or min.
 std::optional<ReduceKind> partial_kind(const OpCall& call) {
   if (scatter_inputs(call) != 1) return std::nullopt;
-  std::optional<ReduceKind> kind = Combiner(call.attributes).kind();
-  if (kind == ReduceKind::logical_or) return ReduceKind::max;
-  if (kind == ReduceKind::logical_and) return ReduceKind::min;
-  return kind == ReduceKind::product ? std::nullopt : kind;
+  const std::optional<ReduceKind> kind = Combiner(call.attributes).kind();
+  return kind && *kind != ReduceKind::product ? std::optional(numeric_kind(*kind)) : std::nullopt;
 }
 
 std::vector<TensorType> infer_scatter(const OpCall& call) {
@@ -58,15 +56,11 @@ std::vector<TensorType> infer_scatter(const OpCall& call) {
   require(has_region(call) != call.attributes.has(Attr::reduce_kind),
           "scatter: takes either reduce_kind or combiner");
   if (has_region(call)) {
-    std::vector<DType> both = dtypes;
-    both.insert(both.end(), dtypes.begin(), dtypes.end());
-    check_region("scatter", *call.attributes.get<GraphRef>(Attr::combiner), both, dtypes);
+    check_combiner("scatter", *call.attributes.get<GraphRef>(Attr::combiner), dtypes);
   } else {
-    const auto kind = call.attributes.get<ReduceKind>(Attr::reduce_kind);
-    const bool is_logical = kind == ReduceKind::logical_and || kind == ReduceKind::logical_or;
-    require(inputs == 1 && is_logical == (dtypes[0] == DType::pred) &&
-                (dtypes[0] != DType::c64 || kind == ReduceKind::sum || kind == ReduceKind::product),
-            "scatter: ", name_of(kind), " is not defined for ", types_text(call.operands));
+    require(inputs == 1, "scatter: several inputs take a combiner, not a reduce_kind, got ",
+            types_text(call.operands));
+    check_kind("scatter", call.attributes.get<ReduceKind>(Attr::reduce_kind), call.operands[0]);
   }
   return {call.operands.begin(), call.operands.begin() + static_cast<std::ptrdiff_t>(inputs)};
 }
@@ -125,37 +119,19 @@ void eval_scatter(const OpCall& call, std::span<const HostTensor* const> x,
 
 // ---- Gradient -----------------------------------------------------------------------------------
 
-Attributes gather_attributes(const Attributes& scatter, const IndexMap& map) {
-  Ints sizes;
-  for (const IndexMap::Dim& dim : map.dims) sizes.push_back(dim.size);
-  Attributes attributes{{Attr::offset_dims, scatter.ints(Attr::update_window_dims)},
-                        {Attr::collapsed_slice_dims, scatter.ints(Attr::inserted_window_dims)},
-                        {Attr::start_index_map, scatter.ints(Attr::scatter_dims_to_operand_dims)},
-                        {Attr::index_vector_dim, scatter.integer(Attr::index_vector_dim)},
-                        {Attr::slice_sizes, sizes}};
-  if (scatter.has(Attr::input_batching_dims)) {
-    attributes.set(Attr::operand_batching_dims, scatter.ints(Attr::input_batching_dims));
-    attributes.set(Attr::start_indices_batching_dims,
-                   scatter.ints(Attr::scatter_indices_batching_dims));
-  }
-  return attributes;
-}
-
 // dy at the positions of the updates, 0 for those that were dropped.
 Value read_back(GradContext& c, const IndexMap& map, Value dy) {
   Builder& b = c.builder();
-  const Attributes attributes = gather_attributes(c.attributes(), map);
+  const GatherDims dims = scatter_dims(c.attributes());
+  Ints sizes;
+  for (const IndexMap::Dim& dim : map.dims) sizes.push_back(dim.size);
   Value indices = as_s64(b, c.operand(1));
   bool single = true;  // windows of one element along every indexed dim
   for (const IndexMap::Dim& dim : map.dims) single = single && (dim.component < 0 || dim.size == 1);
   if (single) {
-    const Value y = b.emit(kGather, {dy, indices}, attributes);
-    Value is_inside = compare(b, indices, clamped_indices(b, indices, map), CompareDirection::eq);
-    if (map.vector_dim < map.indices.rank())
-      is_inside = reduce(b, is_inside, {map.vector_dim}, ReduceKind::logical_and);
-    const Value mask = broadcast_in_dim(
-        b, is_inside, b.shape(y), Ints(map.window_batch_dims.begin(), map.window_batch_dims.end()));
-    return select(b, mask, y, zeros_like(b, y));
+    const Value is_inside =
+        compare(b, indices, clamped_indices(b, indices, map), CompareDirection::eq);
+    return only_where(b, gather(b, dy, indices, dims, sizes), is_inside, map);
   }
   // Wider windows may lie partly outside: dy with zeros around it.
   Ints edge(map.dims.size(), 0);
@@ -171,7 +147,7 @@ Value read_back(GradContext& c, const IndexMap& map, Value dy) {
   indices = maximum(b, indices, by_component(b, low, map, map.indices));
   indices = minimum(b, indices, by_component(b, high, map, map.indices));
   indices = add(b, indices, by_component(b, add_edge, map, map.indices));
-  return b.emit(kGather, {wide, indices}, attributes);
+  return gather(b, wide, indices, dims, sizes);
 }
 
 std::vector<Value> grad_scatter(GradContext& c) {
@@ -261,19 +237,19 @@ std::vector<Value> partition_scatter(PartitionContext& c) {
   AxisList partial;
   for (size_t i = 0; i < map.indices_batch_dims.size(); ++i) {
     const int d = map.indices_batch_dims[i];
-    const DimCut cut = operand_cut(c, inputs, d);
+    const CutDim cut = cut_dim(c, inputs, d);
     const auto& factors = c.rule().operands[static_cast<size_t>(inputs)][static_cast<size_t>(d)];
     if (factors.empty() ||
         c.rule().factors[static_cast<size_t>(factors[0])].kind != FactorKind::reduction)
       continue;
     partial.insert(partial.end(), cut.axes.begin(), cut.axes.end());
     // Updates in the padding go nowhere.
-    indices = masked_padding(b, indices, d, cut, s64_constant(b, kNowhere));
+    indices = clear_padding(b, indices, cut, scalar_s64(b, kNowhere));
   }
   if (!partial.empty()) {
     const auto kind = *partial_kind(c.call());
     const Value is_first =
-        compare(b, axis_index(b, partial), s64_constant(b, 0), CompareDirection::eq);
+        compare(b, axis_index(b, partial), scalar_s64(b, 0), CompareDirection::eq);
     const Value identity =
         constant(b, identity_of(kind, b.dtype(operands[0])), b.type(operands[0]));
     operands[0] =
@@ -292,15 +268,8 @@ double scatter_flops(const OpCall& call, std::span<const TensorType>) {
 }
 
 Attributes attributes_of(const GatherDims& dims, ReduceKind kind) {
-  Attributes attributes{{Attr::update_window_dims, dims.offset_dims},
-                        {Attr::inserted_window_dims, dims.collapsed_slice_dims},
-                        {Attr::scatter_dims_to_operand_dims, dims.start_index_map},
-                        {Attr::index_vector_dim, dims.index_vector_dim},
-                        {Attr::reduce_kind, kind}};
-  if (!dims.operand_batching_dims.empty()) {
-    attributes.set(Attr::input_batching_dims, dims.operand_batching_dims);
-    attributes.set(Attr::scatter_indices_batching_dims, dims.start_indices_batching_dims);
-  }
+  Attributes attributes = scatter_attributes(dims);
+  attributes.set(Attr::reduce_kind, kind);
   return attributes;
 }
 
@@ -343,10 +312,7 @@ std::vector<OpSample> scatter_samples() {
       sample(DType::f64, {8}, {4}, {4}, {{}, {0}, {0}, 1}, ReduceKind::product),
       sample(DType::pred, {8}, {4}, {4}, {{}, {0}, {0}, 1}, ReduceKind::logical_or)};
   OpSample replace = sample(DType::bf16, {8, 6}, {4, 1}, {4, 6}, {{1}, {0}, {0}, 1});
-  Attributes attributes;
-  for (const auto& [key, value] : replace.attributes.entries())
-    if (key != Attr::reduce_kind) attributes.set(key, value);
-  replace.attributes = attributes;
+  replace.attributes = scatter_attributes({{1}, {0}, {0}, 1});
   replace.attributes.set(Attr::combiner, replacing_region(DType::bf16));
   samples.push_back(replace);
   OpSample two = replace;

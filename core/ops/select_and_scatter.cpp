@@ -37,8 +37,7 @@ std::vector<TensorType> infer(const OpCall& call) {
             call.operands[2], ", not from a scalar");
     check_region(kName, *call.attributes.get<GraphRef>(Attr::select), {x.dtype, x.dtype},
                  {DType::pred});
-    check_region(kName, *call.attributes.get<GraphRef>(Attr::combiner), {x.dtype, x.dtype},
-                 {x.dtype});
+    check_combiner(kName, *call.attributes.get<GraphRef>(Attr::combiner), {x.dtype});
   } else {
     const auto kind = call.attributes.get<ReduceKind>(Attr::reduce_kind);
     require((kind == ReduceKind::max || kind == ReduceKind::min) && x.dtype != DType::pred &&
@@ -233,10 +232,7 @@ std::vector<LinearSet> linear(const OpCall& call) {
 }
 
 double flops(const OpCall& call, std::span<const TensorType>) {
-  double taps = 1;
-  for (int64_t window : call.attributes.ints(Attr::window_dimensions))
-    taps *= static_cast<double>(window);
-  return taps * static_cast<double>(call.operands[1].elements());
+  return window_taps(call.attributes) * static_cast<double>(call.operands[1].elements());
 }
 
 std::vector<OpSample> samples() {

@@ -166,15 +166,7 @@ std::vector<Value> grad_sort(GradContext& c) {
 }
 
 FactorRule sort_factors(const OpCall& call, std::span<const TensorType>) {
-  FactorRule rule;
-  std::vector<int> dims;
-  for (int d = 0; d < call.operands[0].rank(); ++d)
-    dims.push_back(
-        add_factor(rule, call.operands[0].shape[d],
-                   d == dimension_of(call) ? FactorKind::permutation : FactorKind::pass_through));
-  rule.operands.assign(call.operands.size(), dims_of(dims));
-  rule.results = rule.operands;
-  return rule;
+  return permuted_factors(call, call.operands.size(), {dimension_of(call)});
 }
 
 // Bytes that an all_gather of one operand over the axes of `factor` sends per device.
@@ -300,15 +292,15 @@ FactorRule top_k_factors(const OpCall& call, std::span<const TensorType> results
 std::vector<Value> partition_top_k(PartitionContext& c) {
   Builder& b = c.builder();
   const int last = c.call().operands[0].rank() - 1;
-  const DimCut cut = operand_cut(c, 0, last);
-  const int64_t k = c.call().attributes.integer(Attr::k), own_k = std::min(k, cut.local);
+  const CutDim cut = cut_dim(c, 0, last);
+  const int64_t k = c.call().attributes.integer(Attr::k), own_k = std::min(k, cut.shard);
   const bool largest = is_largest(c.call().attributes);
   const DType dtype = c.call().operands[0].dtype;
   // What comes last: among equals, padding has the higher indices anyway.
   const double worst = largest           ? identity_of(ReduceKind::max, dtype)
                        : is_float(dtype) ? std::numeric_limits<double>::quiet_NaN()
                                          : identity_of(ReduceKind::min, dtype);
-  const Value x = masked_padding(b, c.operand(0), last, cut, constant(b, worst, {dtype, {}}));
+  const Value x = clear_padding(b, c.operand(0), cut, constant(b, worst, {dtype, {}}));
   const TopK own = top_k(b, x, own_k, largest);
   const Value start = convert(b, local_start(b, cut), DType::s32);
   const Value indices = add(b, own.indices, broadcast_scalar(b, start, b.shape(own.indices)));

@@ -23,7 +23,7 @@ bool has_pairs(int64_t round, int64_t devices) { return round % 2 + 1 < devices;
 
 class MergeSplit {
  public:
-  MergeSplit(PartitionContext& c, int dim, DimCut cut)
+  MergeSplit(PartitionContext& c, int dim, CutDim cut)
       : b_(c.builder()),
         attributes_(c.call().attributes),
         dim_(dim),
@@ -32,7 +32,7 @@ class MergeSplit {
         coordinate_(axis_index(b_, cut_.axes)) {
     for (size_t i = 0; i < c.call().operands.size(); ++i)
       shards_.push_back(c.operand(static_cast<int>(i)));
-    if (cut_.local * devices_ == cut_.size) return;
+    if (!cut_.is_padded()) return;
     std::vector<DType> dtypes;
     for (const Value& shard : shards_) dtypes.push_back(b_.dtype(shard));
     padded_attributes_ = {{Attr::dimension, static_cast<int64_t>(dim)},
@@ -54,9 +54,9 @@ class MergeSplit {
     const size_t count = xs.size();
     const Shape shape = b_.shape(xs[0]);
     if (padded_attributes_) {
-      const Value valid = subtract(b_, s64_constant(b_, cut_.size),
-                                   multiply(b_, first, s64_constant(b_, cut_.local)));
-      xs.push_back(position_mask(b_, shape, dim_, valid, s64_constant(b_, shape[dim_])));
+      const Value valid =
+          subtract(b_, scalar_s64(b_, cut_.size), multiply(b_, first, scalar_s64(b_, cut_.shard)));
+      xs.push_back(position_mask(b_, shape, dim_, valid, scalar_s64(b_, shape[dim_])));
     }
     const Value made =
         b_.emit(kSort, std::move(xs), padded_attributes_ ? *padded_attributes_ : attributes_);
@@ -76,14 +76,14 @@ class MergeSplit {
   }
 
   void merge(int64_t round) {
-    const Value one = s64_constant(b_, 1), zero = s64_constant(b_, 0);
-    const Value turn = add(b_, coordinate_, s64_constant(b_, round % 2));
+    const Value one = scalar_s64(b_, 1), zero = scalar_s64(b_, 0);
+    const Value turn = add(b_, coordinate_, scalar_s64(b_, round % 2));
     const Value is_lower =
-        compare(b_, remainder(b_, turn, s64_constant(b_, 2)), zero, CompareDirection::eq);
+        compare(b_, remainder(b_, turn, scalar_s64(b_, 2)), zero, CompareDirection::eq);
     const Value first = select(b_, is_lower, coordinate_, subtract(b_, coordinate_, one));
     const Value is_paired =
         logical_and(b_, compare(b_, first, zero, CompareDirection::ge),
-                    compare(b_, first, s64_constant(b_, devices_ - 1), CompareDirection::lt));
+                    compare(b_, first, scalar_s64(b_, devices_ - 1), CompareDirection::lt));
     std::vector<Value> both;
     for (const Value& x : shards_) {
       const Value other = of_partner(x, round, is_lower);
@@ -92,8 +92,8 @@ class MergeSplit {
     }
     both = sorted(std::move(both), first);
     for (size_t i = 0; i < shards_.size(); ++i) {
-      const Value half = choose(is_lower, slice_dim(b_, both[i], dim_, 0, cut_.local),
-                                slice_dim(b_, both[i], dim_, cut_.local, 2 * cut_.local));
+      const Value half = choose(is_lower, slice_dim(b_, both[i], dim_, 0, cut_.shard),
+                                slice_dim(b_, both[i], dim_, cut_.shard, 2 * cut_.shard));
       shards_[i] = choose(is_paired, half, shards_[i]);
     }
   }
@@ -102,7 +102,7 @@ class MergeSplit {
   const Attributes& attributes_;
   std::optional<Attributes> padded_attributes_;  // where there is padding
   int dim_;
-  DimCut cut_;
+  CutDim cut_;
   int64_t devices_;
   Value coordinate_;
   std::vector<Value> shards_;
@@ -113,8 +113,8 @@ std::vector<Value> sort_gathered(PartitionContext& c, int dim) {
   Builder& b = c.builder();
   std::vector<Value> wholes;
   for (size_t i = 0; i < c.call().operands.size(); ++i) {
-    const DimCut cut = operand_cut(c, static_cast<int>(i), dim);
-    const int64_t stored = cut.local * size_of(cut.axes);
+    const CutDim cut = cut_dim(c, static_cast<int>(i), dim);
+    const int64_t stored = cut.shard * size_of(cut.axes);
     const Value whole = local_all_gather(b, c.operand(static_cast<int>(i)), dim, cut.axes);
     wholes.push_back(stored == cut.size ? whole : slice_dim(b, whole, dim, 0, cut.size));
   }
@@ -122,8 +122,8 @@ std::vector<Value> sort_gathered(PartitionContext& c, int dim) {
   std::vector<Value> results;
   for (size_t i = 0; i < wholes.size(); ++i) {
     Value result{sorted.instruction, static_cast<int>(i)};
-    const DimCut cut = result_cut(c, static_cast<int>(i), dim);
-    const int64_t stored = cut.local * size_of(cut.axes);
+    const CutDim cut = result_cut(c, static_cast<int>(i), dim);
+    const int64_t stored = cut.shard * size_of(cut.axes);
     if (stored != cut.size) {
       Ints low(static_cast<size_t>(b.shape(result).rank()), 0), high = low;
       high[static_cast<size_t>(dim)] = stored - cut.size;
@@ -195,15 +195,15 @@ std::optional<PaddingLast> as_padding_last(const Graph& region) {
 
 std::vector<Value> partition_sort(PartitionContext& c) {
   const auto dim = static_cast<int>(c.call().attributes.integer(Attr::dimension));
-  const DimCut cut = operand_cut(c, 0, dim);
+  const CutDim cut = cut_dim(c, 0, dim);
   const std::optional<Comparison> comparison = sort_comparison(c.call().attributes);
   // By `le`, what is equal has no order that merging would keep.
   const bool can_merge = !comparison || is_strict(*comparison);
   // Merging exchanges places, which must be stored alike in all operands and results.
   bool are_alike = true;
   for (size_t i = 0; i < c.call().operands.size(); ++i)
-    are_alike = are_alike && operand_cut(c, static_cast<int>(i), dim).local == cut.local &&
-                result_cut(c, static_cast<int>(i), dim).local == cut.local;
+    are_alike = are_alike && cut_dim(c, static_cast<int>(i), dim).shard == cut.shard &&
+                result_cut(c, static_cast<int>(i), dim).shard == cut.shard;
   if (!cut.is_cut() || size_of(cut.axes) > kMostMergingDevices || !can_merge || !are_alike)
     return sort_gathered(c, dim);
   return MergeSplit(c, dim, cut).run();

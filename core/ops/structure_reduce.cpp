@@ -28,13 +28,6 @@ std::optional<ReduceKind> known_kind(const OpCall& call) {
   return Combiner(call.attributes).kind();
 }
 
-// As partial values have it: max is `or` on pred, min is `and`.
-ReduceKind numeric_kind(ReduceKind kind) {
-  return kind == ReduceKind::logical_or    ? ReduceKind::max
-         : kind == ReduceKind::logical_and ? ReduceKind::min
-                                           : kind;
-}
-
 // The kind of partial results of shards; none where they must be gathered in order, or an initial
 // value must be kept from counting once per shard.
 std::optional<ReduceKind> partial_kind(const OpCall& call) {
@@ -46,17 +39,6 @@ std::optional<ReduceKind> partial_kind(const OpCall& call) {
 bool is_reduced(const Attributes& attributes, int dim) {
   const Ints& dims = attributes.ints(Attr::dimensions);
   return std::find(dims.begin(), dims.end(), dim) != dims.end();
-}
-
-bool is_logical(ReduceKind kind) {
-  return kind == ReduceKind::logical_and || kind == ReduceKind::logical_or;
-}
-
-void check_kind(const TensorType& x, ReduceKind kind) {
-  const bool fits = x.dtype == DType::pred  ? is_logical(kind)
-                    : x.dtype == DType::c64 ? kind == ReduceKind::sum || kind == ReduceKind::product
-                                            : !is_logical(kind);
-  require(fits, "reduce: ", name_of(kind), " is not defined for ", x);
 }
 
 std::vector<TensorType> infer_reduce(const OpCall& call) {
@@ -91,11 +73,9 @@ std::vector<TensorType> infer_reduce(const OpCall& call) {
     results.push_back({operand.dtype, shape});
   }
   if (!has_region) {
-    check_kind(x, call.attributes.get<ReduceKind>(Attr::reduce_kind));
+    check_kind("reduce", call.attributes.get<ReduceKind>(Attr::reduce_kind), x);
   } else {
-    std::vector<DType> both = dtypes;
-    both.insert(both.end(), dtypes.begin(), dtypes.end());
-    check_region("reduce", *call.attributes.get<GraphRef>(Attr::combiner), both, dtypes);
+    check_combiner("reduce", *call.attributes.get<GraphRef>(Attr::combiner), dtypes);
   }
   return results;
 }
@@ -135,15 +115,7 @@ void eval_reduce(const OpCall& call, std::span<const HostTensor* const> x,
         x[0]->shape(), x[0]->shape().strides(), result_strides(call, y[0].shape()),
         [&](int64_t from, int64_t to) { combiner.combine(y, to, x.first(y.size()), from); });
   }
-  const DType dtype = call.operands[0].dtype;
-  if (is_float(dtype))
-    reduce_elements<double>(call, x, y[0]);
-  else if (dtype == DType::c64)
-    reduce_elements<std::complex<double>>(call, x, y[0]);
-  else if (is_signed_integer(dtype))
-    reduce_elements<int64_t>(call, x, y[0]);
-  else
-    reduce_elements<uint64_t>(call, x, y[0]);
+  dispatch_domain(call.operands[0].dtype, [&]<typename D>() { reduce_elements<D>(call, x, y[0]); });
 }
 
 // `value` of the reduced shape, repeated to that of the operand.
@@ -213,18 +185,17 @@ std::vector<LinearSet> linear_reduce(const OpCall& call) {
 
 // ---- On one device: what no all_reduce can combine ----------------------------------------------
 
+// The reduced dims that are cut, and all their axes.
 struct CutDims {
-  Ints dims;
-  std::vector<DimCut> cuts;
+  std::vector<CutDim> dims;
   AxisList axes;
 };
 CutDims cut_dims(PartitionContext& c) {
   CutDims cut;
   for (int d = 0; d < c.call().operands[0].rank(); ++d) {
-    const DimCut own = operand_cut(c, 0, d);
+    const CutDim own = cut_dim(c, 0, d);
     if (!is_reduced(c.call().attributes, d) || !own.is_cut()) continue;
-    cut.dims.push_back(d);
-    cut.cuts.push_back(own);
+    cut.dims.push_back(own);
     cut.axes.insert(cut.axes.end(), own.axes.begin(), own.axes.end());
   }
   cut.axes = canonical(cut.axes);
@@ -238,31 +209,12 @@ Value stacked(Builder& b, Value x, const AxisList& axes) {
   return local_all_gather(b, reshape(b, x, shape), 0, axes);
 }
 
-Value combine_values(Builder& b, ReduceKind kind, Value x, Value y) {
-  switch (kind) {
-    case ReduceKind::sum:
-      return add(b, x, y);
-    case ReduceKind::product:
-      return multiply(b, x, y);
-    case ReduceKind::max:
-      return maximum(b, x, y);
-    case ReduceKind::min:
-      return minimum(b, x, y);
-    case ReduceKind::logical_and:
-      return logical_and(b, x, y);
-    case ReduceKind::logical_or:
-      return logical_or(b, x, y);
-  }
-  return x;
-}
-
 Value partition_known(PartitionContext& c, ReduceKind kind) {
   Builder& b = c.builder();
   const CutDims cut = cut_dims(c);
   Value x = c.operand(0);
   const Value identity = constant(b, identity_of(kind, b.dtype(x)), {b.dtype(x), {}});
-  for (size_t i = 0; i < cut.dims.size(); ++i)
-    x = masked_padding(b, x, static_cast<int>(cut.dims[i]), cut.cuts[i], identity);
+  for (const CutDim& dim : cut.dims) x = clear_padding(b, x, dim, identity);
   Value y = reduce(b, x, c.call().attributes.ints(Attr::dimensions), kind);
   y = kind == ReduceKind::product ? reduce(b, stacked(b, y, cut.axes), {0}, kind)
                                   : local_all_reduce(b, y, cut.axes, numeric_kind(kind));
@@ -279,9 +231,8 @@ std::vector<Value> partition_reduce(PartitionContext& c) {
   const Shape shape = b.shape(c.operand(0));
   // Each shard by itself, with nothing to start from.
   Value valid = constant(b, 1, {DType::pred, shape});
-  for (size_t i = 0; i < cut.dims.size(); ++i)
-    valid = masked_padding(b, valid, static_cast<int>(cut.dims[i]), cut.cuts[i],
-                           constant(b, 0, {DType::pred, {}}));
+  for (const CutDim& dim : cut.dims)
+    valid = clear_padding(b, valid, dim, constant(b, 0, {DType::pred, {}}));
   std::vector<Value> values, nothing, inits;
   for (size_t i = 0; i < count; ++i) {
     values.push_back(c.operand(static_cast<int>(i)));

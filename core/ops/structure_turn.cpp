@@ -12,11 +12,6 @@ namespace {
 
 // ---- reverse ------------------------------------------------------------------------------------
 
-bool is_reversed(const Attributes& attributes, int d) {
-  const Ints& dims = attributes.ints(Attr::dimensions);
-  return std::find(dims.begin(), dims.end(), d) != dims.end();
-}
-
 std::vector<TensorType> infer_reverse(const OpCall& call) {
   check_operand_count("reverse", call, 1);
   const Ints& dims = call.attributes.ints(Attr::dimensions);
@@ -43,14 +38,7 @@ std::vector<Value> grad_reverse(GradContext& c) {
 }
 
 FactorRule reverse_factors(const OpCall& call, std::span<const TensorType>) {
-  FactorRule rule;
-  std::vector<int> dims;
-  for (int d = 0; d < call.operands[0].rank(); ++d)
-    dims.push_back(add_factor(
-        rule, call.operands[0].shape[d],
-        is_reversed(call.attributes, d) ? FactorKind::permutation : FactorKind::pass_through));
-  rule.operands = rule.results = {dims_of(dims)};
-  return rule;
+  return permuted_factors(call, 1, call.attributes.ints(Attr::dimensions));
 }
 
 // After mirroring shards and their elements the padding stands in front: one more halo brings the
@@ -142,15 +130,7 @@ std::vector<Value> grad_rotate(GradContext& c) {
 }
 
 FactorRule rotate_factors(const OpCall& call, std::span<const TensorType>) {
-  FactorRule rule;
-  std::vector<int> dims;
-  for (int d = 0; d < call.operands[0].rank(); ++d)
-    dims.push_back(add_factor(rule, call.operands[0].shape[d],
-                              d == call.attributes.integer(Attr::dimension)
-                                  ? FactorKind::permutation
-                                  : FactorKind::pass_through));
-  rule.operands = rule.results = {dims_of(dims)};
-  return rule;
+  return permuted_factors(call, 1, {call.attributes.integer(Attr::dimension)});
 }
 
 // Whole shards form a ring: a device reads the end of one and the beginning of the next.

@@ -1,5 +1,6 @@
 #include "core/ops/support.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "core/ops/elementwise.h"
@@ -137,6 +138,19 @@ TensorFactors dims_of(const std::vector<std::vector<int>>& factors) {
   TensorFactors dims = factors;
   for (std::vector<int>& dim : dims) std::erase(dim, -1);
   return dims;
+}
+
+FactorRule permuted_factors(const OpCall& call, size_t results, const Ints& permuted) {
+  FactorRule rule;
+  std::vector<int> dims;
+  for (int d = 0; d < call.operands[0].rank(); ++d) {
+    const bool moves = std::find(permuted.begin(), permuted.end(), d) != permuted.end();
+    dims.push_back(add_factor(rule, call.operands[0].shape[d],
+                              moves ? FactorKind::permutation : FactorKind::pass_through));
+  }
+  rule.operands.assign(call.operands.size(), dims_of(dims));
+  rule.results.assign(results, dims_of(dims));
+  return rule;
 }
 
 void add_starts(FactorRule& rule, const OpCall& call) {

@@ -39,6 +39,16 @@ inline void set_reals(HostTensor& tensor, const std::vector<double>& values) {
   set_elements<double>(tensor, values);
 }
 
+// Calls body<D>() with the domain that values of `dtype` are combined in: double, complex<double>,
+// int64_t, or uint64_t (pred too).
+template <typename Body>
+decltype(auto) dispatch_domain(DType dtype, Body&& body) {
+  if (is_float(dtype)) return body.template operator()<double>();
+  if (dtype == DType::c64) return body.template operator()<std::complex<double>>();
+  if (is_signed_integer(dtype)) return body.template operator()<int64_t>();
+  return body.template operator()<uint64_t>();
+}
+
 // Calls body(a, b) for each position of `extent` in row-major order, where a and b are the sums of
 // position times strides.
 template <typename Body>
@@ -106,6 +116,9 @@ std::vector<int> add_factors(FactorRule& rule, const Shape& shape,
 // Tensors whose dims have one factor each, or (second form) several.
 TensorFactors dims_of(const std::vector<int>& factors);
 TensorFactors dims_of(const std::vector<std::vector<int>>& factors);
+// All operands and `results` results have the shape of operand 0: a factor per dim, those of
+// `permuted` dims permutations.
+FactorRule permuted_factors(const OpCall& call, size_t results, const Ints& permuted);
 // Start operands have no factors; appends as many entries as the call has operands.
 void add_starts(FactorRule& rule, const OpCall& call);
 

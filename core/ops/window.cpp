@@ -62,8 +62,13 @@ DilatedWindow read_window(const CutDim& cut, const WindowDim& window, int64_t le
                            (length - 1) * window.stride + window.reach());
 }
 
-Value fetch_window(Builder& b, Value x, const CutDim& cut, WindowDim& window, int64_t length,
+Value local_window(Builder& b, Value x, const CutDim& cut, WindowDim& window, int64_t length,
                    const HaloFill& fill) {
+  if (window.is_trivial() && cut.shard == length) return x;
+  if (cut.axes.empty() && !cut.is_padded()) {
+    window.high = (length - 1) * window.stride + window.reach() - window.low - window.spread();
+    return x;
+  }
   const DilatedWindow read = read_window(cut, window, length);
   window.low = window.high = 0;
   if (read.drifts) {
@@ -75,9 +80,11 @@ Value fetch_window(Builder& b, Value x, const CutDim& cut, WindowDim& window, in
   return halo_window(b, x, cut, read.source, fill);
 }
 
-void fit_window(WindowDim& window, int64_t size, int64_t length) {
-  window.size = size;
-  window.high = (length - 1) * window.stride + window.reach() - window.low - window.spread();
+double window_taps(const Attributes& attributes) {
+  double taps = 1;
+  for (int64_t window : attributes.ints(Attr::window_dimensions))
+    taps *= static_cast<double>(window);
+  return taps;
 }
 
 }  // namespace tessera::ops

@@ -45,10 +45,11 @@ void set_windows(Attributes& attributes, const std::vector<WindowDim>& windows);
 // What a device with `length` result elements reads of a dim.
 DilatedWindow read_window(const CutDim& cut, const WindowDim& window, int64_t length);
 // Brings that to the device and changes `window` to what is left to do locally: no padding but that
-// of the phase.
-Value fetch_window(Builder& b, Value x, const CutDim& cut, WindowDim& window, int64_t length,
+// of the phase. A dim that is not cut stays as it is, and is padded to `length` results.
+Value local_window(Builder& b, Value x, const CutDim& cut, WindowDim& window, int64_t length,
                    const HaloFill& fill);
-// A dim that is not cut: the padding that makes `length` results.
-void fit_window(WindowDim& window, int64_t size, int64_t length);
+
+// The elements of one window: window_dimensions, multiplied.
+double window_taps(const Attributes& attributes);
 
 }  // namespace tessera::ops
