@@ -19,11 +19,7 @@ using testing::evaluate;
 using testing::line_mesh;
 using testing::random_operands;
 using testing::random_tensor;
-
-template <typename T>
-HostTensor tensor(Shape shape, std::vector<T> values) {
-  return HostTensor::of<T>(std::move(shape), values);
-}
+using testing::tensor;
 
 const Attributes kRows{{Attr::offset_dims, Ints{1}},
                        {Attr::collapsed_slice_dims, Ints{0}},

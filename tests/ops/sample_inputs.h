@@ -11,6 +11,11 @@
 
 namespace tessera::testing {
 
+template <typename T>
+HostTensor tensor(Shape shape, const std::vector<T>& values) {
+  return HostTensor::of<T>(std::move(shape), values);
+}
+
 inline HostTensor random_tensor(const TensorType& type, double low, double high,
                                 std::mt19937_64& rng) {
   HostTensor tensor(type);

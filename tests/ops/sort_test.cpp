@@ -12,11 +12,8 @@ namespace {
 using testing::check_all_partitions;
 using testing::evaluate;
 using testing::random_operands;
+using testing::tensor;
 
-template <typename T>
-HostTensor tensor(Shape shape, std::vector<T> values) {
-  return HostTensor::of<T>(std::move(shape), values);
-}
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
