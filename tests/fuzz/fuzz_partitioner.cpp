@@ -13,7 +13,7 @@
 
 #include "core/base/error.h"
 #include "core/ir/text.h"
-#include "tests/partitioner/random_program.h"
+#include "tests/partitioner/random_program_shrink.h"
 
 namespace {
 

@@ -24,28 +24,19 @@ std::string collectives_in(const Graph& local) {
   return join(found, "; ");
 }
 
-struct Program {
-  explicit Program(const char* mesh_text) : mesh(mesh_of(mesh_text)), b(graph) {
-    graph.mesh = mesh;
-  }
+struct Program : MeshProgram {
+  using MeshProgram::MeshProgram;
+
   Value in(Shape shape, const char* sharding, InputKind kind = InputKind::parameter) {
-    const Value value = b.input(kind, cat("in", graph.inputs.size()), {DType::f32, shape});
-    graph.info(value).sharding = parse_sharding(mesh, sharding);
-    return value;
+    return input(cat("in", graph.inputs.size()), std::move(shape), sharding, kind);
   }
-  void out(Value value, const char* sharding) {
-    b.output(value, cat("out", graph.outputs.size()));
-    graph.outputs.back().sharding = parse_sharding(mesh, sharding);
-  }
+  void out(Value value, const char* sharding) { output(value, sharding); }
   std::string collectives(int64_t bucket_bytes) {
     PartitionOptions options;
     options.bucket_bytes = bucket_bytes;
     EXPECT_EQ(check_every_pass(graph, mesh, {}, options, 1e-6), "");
     return collectives_in(partition(graph, mesh, {}, options));
   }
-  MeshPtr mesh;
-  Graph graph;
-  Builder b;
 };
 
 TEST(BucketShards, ScattersThatAreReadyTogether) {

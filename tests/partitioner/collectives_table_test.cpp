@@ -16,25 +16,14 @@
 namespace tessera::testing {
 namespace {
 
-// Inputs lie as written; what is not written is up to the partitioner.
-struct Table {
-  explicit Table(const char* mesh_text) : mesh(mesh_of(mesh_text)), b(graph) { graph.mesh = mesh; }
+struct Table : MeshProgram {
+  using MeshProgram::MeshProgram;
 
-  Value in(const char* sharding, Shape shape = {16, 16}, DType dtype = DType::f32) {
-    const Value value =
-        b.input(InputKind::data, cat("in", graph.inputs.size()), {dtype, std::move(shape)});
-    graph.info(value).sharding = parse_sharding(mesh, sharding);
-    return value;
+  Value in(const char* sharding, Shape shape = {16, 16}, DType type = DType::f32) {
+    return input(cat("in", graph.inputs.size()), TensorType{type, std::move(shape)}, sharding);
   }
-  void out(Value value, const char* sharding = nullptr) {
-    b.output(value, cat("out", graph.outputs.size()));
-    if (sharding) graph.outputs.back().sharding = parse_sharding(mesh, sharding);
-  }
+  void out(Value value, const char* sharding = nullptr) { output(value, sharding); }
   Value matmul(Value x, Value y) { return ops::matmul(b, x, y); }
-
-  MeshPtr mesh;
-  Graph graph;
-  Builder b;
 };
 
 struct Case {
@@ -225,8 +214,28 @@ const Case kCases[] = {
        for (int i = 0; i < 2; ++i) t.out(w, "[{}, {}]");
      },
      "all_gather{x} x1 256 B"},
-    // ---- Halos: slices, pads, concatenations, rotations and windows along sharded dims --------
-    // (cases come here with the partitions of those ops)
+    // ---- Halos: what shifts or turns positions along a sharded dim sends rows, not shards -------
+    {"a rotation by two rows", "x=4",
+     [](Table& t) {
+       const Value x = t.in("[{x}, {}]");
+       t.out(ops::concatenate(t.b,
+                              {ops::slice_dim(t.b, x, 0, 2, 16), ops::slice_dim(t.b, x, 0, 0, 2)},
+                              0),
+             "[{x}, {}]");
+     },
+     "shift{x} x1 128 B"},
+    {"a slice that begins two rows in", "x=4",
+     [](Table& t) { t.out(ops::slice_dim(t.b, t.in("[{x}, {}]"), 0, 2, 16), "[{x}, {}]"); },
+     "shift{x} x1 128 B"},
+    {"rows turned round", "x=4",
+     [](Table& t) { t.out(ops::reverse(t.b, t.in("[{x}, {}]"), {0}), "[{x}, {}]"); },
+     "shift{x:(1)2} x1 256 B; shift{x:(2)2} x1 256 B"},
+    {"two rows of padding before", "x=4",
+     [](Table& t) {
+       const Value zero = ops::constant(t.b, 0.0, {DType::f32, {}});
+       t.out(ops::pad(t.b, t.in("[{x}, {}]"), zero, {2, 0}, {-2, 0}, {0, 0}), "[{x}, {}]");
+     },
+     "shift{x} x1 128 B"},
 };
 
 TEST(CollectivesTable, SmallPrograms) {

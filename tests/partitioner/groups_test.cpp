@@ -15,15 +15,9 @@ namespace {
 
 using Kind = ShardingGroup::Kind;
 
-struct Program {
-  explicit Program(const char* mesh) : mesh(mesh_of(mesh)), b(graph) { graph.mesh = this->mesh; }
+struct Program : MeshProgram {
+  using MeshProgram::MeshProgram;
 
-  Value input(const char* name, Shape shape, const char* sharding,
-              InputKind kind = InputKind::data) {
-    const Value value = b.input(kind, name, {DType::f32, std::move(shape)});
-    graph.info(value).sharding = parse_sharding(mesh, sharding);
-    return value;
-  }
   void group(int64_t id, Kind kind, std::initializer_list<Value> members) {
     for (Value member : members) graph.info(member).groups.push_back({id, kind});
   }
@@ -43,9 +37,6 @@ struct Program {
     return "(accepted)";
   }
 
-  MeshPtr mesh;
-  Graph graph;
-  Builder b;
   Origins origins;
 };
 

@@ -18,6 +18,18 @@ namespace tessera::testing {
 
 MeshPtr mesh_of(std::string_view text) { return std::make_shared<const Mesh>(parse_mesh(text)); }
 
+Value MeshProgram::input(const std::string& name, TensorType type, const char* sharding,
+                         InputKind kind) {
+  const Value value = b.input(kind, name, std::move(type));
+  graph.info(value).sharding = parse_sharding(mesh, sharding);
+  return value;
+}
+
+void MeshProgram::output(Value value, const char* sharding) {
+  b.output(value, cat("out", graph.outputs.size()));
+  if (sharding) graph.outputs.back().sharding = parse_sharding(mesh, sharding);
+}
+
 std::vector<AxisRule> rules_of(std::string_view text) {
   std::vector<AxisRule> rules;
   for (const std::string& part : split(text, ' ')) {

@@ -34,6 +34,29 @@ std::string check_every_pass(const Graph& graph, const MeshPtr& mesh, const Shar
 // "all_reduce{data} x2 1024 B; ..." in a fixed order.
 std::string collectives_of(const PartitionReport& report);
 
+// A program under construction on a mesh, whose inputs and outputs lie as written.
+struct MeshProgram {
+  explicit MeshProgram(std::string_view mesh_text, DType dtype = DType::f32)
+      : mesh(mesh_of(mesh_text)), dtype(dtype), b(graph) {
+    graph.mesh = mesh;
+  }
+
+  Value input(const std::string& name, TensorType type, const char* sharding,
+              InputKind kind = InputKind::data);
+  // Of `dtype`.
+  Value input(const std::string& name, Shape shape, const char* sharding,
+              InputKind kind = InputKind::data) {
+    return input(name, TensorType{dtype, std::move(shape)}, sharding, kind);
+  }
+  // Without a sharding it lies as the partitioner likes.
+  void output(Value value, const char* sharding = nullptr);
+
+  MeshPtr mesh;
+  DType dtype;
+  Graph graph;
+  Builder b;
+};
+
 struct PerceptronOptions {
   int64_t batch = 8, embed = 8, hidden = 16;
   DType dtype = DType::f64;

@@ -22,20 +22,10 @@
 namespace tessera::testing {
 namespace {
 
-struct Program {
+struct Program : MeshProgram {
   explicit Program(const char* mesh_text)
-      : mesh(mesh_of(mesh_text)), planner(mesh, machine_model("cpu-shm")), b(graph) {
-    graph.mesh = mesh;
-  }
-  Value input(const char* name, TensorType type, const char* sharding) {
-    const Value value = b.input(InputKind::data, name, std::move(type));
-    graph.info(value).sharding = parse_sharding(mesh, sharding);
-    return value;
-  }
-  void output(Value value, const char* sharding = nullptr) {
-    b.output(value, cat("y", graph.outputs.size()));
-    if (sharding) graph.outputs.back().sharding = parse_sharding(mesh, sharding);
-  }
+      : MeshProgram(mesh_text), planner(mesh, machine_model("cpu-shm")) {}
+
   Graph explicit_reshards() {
     Origins origins;
     return insert_reshards(
@@ -45,10 +35,7 @@ struct Program {
     return reshards_to_collectives(place_reductions(explicit_reshards(), planner), planner);
   }
 
-  MeshPtr mesh;
   ReshardPlanner planner;
-  Graph graph;
-  Builder b;
 };
 
 // "dot_general tanh all_reduce": the ops that are neither inputs nor constants, in order.

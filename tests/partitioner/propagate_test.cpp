@@ -15,25 +15,14 @@
 namespace tessera::testing {
 namespace {
 
-// A graph under construction whose values are told apart by names, which do not demand anything
-// here.
-struct Program {
-  explicit Program(const char* mesh) : mesh(mesh_of(mesh)), b(graph) { graph.mesh = this->mesh; }
+struct Program : MeshProgram {
+  using MeshProgram::MeshProgram;
 
-  Value input(const char* name, Shape shape, const char* sharding,
-              InputKind kind = InputKind::data) {
-    const Value value = b.input(kind, name, {DType::f32, std::move(shape)});
-    graph.info(value).sharding = parse_sharding(mesh, sharding);
-    return value;
-  }
   PropagateResult run() { return propagate(annotate(graph, mesh, {}), origins); }
   static std::string at(const PropagateResult& result, Value value) {
     return cat(result.graph.sharding(value).closed());
   }
 
-  MeshPtr mesh;
-  Graph graph;
-  Builder b;
   Origins origins;
 };
 

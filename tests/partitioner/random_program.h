@@ -3,8 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <string>
 #include <vector>
 
 #include "core/ir/graph.h"
@@ -30,19 +28,5 @@ RandomProgram random_program(const std::vector<uint32_t>& tape, const RandomOpti
 
 // A tape of 20 to 170 numbers.
 std::vector<uint32_t> random_tape(uint64_t seed);
-
-// "" or what differs, as check_every_pass says it.
-std::string check_program(const RandomProgram& program, uint64_t seed);
-
-// Partitioned, compiled and run with real messages, one thread per device; "" or what differs from
-// the interpreter.
-std::string run_program(const RandomProgram& program);
-
-using ProgramCheck = std::function<std::string(const RandomProgram&, uint64_t seed)>;
-
-// The failing tape made shorter and smaller for as long as it fails, within `attempts`.
-std::vector<uint32_t> shrink_tape(std::vector<uint32_t> tape, uint64_t seed,
-                                  const RandomOptions& options, int attempts = 400,
-                                  const ProgramCheck& check = check_program);
 
 }  // namespace tessera::testing

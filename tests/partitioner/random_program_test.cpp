@@ -6,7 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/ir/text.h"
-#include "tests/partitioner/partition_fixture.h"
+#include "tests/partitioner/random_program_check.h"
 
 namespace tessera::testing {
 namespace {

@@ -44,21 +44,12 @@ Value next(Builder& b, Value counter) {
   return ops::add(b, counter, ops::constant(b, 1.0, {DType::s32, {}}));
 }
 
-struct Program {
-  explicit Program(const char* mesh) : mesh(mesh_of(mesh)), b(graph) { graph.mesh = this->mesh; }
+struct Program : MeshProgram {
+  explicit Program(const char* mesh_text) : MeshProgram(mesh_text, DType::f64) {}
 
-  Value input(const char* name, Shape shape, const char* sharding,
-              InputKind kind = InputKind::data) {
-    const Value value = b.input(kind, name, {DType::f64, std::move(shape)});
-    graph.info(value).sharding = parse_sharding(mesh, sharding);
-    return value;
-  }
   Value zero() { return ops::constant(b, 0.0, {DType::s32, {}}); }
   PropagateResult propagated() { return propagate(annotate(graph, mesh, {}), origins); }
 
-  MeshPtr mesh;
-  Graph graph;
-  Builder b;
   Origins origins;
 };
 
