@@ -178,12 +178,11 @@ class Annotator {
     if (info.name.empty() || groups_.empty()) return;
     if (first_group_ < 0) {
       first_group_ = 0;
-      with_regions(graph_, [&](const Graph& graph) {
+      for_each_region(graph_, [&](const Graph& graph) {
         for (const Instruction& instruction : graph.instructions)
           for (const ResultInfo& result : instruction.results)
             for (const ShardingGroup& group : result.groups)
               first_group_ = std::max(first_group_, group.id + 1);
-        return graph;
       });
     }
     for (CompiledGroup& group : groups_)

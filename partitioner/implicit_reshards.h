@@ -27,4 +27,9 @@ struct ImplicitReshard {
 std::vector<ImplicitReshard> find_implicit_reshards(const Graph& graph, ReshardPlanner& planner,
                                                     int64_t limit);
 
+// The same in all regions too: warns of the largest, or, if `strict`, throws ConfigError with the
+// largest of all. A limit of 0: no check.
+void check_implicit_reshards(const Graph& graph, ReshardPlanner& planner, int64_t limit,
+                             bool strict, std::vector<std::string>& warnings);
+
 }  // namespace tessera

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <optional>
-#include <set>
 
 #include "core/ir/regions.h"
 #include "core/ir/rewriter.h"
 #include "core/ops/sharding.h"
 #include "partitioner/op_layout.h"
+#include "partitioner/uses.h"
 
 namespace tessera {
 namespace {
@@ -34,9 +34,7 @@ Graph without_unused(const Graph& graph) {
 class Mover {
  public:
   Mover(const Graph& source, ReshardPlanner& planner)
-      : source_(source), planner_(planner), uses_(source.uses()), rewriter_(source) {
-    for (const GraphOutput& output : source.outputs) is_output_.insert(output.value);
-  }
+      : source_(source), planner_(planner), uses_(source), rewriter_(source) {}
 
   Graph run() {
     for (size_t i = 0; i < source_.instructions.size(); ++i) {
@@ -57,9 +55,6 @@ class Mover {
 
   Graph& made() { return rewriter_.result(); }
 
-  bool has_one_use(Value value) const {
-    return uses_[static_cast<size_t>(value.instruction)].size() == 1 && !is_output_.count(value);
-  }
   static bool may_be_passed(const Instruction& op) {
     return op.operands.size() == 1 && op.results.size() == 1 && !op.is(ops::kReshard) &&
            !op.op->communicates && control_regions(op).empty();
@@ -107,7 +102,7 @@ class Mover {
   // op(reshard(x)) -> reshard(op(x)), where `index` is the op.
   bool move_below(int index) {
     const Instruction& source_op = source_.instructions[static_cast<size_t>(index)];
-    if (!may_be_passed(source_op) || !has_one_use(source_op.operands[0])) return false;
+    if (!may_be_passed(source_op) || !uses_.has_one_use(source_op.operands[0])) return false;
     const Value operand = rewriter_.mapped(source_op.operands[0]);
     const Instruction reshard = made().at(operand);
     if (!reshard.is(ops::kReshard) || !reshard.results[0].name.empty()) return false;
@@ -157,7 +152,7 @@ class Mover {
   // `value` of the source, made anew so that it lies as `to`, where that is cheaper than to reshard
   // it.
   std::optional<Value> lying(Value value, const Sharding& to, const Instruction& reshard) {
-    if (!has_one_use(value) || to.is_partial()) return std::nullopt;
+    if (!uses_.has_one_use(value) || to.is_partial()) return std::nullopt;
     const Instruction& source_op = source_.at(value);
     const Value now = rewriter_.mapped(value);
     if (!may_be_passed(source_op) || made().at(now).op != source_op.op ||
@@ -190,8 +185,7 @@ class Mover {
 
   const Graph& source_;
   ReshardPlanner& planner_;
-  std::vector<std::vector<Graph::Use>> uses_;
-  std::set<Value> is_output_;
+  const Uses uses_;
   GraphRewriter rewriter_;
 };
 

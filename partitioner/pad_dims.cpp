@@ -13,8 +13,6 @@
 namespace tessera {
 namespace {
 
-constexpr double kLargeWaste = 0.125;
-
 // The classes of (value, dim) pairs that are stored in one size.
 class Classes {
  public:
@@ -45,7 +43,7 @@ class Classes {
     joined.parts = std::lcm(to.parts, from.parts);
     const int64_t size = stored(joined), before = std::max(stored(to), stored(from));
     if ((to.is_fixed && size != stored(to)) || (from.is_fixed && size != stored(from)) ||
-        static_cast<double>(size) > (1 + kLargeWaste) * static_cast<double>(before))
+        static_cast<double>(size) > (1 + kMuchPadding) * static_cast<double>(before))
       return false;
     join(a, b);
     return true;
@@ -273,7 +271,7 @@ class Padder {
     if (large_ > 0)
       notes_->warnings.push_back(
           cat(large_, large_ == 1 ? " input" : " inputs", " of graph \"", result.name,
-              "\" are stored with more than 12.5 % of padding, ", large_bytes_,
+              "\" are stored with more than ", 100 * kMuchPadding, " % of padding, ", large_bytes_,
               " bytes a device in all; the largest is ", largest_.tensor, ", ",
               static_cast<int>(100 * largest_.waste + 0.5),
               " % more; change the size, the mesh or the rule"));
@@ -294,7 +292,7 @@ class Padder {
     padded.waste = stored / logical - 1;
     padded.wasted_bytes =
         TensorType{info.type.dtype, *info.padded_shape}.bytes() / parts - info.type.bytes() / parts;
-    if (is_input && padded.waste > kLargeWaste) {
+    if (is_input && padded.waste > kMuchPadding) {
       ++large_;
       large_bytes_ += padded.wasted_bytes;
       if (padded.wasted_bytes >= largest_.wasted_bytes) largest_ = padded;
@@ -312,6 +310,10 @@ class Padder {
 };
 
 }  // namespace
+
+void refuse_much_padding(const PadNotes& notes) {
+  if (!notes.warnings.empty()) throw_config_error("--strict: ", notes.warnings.front());
+}
 
 Graph pad_dims(const Graph& graph, PadNotes* notes) { return Padder(graph, notes).run(); }
 

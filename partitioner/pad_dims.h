@@ -6,12 +6,12 @@
 // a gather is followed, a scatter preceded by resize_padding, which is local there.
 //
 //     f32[5] {x} -> reshard {}        <x=4>:  stored 8; all_gather gives 8, cut to 5
-//     f32[7] {x} -> reshard {y}  <x=3, y=2>:  stored 12 throughout, or, as 12 is over 12.5 % more
-//                                             than 9: {x} 9 -> {} 7 -> {y} 8
+//     f32[7] {x} -> reshard {y}  <x=3, y=2>:  stored 12 throughout, or, as 12 is much more than
+//                                             9 (kMuchPadding): {x} 9 -> {} 7 -> {y} 8
 //
-// Where joining by a reshard would enlarge a class by more than 12.5 %, or would change the size of
-// an input or output (whose size depends on its own axes alone, so that all graphs agree on it), the
-// reshard goes by way of the whole dim instead.
+// Where joining by a reshard would enlarge a class by more than kMuchPadding, or would change the
+// size of an input or output (whose size depends on its own axes alone, so that all graphs agree on
+// it), the reshard goes by way of the whole dim instead.
 #pragma once
 
 #include <string>
@@ -20,6 +20,10 @@
 #include "core/ir/graph.h"
 
 namespace tessera {
+
+// The share of a tensor that may be added to it before that is warned of, refused under --strict, and
+// avoided where there is another way.
+constexpr double kMuchPadding = 0.125;
 
 // A tensor that takes more than it holds.
 struct PaddedTensor {
@@ -30,8 +34,10 @@ struct PaddedTensor {
 
 struct PadNotes {
   std::vector<PaddedTensor> tensors;  // largest waste first
-  std::vector<std::string> warnings;  // of inputs padded by more than 12.5 %, and of gathered dims
+  std::vector<std::string> warnings;  // of inputs with much padding, and of gathered dims
 };
+// Throws ConfigError for the first warning: --strict.
+void refuse_much_padding(const PadNotes& notes);
 
 // Sets ResultInfo::padded_shape where axes do not divide. Needs explicit reshards.
 Graph pad_dims(const Graph& graph, PadNotes* notes = nullptr);

@@ -1,6 +1,5 @@
 #include "partitioner/partition.h"
 
-#include <algorithm>
 #include <chrono>
 
 #include "core/base/error.h"
@@ -67,32 +66,6 @@ class PassRunner {
   const PartitionOptions& options_;
   PartitionReport* report_;
 };
-
-// Refuses them, or warns of the largest.
-void check_implicit_reshards(const Graph& graph, ReshardPlanner& planner, int64_t limit,
-                             bool strict, PartitionReport& notes) {
-  if (limit <= 0) return;
-  constexpr size_t kMostWarnings = 8;
-  std::vector<ImplicitReshard> found;
-  with_regions(graph, [&](const Graph& each) {
-    const std::vector<ImplicitReshard> here = find_implicit_reshards(each, planner, limit);
-    found.insert(found.end(), here.begin(), here.end());
-    return each;
-  });
-  std::stable_sort(found.begin(), found.end(),
-                   [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
-  if (found.empty()) return;
-  if (strict)
-    throw_config_error("--strict: ", found.size(),
-                       found.size() == 1 ? " reshard is" : " reshards are",
-                       " above sharding.max_implicit_reshard_bytes (", limit, "). The largest: ",
-                       found[0].message);
-  for (size_t i = 0; i < std::min(found.size(), kMostWarnings); ++i)
-    notes.warnings.push_back(found[i].message);
-  if (found.size() > kMostWarnings)
-    notes.warnings.push_back(cat(found.size() - kMostWarnings, " more implicit reshards above ",
-                                 limit, " B"));
-}
 
 }  // namespace
 
@@ -166,13 +139,13 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   // The same reshard of the same value is done once, memory permitting.
   graph = passes.run_on_regions("merge_reshards", Stage::explicit_reshards, graph,
                                 [&](const Graph& each) { return merge_reshards(each); });
-  check_implicit_reshards(graph, planner, config.max_implicit_reshard_bytes, options.strict, notes);
+  check_implicit_reshards(graph, planner, config.max_implicit_reshard_bytes, options.strict,
+                          notes.warnings);
   // Dims that their axes do not divide are stored larger.
   PadNotes pad_notes;
   graph = passes.run_on_regions("pad_dims", Stage::explicit_reshards, graph,
                                 [&](const Graph& each) { return pad_dims(each, &pad_notes); });
-  if (options.strict && !pad_notes.warnings.empty())
-    throw_config_error("--strict: ", pad_notes.warnings.front());
+  if (options.strict) refuse_much_padding(pad_notes);
   // A search turns every reshard into its cheapest sequence of collectives.
   graph = passes.run_on_regions("reshards_to_collectives", Stage::explicit_reshards, graph,
                                 [&](const Graph& each) { return reshards_to_collectives(each, planner); });

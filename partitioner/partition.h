@@ -18,8 +18,8 @@ struct PartitionOptions {
   MachineModel machine = machine_model("cpu-shm");
   int64_t bucket_bytes =
       32 << 20;        // gradient reductions are combined up to this size; 0: not at all
-  // Implicit reshards above ShardingConfig::max_implicit_reshard_bytes, and padding of inputs above
-  // 12.5 %, are refused rather than warned of.
+  // Implicit reshards above ShardingConfig::max_implicit_reshard_bytes, and much padding (pad_dims.h), are
+  // refused rather than warned of.
   bool strict = false;
   bool verify = true;  // the verifier and the sharding checker after every pass
   // Sees the graph after every pass.

@@ -7,6 +7,7 @@
 #include "core/ir/rewriter.h"
 #include "core/ops/sharding.h"
 #include "partitioner/use_patterns.h"
+#include "partitioner/uses.h"
 
 namespace tessera {
 namespace {
@@ -43,19 +44,17 @@ Graph merge_reshards(const Graph& graph) {
 }
 
 Graph make_reduce_scatters(const Graph& graph) {
-  const auto uses = graph.uses();
-  std::map<Value, int> output_uses;
-  for (const GraphOutput& output : graph.outputs) ++output_uses[output.value];
+  const Uses readers(graph);
   GraphRewriter rewriter(graph);
   for (size_t i = 0; i < graph.instructions.size(); ++i) {
     const Instruction& reduce = graph.instructions[i];
     const int index = static_cast<int>(i);
-    bool fits =
-        reduce.is(ops::kAllReduce) && !uses[i].empty() && output_uses.count({index, 0}) == 0;
-    for (const Graph::Use& use : uses[i]) {
+    const std::vector<Graph::Use>& uses = readers.of(index);
+    bool fits = reduce.is(ops::kAllReduce) && !uses.empty() && !readers.is_output({index, 0});
+    for (const Graph::Use& use : uses) {
       if (!fits) break;
       const Instruction& user = graph.instructions[static_cast<size_t>(use.user)];
-      const Instruction& first = graph.instructions[static_cast<size_t>(uses[i][0].user)];
+      const Instruction& first = graph.instructions[static_cast<size_t>(uses[0].user)];
       fits =
           user.is(ops::kAllSlice) && user.attributes == first.attributes &&
           user.recompute == reduce.recompute &&
@@ -65,13 +64,13 @@ Graph make_reduce_scatters(const Graph& graph) {
       if (!rewriter.has({index, 0})) rewriter.copy(index);
       continue;
     }
-    const Instruction& slice = graph.instructions[static_cast<size_t>(uses[i][0].user)];
+    const Instruction& slice = graph.instructions[static_cast<size_t>(uses[0].user)];
     Instruction scatter = slice;
     scatter.op = &ops::kReduceScatter;
     scatter.operands = {rewriter.mapped(reduce.operands[0])};
     scatter.attributes.set(Attr::reduce_kind, reduce.attributes.get<ReduceKind>(Attr::reduce_kind));
     const Value made = rewriter.append(std::move(scatter));
-    for (const Graph::Use& use : uses[i]) rewriter.replace({use.user, 0}, made);
+    for (const Graph::Use& use : uses) rewriter.replace({use.user, 0}, made);
   }
   return rewriter.finish();
 }

@@ -43,6 +43,11 @@ struct PropagationProblem {
 // shapes, one value demanded in two ways, an id both `as` and `like`.
 PropagationProblem propagation_problem(const Graph& graph, Origins& origins);
 
+// The part of a dim's axes that a manual computation has taken over; they stand major.
+inline AxisList manual_part(const AxisList& axes, const AxisList& manual) {
+  return without(axes, without(axes, manual));
+}
+
 // The shardings of the tensors on their values; boundaries of regions closed; `in_shardings` and
 // `out_shardings` of manual computations complete.
 void write_back(const PropagationProblem& problem, Graph& graph);

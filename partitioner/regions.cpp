@@ -11,18 +11,6 @@ int first_region_operand(const Instruction& instruction) {
 
 bool gives_results(const Region& region) { return region.key != Attr::condition; }
 
-Graph with_regions(const Graph& graph, const GraphPass& pass) {
-  for (const Instruction& instruction : graph.instructions)
-    if (has_control_flow(instruction))
-      return pass(with_mapped_regions(
-          graph, [&](const Graph& region) { return with_regions(region, pass); }));
-  return pass(graph);
-}
-
-std::string region_path(std::string_view outer, int instruction, const Region& region) {
-  return cat(outer, "%", instruction, ".", region.name, "/");
-}
-
 const Graph& region_at(const Graph& graph, std::string_view path) {
   if (path.empty()) return graph;
   const std::string first(path.substr(0, path.find('/') + 1));

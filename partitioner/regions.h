@@ -1,6 +1,6 @@
 // The regions of control-flow ops (core/ir/regions.h) as the partitioner sees them: which operands
 // and results are which of their inputs and outputs, and how a pass goes into them. Every pass goes
-// into regions through with_regions.
+// into regions through with_regions (core/ir/regions.h).
 //
 //     while (x0, x1) body { (p0, p1) -> (y0, y1) }     carried value i: operand i, p_i of body and
 //                                                      condition, y_i and result i lie alike
@@ -25,13 +25,7 @@ int first_region_operand(const Instruction& instruction);
 // Whether the outputs of the region are the results of the op (not for the condition of a loop).
 bool gives_results(const Region& region);
 
-// pass(graph) after the same pass on all its regions, innermost first.
-using GraphPass = std::function<Graph(const Graph&)>;
-Graph with_regions(const Graph& graph, const GraphPass& pass);
-
-// A region below a graph: "" is the graph itself, "%12.body/%3.branch 1/" one two levels down.
-std::string region_path(std::string_view outer, int instruction, const Region& region);
-// Throws InternalError where there is none.
+// The region at a path (core/ir/regions.h). Throws InternalError where there is none.
 const Graph& region_at(const Graph& graph, std::string_view path);
 
 // Number of instructions, those of regions included.
