@@ -1,6 +1,7 @@
 #include "core/ir/regions.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "core/ir/parameter.h"
 #include "core/ir/rewriter.h"
@@ -29,19 +30,24 @@ std::vector<Region> control_regions(const Instruction& instruction) {
   return has_control_flow(instruction) ? regions_of(instruction) : std::vector<Region>{};
 }
 
+std::string region_path(std::string_view outer, int instruction, const Region& region) {
+  return cat(outer, "%", instruction, ".", region.name, "/");
+}
+
 void for_each_region(const Graph& graph, const std::function<void(const Graph&)>& visit) {
   for (const Instruction& instruction : graph.instructions)
     for (const Region& region : control_regions(instruction)) for_each_region(*region.graph, visit);
   visit(graph);
 }
 
-void map_regions(Instruction& instruction, const std::function<Graph(const Graph&)>& map) {
+namespace {
+
+void replace_regions(Instruction& instruction, const std::function<GraphRef(const GraphRef&)>& mapped) {
   if (!has_control_flow(instruction)) return;
-  auto mapped = [&](const GraphRef& graph) { return std::make_shared<const Graph>(map(*graph)); };
-  Attributes attributes = instruction.attributes;
+  const Attributes attributes = instruction.attributes;
   for (const auto& [key, value] : attributes.entries()) {
     if (const auto* graph = std::get_if<GraphRef>(&value))
-      instruction.attributes.set(key, GraphRef(mapped(*graph)));
+      instruction.attributes.set(key, mapped(*graph));
     if (const auto* graphs = std::get_if<Graphs>(&value)) {
       Graphs all;
       for (const GraphRef& graph : *graphs) all.push_back(mapped(graph));
@@ -50,10 +56,31 @@ void map_regions(Instruction& instruction, const std::function<Graph(const Graph
   }
 }
 
+}  // namespace
+
+void map_regions(Instruction& instruction, const std::function<Graph(const Graph&)>& map) {
+  replace_regions(instruction, [&](const GraphRef& graph) {
+    return std::make_shared<const Graph>(map(*graph));
+  });
+}
+
 Graph with_mapped_regions(const Graph& graph, const std::function<Graph(const Graph&)>& map) {
   Graph result = graph;
-  for (Instruction& instruction : result.instructions) map_regions(instruction, map);
+  std::unordered_map<const Graph*, GraphRef> made;
+  for (Instruction& instruction : result.instructions)
+    replace_regions(instruction, [&](const GraphRef& region) {
+      GraphRef& mapped = made[region.get()];
+      if (!mapped) mapped = std::make_shared<const Graph>(map(*region));
+      return mapped;
+    });
   return result;
+}
+
+Graph with_regions(const Graph& graph, const GraphPass& pass) {
+  if (std::none_of(graph.instructions.begin(), graph.instructions.end(), has_control_flow))
+    return pass(graph);
+  return pass(with_mapped_regions(
+      graph, [&](const Graph& region) { return with_regions(region, pass); }));
 }
 
 namespace {
@@ -149,6 +176,18 @@ std::vector<Value> splice(Builder& builder, const Graph& graph, std::span<const 
   std::vector<Value> outputs;
   for (const GraphOutput& output : graph.outputs) outputs.push_back(mapped(output.value));
   return outputs;
+}
+
+void splice_instead(GraphRewriter& rewriter, const Instruction& instruction, int index,
+                    const Graph& region, size_t first_operand) {
+  std::vector<Value> inputs;
+  for (size_t o = first_operand; o < instruction.operands.size(); ++o)
+    inputs.push_back(rewriter.mapped(instruction.operands[o]));
+  rewriter.builder().set_scope(instruction.scope);
+  rewriter.builder().set_recompute(instruction.recompute);
+  const std::vector<Value> results = splice(rewriter.builder(), region, inputs);
+  for (size_t r = 0; r < results.size(); ++r)
+    rewriter.replace({index, static_cast<int>(r)}, results[r]);
 }
 
 std::vector<TensorType> input_types(const Graph& graph) {

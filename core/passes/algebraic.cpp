@@ -1,6 +1,5 @@
 #include "core/passes/algebraic.h"
 
-#include <algorithm>
 #include <optional>
 
 #include "core/ir/regions.h"
@@ -15,8 +14,11 @@ namespace {
 // Rewrites one instruction after the other; sees operands already simplified, in the new graph.
 class Simplifier {
  public:
-  explicit Simplifier(const Graph& graph) : source_(graph), rewriter_(graph), uses_(graph.uses()) {
-    for (const GraphOutput& output : graph.outputs) is_output_.insert(is_output_.end(), output.value);
+  explicit Simplifier(const Graph& graph)
+      : source_(graph), rewriter_(graph), uses_(graph.instructions.size(), 0) {
+    for (const Instruction& instruction : graph.instructions)
+      for (Value operand : instruction.operands) ++uses_[operand.instruction];
+    for (const GraphOutput& output : graph.outputs) ++uses_[output.value.instruction];
   }
 
   Graph run() {
@@ -128,8 +130,7 @@ class Simplifier {
     const DType target = instruction.results[0].type.dtype;
     if (made().type(from).dtype == target && is_anonymous(instruction)) return from;
     const Instruction& inner = made().at(from);
-    const bool one_use = uses_[instruction.operands[0].instruction].size() == 1 &&
-                         std::find(is_output_.begin(), is_output_.end(), instruction.operands[0]) == is_output_.end();
+    const bool one_use = uses_[instruction.operands[0].instruction] == 1;
     const bool widens = is_float(target) && size_of(target) > size_of(made().type(from).dtype);
     if (!inner.is(ops::kDotGeneral) || !one_use || !widens || !anonymous_value(from)) return std::nullopt;
     Instruction wide = inner;
@@ -140,15 +141,14 @@ class Simplifier {
 
   const Graph& source_;
   GraphRewriter rewriter_;
-  std::vector<std::vector<Graph::Use>> uses_;
-  std::vector<Value> is_output_;
+  std::vector<int> uses_;  // of an instruction's results; an output is one
   int index_ = 0;
 };
 
 }  // namespace
 
 Graph simplify_algebra(const Graph& graph) {
-  return Simplifier(with_mapped_regions(graph, simplify_algebra)).run();
+  return with_regions(graph, [](const Graph& source) { return Simplifier(source).run(); });
 }
 
 }  // namespace tessera

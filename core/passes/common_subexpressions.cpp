@@ -30,10 +30,7 @@ bool may_merge(const Instruction& a, const Instruction& b) {
   return true;
 }
 
-}  // namespace
-
-Graph merge_common_subexpressions(const Graph& source) {
-  const Graph graph = with_mapped_regions(source, merge_common_subexpressions);
+Graph merge_own(const Graph& graph) {
   GraphRewriter rewriter(graph);
   std::unordered_multimap<size_t, int> seen;  // hash -> instruction of the new graph
   for (size_t i = 0; i < graph.instructions.size(); ++i) {
@@ -59,5 +56,9 @@ Graph merge_common_subexpressions(const Graph& source) {
   }
   return rewriter.finish();
 }
+
+}  // namespace
+
+Graph merge_common_subexpressions(const Graph& graph) { return with_regions(graph, merge_own); }
 
 }  // namespace tessera

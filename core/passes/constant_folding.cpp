@@ -20,11 +20,7 @@ bool is_foldable(const Instruction& instruction, const FoldingOptions& options) 
   return true;
 }
 
-}  // namespace
-
-Graph fold_constants(const Graph& source, const FoldingOptions& options) {
-  const Graph graph = with_mapped_regions(
-      source, [&](const Graph& region) { return fold_constants(region, options); });
+Graph fold_own_constants(const Graph& graph, const FoldingOptions& options) {
   GraphRewriter rewriter(graph);
   std::map<Value, HostTensor> known;  // of the source graph
   for (size_t i = 0; i < graph.instructions.size(); ++i) {
@@ -58,6 +54,13 @@ Graph fold_constants(const Graph& source, const FoldingOptions& options) {
     }
   }
   return rewriter.finish();
+}
+
+}  // namespace
+
+Graph fold_constants(const Graph& graph, const FoldingOptions& options) {
+  return with_regions(graph,
+                      [&](const Graph& source) { return fold_own_constants(source, options); });
 }
 
 }  // namespace tessera

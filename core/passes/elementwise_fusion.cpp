@@ -108,8 +108,8 @@ class FusionWriter {
  public:
   explicit FusionWriter(const Graph& graph)
       : graph_(graph), clustering_(graph), rewriter_(graph), uses_(graph.uses()),
-        done_(graph.instructions.size(), false) {
-    for (const GraphOutput& output : graph.outputs) outputs_.push_back(output.value);
+        done_(graph.instructions.size(), false), is_output_(graph.instructions.size(), false) {
+    for (const GraphOutput& output : graph.outputs) is_output_[output.value.instruction] = true;
   }
 
   Graph run() {
@@ -134,7 +134,7 @@ class FusionWriter {
     const int cluster = clustering_.cluster_of(i);
     if (cluster != kNone && worth_fusing(clustering_.clusters()[cluster])) return write_fusion(clustering_.clusters()[cluster]);
     done_[i] = true;
-    if (clustering_.is_absorbed(i) && !needed_whole(i)) return;
+    if (clustering_.is_absorbed(i) && !is_output_[i]) return;
     for (Value operand : graph_.instructions[i].operands) write_operand(operand.instruction);
     rewriter_.copy(i);
   }
@@ -152,12 +152,6 @@ class FusionWriter {
     rewriter_.copy(i);
   }
 
-  bool needed_whole(int i) const {
-    for (Value output : outputs_)
-      if (output.instruction == i) return true;
-    return false;
-  }
-
   bool worth_fusing(const Cluster& cluster) const {
     if (cluster.members.size() > 1) return true;
     for (Value operand : graph_.instructions[cluster.members[0]].operands)
@@ -168,7 +162,7 @@ class FusionWriter {
   bool is_read_outside(int member, int cluster) const {
     for (const Graph::Use& use : uses_[member])
       if (clustering_.cluster_of(use.user) != cluster) return true;
-    return needed_whole(member);
+    return is_output_[member];
   }
 
   void write_fusion(const Cluster& cluster) {
@@ -228,13 +222,13 @@ class FusionWriter {
   GraphRewriter rewriter_;
   std::vector<std::vector<Graph::Use>> uses_;
   std::vector<bool> done_;
-  std::vector<Value> outputs_;
+  std::vector<bool> is_output_;  // instruction
 };
 
 }  // namespace
 
 Graph fuse_elementwise(const Graph& graph) {
-  return FusionWriter(with_mapped_regions(graph, fuse_elementwise)).run();
+  return with_regions(graph, [](const Graph& source) { return FusionWriter(source).run(); });
 }
 
 }  // namespace tessera

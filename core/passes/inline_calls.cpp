@@ -6,26 +6,24 @@
 
 namespace tessera {
 
-Graph inline_calls(const Graph& source) {
-  const Graph graph = with_mapped_regions(source, inline_calls);
+namespace {
+
+Graph inline_own_calls(const Graph& graph) {
   GraphRewriter rewriter(graph);
   for (size_t i = 0; i < graph.instructions.size(); ++i) {
     const Instruction& instruction = graph.instructions[i];
     const int index = static_cast<int>(i);
-    if (!instruction.is(ops::kCall)) {
+    if (instruction.is(ops::kCall))
+      splice_instead(rewriter, instruction, index,
+                     *instruction.attributes.get<GraphRef>(Attr::callee));
+    else
       rewriter.copy(index);
-      continue;
-    }
-    std::vector<Value> operands;
-    for (Value operand : instruction.operands) operands.push_back(rewriter.mapped(operand));
-    rewriter.builder().set_scope(instruction.scope);
-    rewriter.builder().set_recompute(instruction.recompute);
-    const std::vector<Value> results =
-        splice(rewriter.builder(), *instruction.attributes.get<GraphRef>(Attr::callee), operands);
-    for (size_t r = 0; r < results.size(); ++r)
-      rewriter.replace({index, static_cast<int>(r)}, results[r]);
   }
   return rewriter.finish();
 }
+
+}  // namespace
+
+Graph inline_calls(const Graph& graph) { return with_regions(graph, inline_own_calls); }
 
 }  // namespace tessera

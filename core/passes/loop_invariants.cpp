@@ -126,11 +126,7 @@ GraphRef with_more_inputs(const Graph& graph, const Graph& like) {
   return std::make_shared<const Graph>(std::move(wider));
 }
 
-}  // namespace
-
-Graph hoist_loop_invariants(const Graph& source, const LoopInvariantOptions& options) {
-  const Graph graph = with_mapped_regions(
-      source, [&](const Graph& region) { return hoist_loop_invariants(region, options); });
+Graph hoist_from_own_loops(const Graph& graph, const LoopInvariantOptions& options) {
   GraphRewriter rewriter(graph);
   for (size_t i = 0; i < graph.instructions.size(); ++i) {
     const int index = static_cast<int>(i);
@@ -166,6 +162,13 @@ Graph hoist_loop_invariants(const Graph& source, const LoopInvariantOptions& opt
     }
   }
   return rewriter.finish();
+}
+
+}  // namespace
+
+Graph hoist_loop_invariants(const Graph& graph, const LoopInvariantOptions& options) {
+  return with_regions(graph,
+                      [&](const Graph& source) { return hoist_from_own_loops(source, options); });
 }
 
 }  // namespace tessera

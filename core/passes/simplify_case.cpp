@@ -20,30 +20,23 @@ GraphRef only_branch(const Graph& graph, const Instruction& instruction) {
   return branches[static_cast<size_t>(*index < 0 || *index >= count ? count - 1 : *index)];
 }
 
-}  // namespace
-
-Graph simplify_case(const Graph& source) {
-  const Graph graph = with_mapped_regions(source, simplify_case);
+Graph simplify_own_cases(const Graph& graph) {
   GraphRewriter rewriter(graph);
   for (size_t i = 0; i < graph.instructions.size(); ++i) {
     const Instruction& instruction = graph.instructions[i];
     const int index = static_cast<int>(i);
     const GraphRef branch =
         instruction.is(ops::kCase) ? only_branch(graph, instruction) : nullptr;
-    if (!branch) {
+    if (branch)
+      splice_instead(rewriter, instruction, index, *branch, 1);
+    else
       rewriter.copy(index);
-      continue;
-    }
-    std::vector<Value> operands;
-    for (size_t o = 1; o < instruction.operands.size(); ++o)
-      operands.push_back(rewriter.mapped(instruction.operands[o]));
-    rewriter.builder().set_scope(instruction.scope);
-    rewriter.builder().set_recompute(instruction.recompute);
-    const std::vector<Value> results = splice(rewriter.builder(), *branch, operands);
-    for (size_t r = 0; r < results.size(); ++r)
-      rewriter.replace({index, static_cast<int>(r)}, results[r]);
   }
   return rewriter.finish();
 }
+
+}  // namespace
+
+Graph simplify_case(const Graph& graph) { return with_regions(graph, simplify_own_cases); }
 
 }  // namespace tessera

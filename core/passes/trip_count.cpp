@@ -122,14 +122,16 @@ std::optional<int64_t> trip_count_of(const Graph& graph, const Instruction& loop
   return LoopReader(graph, loop).trip_count();
 }
 
-Graph find_trip_counts(const Graph& source) {
-  Graph graph = with_mapped_regions(source, find_trip_counts);
-  for (Instruction& instruction : graph.instructions) {
-    if (!instruction.is(ops::kWhile)) continue;
-    if (const auto count = trip_count_of(graph, instruction))
-      instruction.attributes.set(Attr::trip_count, *count);
-  }
-  return graph;
+Graph find_trip_counts(const Graph& graph) {
+  return with_regions(graph, [](const Graph& source) {
+    Graph counted = source;
+    for (Instruction& instruction : counted.instructions) {
+      if (!instruction.is(ops::kWhile)) continue;
+      if (const auto count = trip_count_of(counted, instruction))
+        instruction.attributes.set(Attr::trip_count, *count);
+    }
+    return counted;
+  });
 }
 
 }  // namespace tessera

@@ -11,12 +11,15 @@
 #include "core/ops/sharding.h"
 #include "core/passes/dead_code.h"
 #include "core/passes/inline_calls.h"
+#include "tests/autodiff/gradient_programs.h"
 #include "tests/ir/random_regions.h"
 
 namespace tessera {
 namespace {
 
+using testing::gradient_graph;
 using testing::RandomRegions;
+using testing::shifting_loop;
 
 GraphRef share(Graph graph) { return std::make_shared<const Graph>(std::move(graph)); }
 MeshPtr mesh_of(const char* text) { return std::make_shared<const Mesh>(parse_mesh(text)); }
@@ -42,20 +45,6 @@ void check_direction(const Graph& forward, const std::vector<HostTensor>& inputs
     for (int64_t e = 0; e < inputs[i].elements(); ++e)
       actual += gradients[i].get_real(e) * direction[i].get_real(e);
   EXPECT_NEAR(actual, expected, 1e-6 * std::max(1.0, std::abs(expected))) << "seed " << seed;
-}
-
-// The graph with the gradients of its loss with respect to all inputs as its outputs.
-Graph gradient_graph(const Graph& forward, RematPolicy policy) {
-  Graph graph = forward;
-  Builder b(graph);
-  const Value loss = graph.outputs[static_cast<size_t>(graph.find_output("loss"))].value;
-  std::vector<Value> wrt;
-  for (const GraphInput& input : graph.inputs) wrt.push_back(input.value);
-  const std::vector<Value> made = gradients(b, loss, wrt, {policy});
-  graph.outputs.clear();
-  for (size_t i = 0; i < wrt.size(); ++i)
-    b.output(made[i].valid() ? made[i] : ops::zeros_like(b, wrt[i]), cat("d", i));
-  return graph;
 }
 
 void check_gradients(const Graph& forward, uint64_t seed) {
@@ -248,23 +237,10 @@ TEST(ManualGradients, AgreedResultsCountOnce) {
 // A loop with a collective in a manual computation; its residuals are stacks that leave it.
 TEST(ManualGradients, OfALoopInside) {
   Manual m;
-  const TensorType k{DType::s32, {}}, x{DType::f64, {2, 6}}, w{DType::f64, {6, 6}};
-  Graph body, condition;
-  body.mesh = condition.mesh = m.mesh;
-  Builder bb(body), cb(condition);
-  std::vector<Value> v;
-  for (const TensorType& type : {k, x, w}) {
-    v.push_back(bb.input(InputKind::data, cat("x", v.size()), type));
-    cb.input(InputKind::data, cat("x", v.size()), type);
-  }
-  bb.output(ops::add_scalar(bb, v[0], 1), "k");
-  const Value mixed = ops::tanh(bb, ops::matmul(bb, v[1], v[2]));
-  bb.output(ops::add(bb, mixed, ops::shift(bb, mixed, m.a, 1, true)), "x");
-  bb.output(v[2], "w");
-  const Value count = condition.inputs[0].value;
-  cb.output(ops::compare(cb, count, ops::constant_like(cb, count, 3), CompareDirection::lt), "c");
-  const Value cx = m.c.input(InputKind::data, "x", x), cw = m.c.input(InputKind::data, "w", w);
-  m.c.output(ops::while_loop(m.c, {ops::constant(m.c, 0, k), cx, cw}, share(condition), share(body), 3)[1], "y");
+  const TensorType w{DType::f64, {6, 6}};
+  const Value cx = m.c.input(InputKind::data, "x", {DType::f64, {2, 6}});
+  const Value cw = m.c.input(InputKind::data, "w", w);
+  m.c.output(shifting_loop(m.c, cx, cw, m.a), "y");
   const Value gx = m.b.input(InputKind::data, "x", {DType::f64, {4, 6}});
   const Value gw = m.b.input(InputKind::data, "w", w);
   m.finish({gx, gw}, {m.sharding("[{a}, {}]"), m.sharding("[{}, {}]")}, {m.sharding("[{a}, {}]")});

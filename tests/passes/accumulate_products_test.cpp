@@ -12,26 +12,13 @@
 #include "core/ops/structure.h"
 #include "core/runtime/thread_run.h"
 #include "kernels/cpu/register.h"
+#include "tests/passes/pass_testing.h"
 
 namespace tessera {
 namespace {
 
-int count(const Graph& graph, const OpDef& op) {
-  int found = 0;
-  for (const Instruction& instruction : graph.instructions) found += instruction.is(op);
-  return found;
-}
-
-std::vector<HostTensor> values(const Graph& graph) {
-  std::vector<HostTensor> inputs;
-  for (const GraphInput& input : graph.inputs) {
-    HostTensor tensor(graph.type(input.value));
-    for (int64_t i = 0; i < tensor.elements(); ++i)
-      tensor.set_real(i, 0.7 - 0.13 * static_cast<double>((i + 3 * inputs.size()) % 11));
-    inputs.push_back(std::move(tensor));
-  }
-  return inputs;
-}
+using testing::count;
+using testing::values;
 
 // The pass changes the order of sums: nothing more.
 void expect_close(const Graph& made, const Graph& plain, double tolerance) {

@@ -8,28 +8,15 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/fusion.h"
 #include "core/ops/structure.h"
+#include "tests/passes/pass_testing.h"
 
 namespace tessera {
 namespace {
 
+using testing::count;
+using testing::values;
+
 const TensorType kMatrix{DType::f64, {4, 6}};
-
-int count(const Graph& graph, const OpDef& op) {
-  int found = 0;
-  for (const Instruction& instruction : graph.instructions) found += instruction.is(op);
-  return found;
-}
-
-std::vector<HostTensor> values(const Graph& graph) {
-  std::vector<HostTensor> inputs;
-  for (const GraphInput& input : graph.inputs) {
-    HostTensor tensor(graph.type(input.value));
-    for (int64_t i = 0; i < tensor.elements(); ++i)
-      tensor.set_real(i, 0.7 - 0.13 * static_cast<double>(i % 11) + 0.01 * static_cast<double>(inputs.size()));
-    inputs.push_back(std::move(tensor));
-  }
-  return inputs;
-}
 
 void expect_equal(const Graph& fused, const Graph& plain) {
   verify(fused, GraphStage::built);

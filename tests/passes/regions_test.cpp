@@ -188,9 +188,9 @@ TEST(CheckCollectives, OnlyOverManualAxesInManualComputations) {
   const Value x = b.input(InputKind::data, "x", {DType::f64, {4}});
   b.output(ops::all_reduce(b, x, {mesh->axis("a")}), "y");
   EXPECT_EQ(refusal(graph),
-            "all_reduce (%1 of \"graph\", in block.1): a collective outside of a manual_computation; "
-            "before partitioning tensors are whole, so write what is computed on whole tensors, or put "
-            "it into a manual_computation over its axes");
+            "all_reduce %1 in block.1 stands outside a manual_computation; before partitioning a program "
+            "is as if for one device: leave it out (the partitioner puts in what it needs), or put it "
+            "into a manual_computation over its axes");
   auto inside = [&](const char* axis, bool stated) {
     Graph callee, outer;
     callee.mesh = outer.mesh = mesh;
@@ -205,7 +205,7 @@ TEST(CheckCollectives, OnlyOverManualAxesInManualComputations) {
     return refusal(outer);
   };
   EXPECT_EQ(inside("a", true), "(accepted)");
-  EXPECT_EQ(inside("b", true), "all_gather (%1 of \"graph\"): axis \"b\" is not a manual axis of the "
+  EXPECT_EQ(inside("b", true), "all_gather %1 of %1.callee: axis \"b\" is not a manual axis of the "
                                "computation around it");
   EXPECT_NE(inside("a", false).find("needs the attribute `shape`"), std::string::npos);
 }

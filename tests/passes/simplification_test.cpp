@@ -11,17 +11,14 @@
 #include "core/passes/common_subexpressions.h"
 #include "core/passes/constant_folding.h"
 #include "core/passes/dead_code.h"
+#include "tests/passes/pass_testing.h"
 
 namespace tessera {
 namespace {
 
 const TensorType kMatrix{DType::f64, {3, 4}};
 
-int count(const Graph& graph, const OpDef& op) {
-  int found = 0;
-  for (const Instruction& instruction : graph.instructions) found += instruction.is(op);
-  return found;
-}
+using testing::count;
 
 struct Fixture {
   Graph graph;
