@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "core/base/error.h"
-#include "core/ops/sharding.h"
+#include "core/runtime/bound_step.h"
 #include "core/runtime/rank_data.h"
 
 namespace tessera {
@@ -15,32 +15,6 @@ double now_seconds() {
 }
 
 }  // namespace
-
-struct Executor::Bound {
-  enum class Kind : uint8_t {
-    kernel, start, done, rank_data, copy, loop_begin, loop_test, loop_end, branch_begin, arm_end
-  };
-  Kind kind = Kind::kernel;
-  int region = 0;
-  int instruction = -1;  // -1: a copy
-  const Kernel* kernel = nullptr;
-  std::vector<TensorView> operands, results;
-  std::byte* workspace = nullptr;
-  Communicator* communicator = nullptr;
-  CollectiveCall call;
-  int64_t coordinate = 0;  // of rank data; 0 on one device without a mesh
-  Ticket ticket = 0;
-  Bound* started = nullptr;  // of a done, and of what ends or tests a loop or branch
-  // Of the step that begins a loop or branch, which copies `operands` to `results` where they differ.
-  size_t begin_step = 0, end_step = 0;
-  int64_t trip_count = -1, turn = 0;
-  std::vector<int> arm_steps;
-  const std::byte* condition = nullptr;  // predicate or index
-  std::vector<Communicator*> inside;     // that its regions use, for check_uniform
-  int profile_slot = -1;
-  double started_at = 0;  // of a start, with `profile`
-  MeasuredCollective measured;
-};
 
 Executor::Executor(const Executable& executable, Backend& backend, World* world, int64_t device,
                    BufferStore& store, ExecutorOptions options)
@@ -124,170 +98,6 @@ void Executor::compute_constants() {
       backend_.copy_to_device(views_[static_cast<size_t>(constant.buffer) + r].data,
                               results[r].bytes().data(),
                               static_cast<int64_t>(results[r].bytes().size()));
-  }
-}
-
-void Executor::bind_call(Bound& bound, const CollectiveStart& step) {
-  const Instruction& instruction = executable_.instruction_of(step.region, step.instruction);
-  const Attributes& attributes = instruction.attributes;
-  bound.communicator = communicators_[static_cast<size_t>(step.communicator)].get();
-  CollectiveCall& call = bound.call;
-  call.kind = step.kind;
-  call.input = bound.operands[0].data;
-  call.output = bound.results[0].data;
-  call.dtype = bound.operands[0].type.dtype;
-  call.shape = bound.operands[0].type.shape;
-  call.tensor = executable_.buffers[static_cast<size_t>(step.output)].tensor;
-  if (attributes.has(Attr::reduce_kind))
-    call.reduce = attributes.get<ReduceKind>(Attr::reduce_kind);
-  switch (step.kind) {
-    case CollectiveKind::all_gather:
-      call.concat_dim = static_cast<int>(attributes.integer(Attr::dimension));
-      break;
-    case CollectiveKind::reduce_scatter:
-      call.split_dim = static_cast<int>(attributes.integer(Attr::dimension));
-      break;
-    case CollectiveKind::all_to_all:
-      call.split_dim = static_cast<int>(attributes.integer(Attr::split_dimension));
-      call.concat_dim = static_cast<int>(attributes.integer(Attr::concat_dimension));
-      break;
-    case CollectiveKind::permute: {
-      if (instruction.is(ops::kShift)) {
-        const auto size = static_cast<int64_t>(bound.communicator->size());
-        const int64_t shift = attributes.integer(Attr::shift);
-        auto neighbour = [&](int64_t rank) {
-          if (attributes.flag(Attr::wrap)) return static_cast<int>((rank + size) % size);
-          return rank < 0 || rank >= size ? -1 : static_cast<int>(rank);
-        };
-        call.send_to = neighbour(bound.communicator->rank() + shift);
-        call.receive_from = neighbour(bound.communicator->rank() - shift);
-        break;
-      }
-      const PermuteRoute route =
-          permute_route(*executable_.graph.mesh,
-                        executable_.communicators[static_cast<size_t>(step.communicator)],
-                        attributes.get<AxisList>(Attr::axes),
-                        attributes.get<AxisList>(Attr::target_axes), device_);
-      call.send_to = route.send_to;
-      call.receive_from = route.receive_from;
-      break;
-    }
-    case CollectiveKind::all_reduce:
-    case CollectiveKind::broadcast:
-      break;
-  }
-}
-
-void Executor::bind_step(Bound& bound, const Step& step) {
-  auto view = [&](int buffer) { return views_[static_cast<size_t>(buffer)]; };
-  if (const auto* kernel = std::get_if<KernelStep>(&step)) {
-    bound.region = kernel->region;
-    bound.instruction = kernel->instruction;
-    bound.kernel = kernel->kernel;
-    for (int operand : kernel->operands) bound.operands.push_back(view(operand));
-    for (int result : kernel->results) bound.results.push_back(view(result));
-    if (kernel->workspace >= 0) bound.workspace = view(kernel->workspace).as<std::byte>();
-  } else if (const auto* start = std::get_if<CollectiveStart>(&step)) {
-    bound.kind = Bound::Kind::start;
-    bound.region = start->region;
-    bound.instruction = start->instruction;
-    bound.operands = {view(start->input)};
-    bound.results = {view(start->output)};
-    bind_call(bound, *start);
-  } else if (const auto* done = std::get_if<CollectiveDone>(&step)) {
-    bound.kind = Bound::Kind::done;
-    bound.started = &bound_[static_cast<size_t>(done->start_step)];
-    bound.region = bound.started->region;
-    bound.instruction = bound.started->instruction;
-    bound.communicator = bound.started->communicator;
-    bound.results = bound.started->results;
-  } else if (const auto* data = std::get_if<RankDataStep>(&step)) {
-    bound.kind = Bound::Kind::rank_data;
-    bound.region = data->region;
-    bound.instruction = data->instruction;
-    if (data->input >= 0) bound.operands = {view(data->input)};
-    bound.results = {view(data->result)};
-    const Instruction& instruction = executable_.instruction_of(data->region, data->instruction);
-    if (executable_.graph.mesh)
-      bound.coordinate = executable_.graph.mesh->coordinate(
-          device_, instruction.attributes.get<AxisList>(Attr::axes));
-  } else if (const auto* copy = std::get_if<CopyStep>(&step)) {
-    bound.kind = Bound::Kind::copy;
-    bound.operands = {view(copy->from)};
-    bound.results = {view(copy->to)};
-  } else {
-    bind_control(bound, step);
-  }
-}
-
-void Executor::bind_control(Bound& bound, const Step& step) {
-  auto view = [&](int buffer) { return views_[static_cast<size_t>(buffer)]; };
-  auto begin = [&](const auto& control) {
-    bound.region = control.region;
-    bound.instruction = control.instruction;
-    bound.end_step = static_cast<size_t>(control.end_step);
-    for (const HandedOn& pair : control.carried) {
-      bound.operands.push_back(view(pair.from));
-      bound.results.push_back(view(pair.to));
-    }
-    if (!control.communicates || !options_.check_uniform) return;
-    std::vector<bool> used(communicators_.size(), false);
-    for (size_t s = bound.begin_step; s < bound.end_step; ++s)
-      if (const auto* start = std::get_if<CollectiveStart>(&executable_.steps[s]))
-        used[static_cast<size_t>(start->communicator)] = true;
-    for (size_t c = 0; c < used.size(); ++c)
-      if (used[c]) bound.inside.push_back(communicators_[c].get());
-  };
-  auto end = [&](Bound::Kind kind, int begin_step, const std::vector<HandedOn>& outputs) {
-    bound.kind = kind;
-    bound.started = &bound_[static_cast<size_t>(begin_step)];
-    bound.region = bound.started->region;
-    bound.instruction = bound.started->instruction;
-    for (const HandedOn& pair : outputs) bound.results.push_back(view(pair.to));
-  };
-  if (const auto* loop = std::get_if<LoopBegin>(&step)) {
-    bound.kind = Bound::Kind::loop_begin;
-    bound.trip_count = loop->trip_count;
-    begin(*loop);
-  } else if (const auto* branch = std::get_if<BranchBegin>(&step)) {
-    bound.kind = Bound::Kind::branch_begin;
-    bound.arm_steps = branch->arm_steps;
-    if (branch->index >= 0) bound.condition = view(branch->index).as<std::byte>();
-    begin(*branch);
-  } else if (const auto* test = std::get_if<LoopTest>(&step)) {
-    end(Bound::Kind::loop_test, test->begin_step, {});
-    bound.condition = view(test->predicate).as<std::byte>();
-  } else if (const auto* last = std::get_if<LoopEnd>(&step)) {
-    end(Bound::Kind::loop_end, last->begin_step, last->carried);
-  } else {
-    const auto& arm = std::get<ArmEnd>(step);
-    end(Bound::Kind::arm_end, arm.begin_step, arm.results);
-  }
-}
-
-void Executor::bind_steps() {
-  bound_.resize(executable_.steps.size());
-  for (size_t s = 0; s < executable_.steps.size(); ++s) {
-    Bound& bound = bound_[s];
-    bound.begin_step = s;
-    bind_step(bound, executable_.steps[s]);
-    std::string name = bound.kind == Bound::Kind::start  ? "start "
-                       : bound.kind == Bound::Kind::done ? "wait "
-                                                         : "";
-    name += bound.instruction < 0
-                ? "copy"
-                : executable_.instruction_of(bound.region, bound.instruction).op->name;
-    bound.profile_slot =
-        profile_slots_.emplace(name, static_cast<int>(profile_slots_.size())).first->second;
-  }
-  seconds_.assign(profile_slots_.size(), 0);
-  if (!options_.poison_freed) return;
-  freed_after_.resize(bound_.size());
-  for (size_t b = 0; b < executable_.buffers.size(); ++b) {
-    const BufferPlan& plan = executable_.buffers[b];
-    if (plan.alias_of >= 0 || plan.last_step < 0) continue;
-    if (plan.last_step < static_cast<int>(bound_.size()))
-      freed_after_[static_cast<size_t>(plan.last_step)].push_back(static_cast<int>(b));
   }
 }
 

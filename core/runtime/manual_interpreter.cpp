@@ -6,6 +6,7 @@
 #include "core/ir/parameter.h"
 #include "core/ir/regions.h"
 #include "core/ops/control.h"
+#include "core/runtime/device_control.h"
 #include "core/runtime/device_exchange.h"
 
 namespace tessera {
@@ -97,8 +98,10 @@ class DeviceRun {
     for (const Shards* operand : operands) copies.push_back(*operand);
     if (instruction.is(ops::kCall))
       return run(*attributes.get<GraphRef>(Attr::callee), std::move(copies), place);
-    if (instruction.is(ops::kWhile)) return loop(attributes, std::move(copies), place);
-    if (instruction.is(ops::kCase)) return branch(instruction, std::move(copies), place);
+    if (instruction.is(ops::kWhile))
+      return run_loop(control(place), attributes, std::move(copies), place.devices);
+    if (instruction.is(ops::kCase))
+      return run_branch(control(place), attributes, std::move(copies), place.devices);
     return plain(graph, instruction, operands, place);
   }
 
@@ -120,47 +123,15 @@ class DeviceRun {
     return results;
   }
 
-  // Replaces what the devices of the list hold.
-  static void update(std::vector<Shards>& values, std::vector<Shards> news, const Devices& devices) {
-    for (size_t i = 0; i < values.size(); ++i)
-      for (int64_t device : devices) at(values[i], device) = std::move(at(news[i], device));
-  }
-
-  std::vector<Shards> loop(const Attributes& attributes, std::vector<Shards> carried,
-                           const Place& place) const {
-    const Graph &condition = *attributes.get<GraphRef>(Attr::condition),
-                &body = *attributes.get<GraphRef>(Attr::body);
-    const int64_t known = attributes.get_or<int64_t>(Attr::trip_count, -1);
-    Devices turning = place.devices;
-    for (int64_t turn = 0;; ++turn) {
-      const Shards verdict = run(condition, carried, place.on(turning))[0];
-      std::erase_if(turning, [&](int64_t device) { return at(verdict, device).get_int(0) == 0; });
-      if (turning.empty()) return carried;
-      if (known >= 0 && turn >= known)
-        throw_user_error("while: the loop with body \"", body.name, "\" goes on after its trip_count of ",
-                         known, " turns");
-      update(carried, run(body, carried, place.on(turning)), turning);
-    }
-  }
-
-  std::vector<Shards> branch(const Instruction& instruction, std::vector<Shards> operands,
-                             const Place& place) const {
-    const auto& branches = instruction.attributes.get<Graphs>(Attr::branches);
-    const auto count = static_cast<int64_t>(branches.size());
-    const Shards index = std::move(operands[0]);
-    operands.erase(operands.begin());
-    std::vector<Shards> results(instruction.results.size(),
-                                Shards(static_cast<size_t>(mesh_.devices())));
-    for (int64_t b = 0; b < count; ++b) {
-      Devices here;
-      for (int64_t device : place.devices) {
-        const int64_t wanted = at(index, device).get_int(0);
-        if ((wanted < 0 || wanted >= count ? count - 1 : wanted) == b) here.push_back(device);
-      }
-      if (!here.empty())
-        update(results, run(*branches[static_cast<size_t>(b)], operands, place.on(here)), here);
-    }
-    return results;
+  DeviceControl control(const Place& place) const {
+    return {[this, &place](const Graph& region, const std::vector<Shards>& inputs,
+                           const Devices& devices) { return run(region, inputs, place.on(devices)); },
+            [](const Shards& ways, const Devices& among, const std::function<bool(int64_t)>& is_way) {
+              Devices taken;
+              for (int64_t device : among)
+                if (is_way(at(ways, device).get_int(0))) taken.push_back(device);
+              return taken;
+            }};
   }
 
   const Mesh& mesh_;

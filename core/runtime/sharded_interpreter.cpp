@@ -9,6 +9,7 @@
 #include "core/ir/regions.h"
 #include "core/ops/control.h"
 #include "core/ops/sharding.h"
+#include "core/runtime/device_control.h"
 #include "core/runtime/device_exchange.h"
 #include "core/runtime/pad_regions.h"
 
@@ -222,8 +223,10 @@ class ShardedInterpreter {
     const Attributes& attributes = instruction.attributes;
     std::vector<Shards> operands;
     for (Value operand : instruction.operands) operands.push_back(shards_of(operand));
-    if (instruction.is(ops::kWhile)) return loop(instruction, std::move(operands));
-    if (instruction.is(ops::kCase)) return branch(instruction, std::move(operands));
+    if (instruction.is(ops::kWhile))
+      return run_loop(control(), attributes, std::move(operands), frame_.devices);
+    if (instruction.is(ops::kCase))
+      return run_branch(control(), attributes, std::move(operands), frame_.devices);
     Frame frame = frame_;
     if (instruction.is(ops::kManualComputation)) {
       const auto& axes = attributes.get<AxisList>(Attr::axes);
@@ -277,45 +280,12 @@ class ShardedInterpreter {
     return taken;
   }
 
-  // Replaces what the devices of the list hold.
-  static void update(std::vector<Shards>& values, std::vector<Shards> news, const Devices& devices) {
-    for (size_t i = 0; i < values.size(); ++i)
-      for (int64_t device : devices)
-        values[i][static_cast<size_t>(device)] = std::move(news[i][static_cast<size_t>(device)]);
-  }
-
-  std::vector<Shards> loop(const Instruction& instruction, std::vector<Shards> carried) const {
-    const Graph &condition = *instruction.attributes.get<GraphRef>(Attr::condition),
-                &body = *instruction.attributes.get<GraphRef>(Attr::body);
-    const int64_t known = instruction.attributes.get_or<int64_t>(Attr::trip_count, -1);
-    Frame turning = frame_;
-    for (int64_t turn = 0;; ++turn) {
-      const Shards verdict = run_region(condition, carried, turning)[0];
-      turning.devices = on_way(verdict, turning.devices, [](int64_t goes_on) { return goes_on != 0; });
-      if (turning.devices.empty()) return carried;
-      TESSERA_CHECK(known < 0 || turn < known, "%", index_, " while: goes on after its trip_count of ",
-                    known, " turns");
-      update(carried, run_region(body, carried, turning), turning.devices);
-    }
-  }
-
-  std::vector<Shards> branch(const Instruction& instruction, std::vector<Shards> operands) const {
-    const auto& branches = instruction.attributes.get<Graphs>(Attr::branches);
-    const auto count = static_cast<int64_t>(branches.size());
-    const Shards index = std::move(operands[0]);
-    operands.erase(operands.begin());
-    std::vector<Shards> results(instruction.results.size(),
-                                Shards(static_cast<size_t>(mesh_.devices())));
-    for (int64_t b = 0; b < count; ++b) {
-      Frame frame = frame_;
-      frame.devices = on_way(index, frame_.devices, [&](int64_t wanted) {
-        return (wanted < 0 || wanted >= count ? count - 1 : wanted) == b;
-      });
-      if (!frame.devices.empty())
-        update(results, run_region(*branches[static_cast<size_t>(b)], operands, frame),
-               frame.devices);
-    }
-    return results;
+  DeviceControl control() const {
+    return {[this](const Graph& region, const std::vector<Shards>& inputs, const Devices& devices) {
+              return run_region(region, inputs, {devices, frame_.manual});
+            },
+            [this](const Shards& ways, const Devices& among,
+                   const std::function<bool(int64_t)>& is_way) { return on_way(ways, among, is_way); }};
   }
 
   // An op whose exchanges are not made before localize: on the assembled tensors.
