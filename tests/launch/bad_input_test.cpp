@@ -9,17 +9,18 @@
 namespace tessera::test {
 namespace {
 
-void expect_refused(const Outcome& outcome, int code, const std::vector<std::string>& texts) {
+// The exit code, and what was said on the way.
+void expect_end(const Outcome& outcome, int code, const std::vector<std::string>& texts) {
   EXPECT_EQ(outcome.exit_code, code) << outcome.all();
   for (const std::string& text : texts) EXPECT_TRUE(outcome.says(text)) << "no \"" << text << "\" in\n" << outcome.all();
 }
 
 TEST(BadConfig, ATypoGetsTheNearestName) {
   const TinyJob job;
-  expect_refused(run_program(job.train("out", set("model.layres", "3"))), 2, {"layres", "did you mean \"layers\""});
+  expect_end(run_program(job.train("out", set("model.layres", "3"))), 2, {"layres", "did you mean \"layers\""});
   job.folder().write("typo.textproto", job.text() + "evall { interval: 3 }\n");
-  expect_refused(run_program({"train", job.folder() / "typo.textproto"}), 2, {"typo.textproto:", "evall", "\"eval\""});
-  expect_refused(run_program(job.train("out", set("train.steps", "many"))), 2, {"train.steps", "whole number"});
+  expect_end(run_program({"train", job.folder() / "typo.textproto"}), 2, {"typo.textproto:", "evall", "\"eval\""});
+  expect_end(run_program(job.train("out", set("train.steps", "many"))), 2, {"train.steps", "whole number"});
   EXPECT_FALSE(std::filesystem::exists(job.output("out")));
 }
 
@@ -27,13 +28,13 @@ TEST(BadConfig, AMeshThatDoesNotFitShowsTheEquation) {
   const TinyJob job;
   const Outcome alone =
       run_program(job.train("out", {"--sharding", shipped_sharding("tensor"), "--mesh", "data=2,model=2"}));
-  expect_refused(alone, 2, {"2 x 2 = 4", "there is 1"});
+  expect_end(alone, 2, {"2 x 2 = 4", "there is 1"});
 }
 
 TEST(BadConfig, ABatchThatDoesNotFitShowsTheEquation) {
   const TinyJob job;
-  expect_refused(run_program(job.train("out", {"--virtual-devices", "3"})), 2, {"global_batch 8", "8 / (3 x 1)"});
-  expect_refused(run_program(job.train("out", {"--virtual-devices", "2", "--set", "train.microbatch=3"})), 2,
+  expect_end(run_program(job.train("out", {"--virtual-devices", "3"})), 2, {"global_batch 8", "8 / (3 x 1)"});
+  expect_end(run_program(job.train("out", {"--virtual-devices", "2", "--set", "train.microbatch=3"})), 2,
                  {"global_batch 8", "8 / (2 x 3)"});
 }
 
@@ -45,11 +46,11 @@ TEST(BadConfig, RulesAndOverrides) {
                                               "activation_rules { logical: \"batch\" axes: \"data\" }\n" + rules);
     return run_program(job.train("out", {"--sharding", file, "--virtual-devices", "2"}));
   };
-  expect_refused(run("parameter_rules { logical: \"mlp\" axes: \"dat\" }"), 2,
+  expect_end(run("parameter_rules { logical: \"mlp\" axes: \"dat\" }"), 2,
                  {"rules.textproto:3", "unknown mesh axis \"dat\"", "did you mean \"data\""});
-  expect_refused(run("parameter_rules { logical: \"heds\" axes: \"data\" }"), 2,
+  expect_end(run("parameter_rules { logical: \"heds\" axes: \"data\" }"), 2,
                  {"rules.textproto:3", "\"heds\"", "did you mean \"heads\""});
-  expect_refused(run("overrides { tensor: \"block.9.*\" dims { axes: \"data\" } dims {} }"), 2,
+  expect_end(run("overrides { tensor: \"block.9.*\" dims { axes: \"data\" } dims {} }"), 2,
                  {"block.9.*", "matches no tensor"});
 }
 
@@ -59,26 +60,21 @@ TEST(BadConfig, MuchPaddingIsAWarningAndRefusedUnderStrict) {
                                     "--virtual-devices", "8"};
   const std::vector<std::string> texts = {"12.5 % of padding", "attention", "f32[4,8,32] [{model}, {}, {}]",
                                           "stored as [8,8,32]", "change the size, the mesh or the rule"};
-  expect_refused(run_program(job.train("out", flags)), 0, texts);
+  expect_end(run_program(job.train("out", flags)), 0, texts);
   flags.push_back("--strict");
-  expect_refused(run_program(job.train("strict", flags)), 2, texts);
+  expect_end(run_program(job.train("strict", flags)), 2, texts);
 }
 
-class BadLaunch : public testing::Test {
- protected:
-  void SetUp() override {
-    if (!have_mpirun()) GTEST_SKIP() << "no MPI, or no mpirun on the path";
-  }
-};
+class BadLaunch : public MpiTest {};
 
 TEST_F(BadLaunch, AMeshForOtherRanks) {
   const TinyJob job;
-  expect_refused(run_program(job.train("out", {"--mesh", "data=4"}), {.ranks = 2}), 2, {"data=4", "2"});
+  expect_end(run_program(job.train("out", {"--mesh", "data=4"}), {.ranks = 2}), 2, {"data=4", "2"});
 }
 
 TEST_F(BadLaunch, VirtualDevicesUnderMpirun) {
   const TinyJob job;
-  expect_refused(run_program(job.train("out", {"--virtual-devices", "2"}), {.ranks = 2}), 2,
+  expect_end(run_program(job.train("out", {"--virtual-devices", "2"}), {.ranks = 2}), 2,
                  {"--virtual-devices 2", "MPI launcher"});
 }
 
@@ -86,7 +82,7 @@ TEST_F(BadLaunch, SlurmSaysFourAndMpiOne) {
   const TinyJob job;
   const Outcome run = run_program(
       job.train("out"), {.environment = {{"SLURM_NTASKS", "4"}, {"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "2"}}});
-  expect_refused(run, 2, {"SLURM_NTASKS=4", "MPI says 1", "srun --mpi=pmix"});
+  expect_end(run, 2, {"SLURM_NTASKS=4", "MPI says 1", "srun --mpi=pmix"});
 }
 
 TEST(BadCorpus, EachIsRefusedByName) {
@@ -97,17 +93,17 @@ TEST(BadCorpus, EachIsRefusedByName) {
   const auto run = [&](const char* file) {
     return run_program(job.train("out", set("data.paths", quoted(job.folder() / file))));
   };
-  expect_refused(run("missing.txt"), 1, {"missing.txt", "does not exist"});
-  expect_refused(run("empty.txt"), 1, {"empty.txt", "is empty"});
-  expect_refused(run("latin.txt"), 1, {"latin.txt", "not UTF-8", "offset 3"});
-  expect_refused(run("short.txt"), 1, {"short.txt", "shorter than a sequence", "16"});
+  expect_end(run("missing.txt"), 1, {"missing.txt", "does not exist"});
+  expect_end(run("empty.txt"), 1, {"empty.txt", "is empty"});
+  expect_end(run("latin.txt"), 1, {"latin.txt", "not UTF-8", "offset 3"});
+  expect_end(run("short.txt"), 1, {"short.txt", "shorter than a sequence", "16"});
 }
 
 TEST_F(BadLaunch, ABadCorpusEndsAllRanks) {
   const TinyJob job;
   const Outcome run =
       run_program(job.train("out", set("data.paths", quoted(job.folder() / "missing.txt"))), {.ranks = 2});
-  expect_refused(run, 1, {"missing.txt", "does not exist"});
+  expect_end(run, 1, {"missing.txt", "does not exist"});
   EXPECT_EQ(run.times_said("does not exist"), 1) << run.all();
 }
 
@@ -120,29 +116,35 @@ TEST_F(BadLaunch, WhatOneRankFindsInTheCorpusEndsAll) {
       job.train("out", set("data.paths", quoted(job.folder() / "latin.txt")));
   for (const char* hosts : {"a", "a,b"}) {
     const Outcome run = run_program(arguments, {.ranks = 2, .environment = {{"TESSERA_FAKE_HOST", hosts}}});
-    expect_refused(run, 1, {"latin.txt", "is not UTF-8: byte 0xe9"});
+    expect_end(run, 1, {"latin.txt", "is not UTF-8: byte 0xe9"});
     EXPECT_EQ(run.times_said("is not UTF-8"), 1) << run.all();
   }
 }
 
 // ---- The output folder ----
 
+// A disk of its own at `folder`: the shell command that mounts it, once `unshare -m` has run the shell
+// in a namespace of its own. "" where this user may not do that.
+std::string private_disk(const std::string& folder, const std::string& options = "") {
+  std::filesystem::create_directories(folder);
+  const std::string mount = cat("mount -t tmpfs ", options, " tmpfs ", folder);
+  const bool works = std::system(cat("unshare -m sh -c '", mount, "' 2>/dev/null").c_str()) == 0;
+  return works ? mount : "";
+}
+
 // Each rank is a host with a disk of its own where the output should be.
 TEST_F(BadLaunch, AnOutputFolderThatHostsDoNotShare) {
   const TinyJob job;
-  const std::string disk = job.output("disk");
-  std::filesystem::create_directories(disk);
-  const std::string mount = cat("mount -t tmpfs tmpfs ", disk);
-  if (std::system(cat("unshare -m sh -c '", mount, "' 2>/dev/null").c_str()) != 0)
-    GTEST_SKIP() << "this user may not mount a disk in a namespace of its own";
+  const std::string disk = job.output("disk"), mount = private_disk(disk);
+  if (mount.empty()) GTEST_SKIP() << "this user may not mount a disk in a namespace of its own";
   // The folder is missing on the other host, or is there with nothing of rank 0's in it.
   for (const char* also : {"", " && mkdir -p out && cd .."}) {
     const Outcome run = run_program(
         job.train("disk/out"),
         {.ranks = 2, .environment = {{"TESSERA_FAKE_HOST", "first,second"}},
          .rank_prefix = {"unshare", "-m", "sh", "-c", cat(mount, " && cd ", disk, also, " && exec \"$@\""), "sh"}});
-    expect_refused(run, 1, {"disk/out is not shared by all hosts", "second: ", "cannot be opened",
-                            "Give a folder on a file system that every host mounts"});
+    expect_end(run, 1, {"disk/out is not shared by all hosts", "second: ", "cannot be opened",
+                        "Give a folder on a file system that every host mounts"});
     EXPECT_EQ(run.times_said("is not shared by all hosts"), 1) << run.all();
     EXPECT_LT(run.seconds, 60);
   }
@@ -150,7 +152,7 @@ TEST_F(BadLaunch, AnOutputFolderThatHostsDoNotShare) {
 
 TEST(BadOutput, UnwritableIsRefused) {
   const TinyJob job;
-  expect_refused(run_program(job.train("out", set("output_dir", quoted("/proc/nowhere/out")))), 1,
+  expect_end(run_program(job.train("out", set("output_dir", quoted("/proc/nowhere/out")))), 1,
                  {"/proc/nowhere/out", "cannot be written", "output_dir"});
 }
 
@@ -158,23 +160,20 @@ TEST(BadOutput, ASecondWriterIsRefused) {
   const TinyJob job;
   Program first(job.train("out", set("train.steps", "1000000")));
   ASSERT_TRUE(first.wait_until([&] { return !read_metrics(job.output("out")).empty(); }));
-  expect_refused(run_program(job.train("out")), 1, {"in use by another run", cat("process ", first.pid())});
+  expect_end(run_program(job.train("out")), 1, {"in use by another run", cat("process ", first.pid())});
 }
 
 TEST(BadOutput, AFullDiskKeepsWhatWasSaved) {
   const TinyJob job;
-  const std::string disk = job.output("disk");
-  std::filesystem::create_directories(disk);
   // Room for one checkpoint of 400 KB and the logs, not for three.
-  const std::string mount = cat("mount -t tmpfs -o size=1m tmpfs ", disk);
-  if (std::system(cat("unshare -m sh -c '", mount, "' 2>/dev/null").c_str()) != 0)
-    GTEST_SKIP() << "this user may not mount a small disk in a namespace of its own";
+  const std::string disk = job.output("disk"), mount = private_disk(disk, "-o size=1m");
+  if (mount.empty()) GTEST_SKIP() << "this user may not mount a disk in a namespace of its own";
   const std::vector<std::string> arguments =
       join_arguments(job.train("disk/out"), {"--set", "checkpoint.interval=5"});
   const Outcome run = run_program(
       arguments, {.prefix = {"unshare", "-m", "sh", "-c",
                              cat(mount, " && { \"$@\"; code=$?; ls ", disk, "/out/checkpoints; exit $code; }"), "sh"}});
-  expect_refused(run, 1, {"No space left", "step_00000005"});
+  expect_end(run, 1, {"No space left", "step_00000005"});
 }
 
 // ---- Checkpoints ----
@@ -203,7 +202,7 @@ TEST(BadCheckpoint, DamageFallsBackToTheOneBefore) {
       std::filesystem::copy(job.output("good"), job.output("out"), std::filesystem::copy_options::recursive);
       change_file(job.output("out") + "/checkpoints/step_00000020/" + file, change);
       const Outcome run = run_program(with_checkpoints(job, "out"));
-      expect_refused(run, 0, {"step_00000020", "is damaged and passed over", "resumed at step 10"});
+      expect_end(run, 0, {"step_00000020", "is damaged and passed over", "resumed at step 10"});
       EXPECT_EQ(read_metrics(job.output("out")), expected);
     }
 }
@@ -212,7 +211,7 @@ TEST(BadCheckpoint, AllDamagedIsAnErrorNotANewStart) {
   const TinyJob job;
   ASSERT_EQ(run_program(job.train("out")).exit_code, 0);
   change_file(job.output("out") + "/checkpoints/step_00000020/data_00000.bin", [](std::string& bytes) { bytes.resize(9); });
-  expect_refused(run_program(job.train("out", set("train.steps", "30"))), 1, {"no checkpoint can be read"});
+  expect_end(run_program(job.train("out", set("train.steps", "30"))), 1, {"no checkpoint can be read"});
   EXPECT_EQ(read_metrics(job.output("out")).size(), 20u);
 }
 
@@ -224,7 +223,7 @@ TEST(BadLoss, NamesTheFirstBadTensorAndKeepsTheLastCheckpoint) {
     std::vector<std::string> more = {"--set", "schedule.learning_rate=1e20", "--set", "checkpoint.interval=1"};
     if (*mesh) more = join_arguments(more, {"--virtual-devices", mesh});
     const Outcome run = run_program(job.train("out", more));
-    expect_refused(run, 1, {"the first value that is not finite", "on rank 0", "learning_rate", "step_00000001"});
+    expect_end(run, 1, {"the first value that is not finite", "on rank 0", "learning_rate", "step_00000001"});
   }
 }
 
@@ -232,7 +231,7 @@ TEST(BadLoss, EndsAllMpiRanks) {
   if (!have_mpirun()) GTEST_SKIP() << "no MPI, or no mpirun on the path";
   const TinyJob job;
   const Outcome run = run_program(job.train("out", set("schedule.learning_rate", "1e20")), {.ranks = 2});
-  expect_refused(run, 1, {"the first value that is not finite"});
+  expect_end(run, 1, {"the first value that is not finite"});
 }
 
 }  // namespace

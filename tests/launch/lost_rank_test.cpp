@@ -9,12 +9,8 @@
 namespace tessera::test {
 namespace {
 
-class LostRank : public testing::Test {
+class LostRank : public MpiTest {
  protected:
-  void SetUp() override {
-    if (!have_mpirun()) GTEST_SKIP() << "no MPI, or no mpirun on the path";
-  }
-
   // Sends `signal` to rank 1 of two after a few steps.
   Outcome lose(const TinyJob& job, int signal) {
     Program program(job.train("out", {"--set", "train.steps=1000000", "--set", "train.timeout_seconds=3"}), {.ranks = 2});

@@ -1,6 +1,7 @@
 // Runs the real `tessera`, alone or under the real mpirun, and looks at what it said.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <sys/types.h>
 
 #include <functional>
@@ -61,6 +62,14 @@ Outcome run_program(const std::vector<std::string>& arguments, const ProgramOpti
 
 // True where this build has MPI and mpirun can be found.
 bool have_mpirun();
+
+// Tests that run under mpirun.
+class MpiTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!have_mpirun()) GTEST_SKIP() << "no MPI, or no mpirun on the path";
+  }
+};
 
 // A line of metrics.jsonl without what depends on the clock.
 struct MetricsLine {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <map>
 #include <random>
 
 #include "core/base/strings.h"
@@ -76,28 +77,30 @@ void expect_near(const std::vector<MetricsLine>& lines, const std::vector<Metric
     EXPECT_NEAR(lines[i].loss, expected[i].loss, tolerance * expected[i].loss) << "step " << lines[i].step;
 }
 
-TEST(ResumeOnAnotherMesh, FromFourDevicesToTwoAndOneAndEight) {
+// The first half of a run, on a layout of its own.
+std::vector<std::string> first_half(const std::vector<std::string>& layout) {
+  return join_arguments(layout, {"--set", "train.steps=10", "--set", "schedule.decay_steps=20"});
+}
+
+struct NamedLayout {
+  const char* name;
+  std::vector<std::string> flags;
+};
+
+// A run that is at half on `first` goes on on each of `others` as one on a single device does.
+void expect_goes_on_anywhere(const std::vector<std::string>& first, const std::vector<NamedLayout>& others,
+                             const std::vector<std::string>& same) {
   const TinyJob job;
-  const std::vector<std::string> f64 = set("train.compute_dtype", "f64");
-  const Outcome whole = run_program(job.train("whole", f64));
+  const Outcome whole = run_program(job.train("whole", same));
   ASSERT_EQ(whole.exit_code, 0) << whole.all();
-  const auto expected = read_metrics(job.output("whole"));
-  const Outcome half = run_program(job.train(
-      "half", join_arguments(join_arguments(layout("2d", "data=2,model=2", 4), f64),
-                             {"--set", "train.steps=10", "--set", "schedule.decay_steps=20"})));
+  const std::vector<MetricsLine> expected = read_metrics(job.output("whole"));
+  ASSERT_EQ(expected.size(), 20u);
+  const Outcome half = run_program(job.train("half", join_arguments(first_half(first), same)));
   ASSERT_EQ(half.exit_code, 0) << half.all();
-  const struct {
-    const char* name;
-    std::vector<std::string> layout;
-  } others[] = {{"one", {}},
-                {"two", layout("fsdp", "data=2", 2)},
-                {"tensor", layout("tensor", "data=1,model=2", 2)},
-                {"sequence", layout("tensor_sequence", "data=2,model=2", 4)},
-                {"eight", layout("2d", "data=4,model=2", 8)}};
-  for (const auto& other : others) {
+  for (const NamedLayout& other : others) {
     SCOPED_TRACE(other.name);
     std::filesystem::copy(job.output("half"), job.output(other.name), std::filesystem::copy_options::recursive);
-    const Outcome rest = run_program(job.train(other.name, join_arguments(other.layout, f64)));
+    const Outcome rest = run_program(job.train(other.name, join_arguments(other.flags, same)));
     ASSERT_EQ(rest.exit_code, 0) << rest.all();
     EXPECT_TRUE(rest.says("resumed at step 10")) << rest.all();
     EXPECT_TRUE(rest.says("changed since the checkpoint")) << rest.all();
@@ -105,31 +108,24 @@ TEST(ResumeOnAnotherMesh, FromFourDevicesToTwoAndOneAndEight) {
   }
 }
 
+TEST(ResumeOnAnotherMesh, FromFourDevicesToTwoAndOneAndEight) {
+  expect_goes_on_anywhere(layout("2d", "data=2,model=2", 4),
+                          {{"one", {}},
+                           {"two", layout("fsdp", "data=2", 2)},
+                           {"tensor", layout("tensor", "data=1,model=2", 2)},
+                           {"sequence", layout("tensor_sequence", "data=2,model=2", 4)},
+                           {"eight", layout("2d", "data=4,model=2", 8)}},
+                          set("train.compute_dtype", "f64"));
+}
+
 // Embed 32, 4 heads and mlp 128 on 3 and 5 devices: what is padded on one mesh is padded otherwise on
 // the next, and not at all on one device.
 TEST(ResumeOnAnotherMesh, WhatOneMeshPadsAnotherPadsOtherwise) {
-  const TinyJob job;
-  const std::vector<std::string> same = {"--set", "train.compute_dtype=f64", "--set", "train.global_batch=30"};
-  const Outcome whole = run_program(job.train("whole", same));
-  ASSERT_EQ(whole.exit_code, 0) << whole.all();
-  const Outcome half = run_program(job.train(
-      "half", join_arguments(join_arguments(layout("fsdp", "data=3", 3), same),
-                             {"--set", "train.steps=10", "--set", "schedule.decay_steps=20"})));
-  ASSERT_EQ(half.exit_code, 0) << half.all();
-  const struct {
-    const char* name;
-    std::vector<std::string> layout;
-  } others[] = {{"one", {}},
-                {"five", layout("fsdp", "data=5", 5)},
-                {"tensor", layout("tensor", "data=1,model=3", 3)}};
-  for (const auto& other : others) {
-    SCOPED_TRACE(other.name);
-    std::filesystem::copy(job.output("half"), job.output(other.name), std::filesystem::copy_options::recursive);
-    const Outcome rest = run_program(job.train(other.name, join_arguments(other.layout, same)));
-    ASSERT_EQ(rest.exit_code, 0) << rest.all();
-    EXPECT_TRUE(rest.says("resumed at step 10")) << rest.all();
-    expect_near(read_metrics(job.output(other.name)), read_metrics(job.output("whole")), 1e-10);
-  }
+  expect_goes_on_anywhere(layout("fsdp", "data=3", 3),
+                          {{"one", {}},
+                           {"five", layout("fsdp", "data=5", 5)},
+                           {"tensor", layout("tensor", "data=1,model=3", 3)}},
+                          {"--set", "train.compute_dtype=f64", "--set", "train.global_batch=30"});
 }
 
 TEST(ResumeOnAnotherMesh, FromThreadsToMpiRanks) {
@@ -137,9 +133,7 @@ TEST(ResumeOnAnotherMesh, FromThreadsToMpiRanks) {
   const TinyJob job;
   const Outcome whole = run_program(job.train("whole"));
   ASSERT_EQ(whole.exit_code, 0) << whole.all();
-  const Outcome half =
-      run_program(job.train("half", join_arguments(layout("tensor", "data=2,model=2", 4),
-                                                   {"--set", "train.steps=10", "--set", "schedule.decay_steps=20"})));
+  const Outcome half = run_program(job.train("half", first_half(layout("tensor", "data=2,model=2", 4))));
   ASSERT_EQ(half.exit_code, 0) << half.all();
   const Outcome rest = run_program(job.train("half", {"--sharding", shipped_sharding("fsdp")}), {.ranks = 2});
   ASSERT_EQ(rest.exit_code, 0) << rest.all();
@@ -149,14 +143,28 @@ TEST(ResumeOnAnotherMesh, FromThreadsToMpiRanks) {
 
 // ---- What a resume says ----
 
-TEST(Resume, ADoneRunHasNothingToDo) {
+// Every file below `folder`, its time of writing and its bytes.
+std::map<std::string, std::pair<std::filesystem::file_time_type, std::string>> files_below(const std::string& folder) {
+  std::map<std::string, std::pair<std::filesystem::file_time_type, std::string>> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
+    if (entry.is_regular_file())
+      files[entry.path()] = {entry.last_write_time(), read_whole_file(entry.path())};
+  return files;
+}
+
+TEST(Resume, OfAFinishedRunTakesNoStepAndWritesNoCheckpoint) {
   const TinyJob job;
   ASSERT_EQ(run_program(job.train("out")).exit_code, 0);
-  const auto lines = read_metrics(job.output("out"));
+  const std::string metrics = read_whole_file(job.output("out") + "/metrics.jsonl");
+  ASSERT_EQ(read_metrics(job.output("out")).size(), 20u);
+  const auto checkpoints = files_below(job.output("out") + "/checkpoints");
+  ASSERT_FALSE(checkpoints.empty());
   const Outcome again = run_program(job.train("out"));
   EXPECT_EQ(again.exit_code, 0) << again.all();
-  EXPECT_TRUE(again.says("nothing to do")) << again.all();
-  EXPECT_EQ(read_metrics(job.output("out")), lines);
+  EXPECT_TRUE(again.says("resumed at step 20")) << again.all();
+  EXPECT_TRUE(again.says("nothing to do: 20 of 20 steps")) << again.all();
+  EXPECT_EQ(read_whole_file(job.output("out") + "/metrics.jsonl"), metrics);
+  EXPECT_TRUE(files_below(job.output("out") + "/checkpoints") == checkpoints);
 }
 
 TEST(Resume, MoreStepsAndAnotherScheduleAreSaid) {

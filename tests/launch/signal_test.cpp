@@ -55,12 +55,7 @@ TEST_P(Signal, OneProcessSavesAndStops) {
 
 INSTANTIATE_TEST_SUITE_P(Signals, Signal, testing::Values(SIGUSR1, SIGTERM, SIGINT));
 
-class SignalUnderMpi : public testing::Test {
- protected:
-  void SetUp() override {
-    if (!have_mpirun()) GTEST_SKIP() << "no MPI, or no mpirun on the path";
-  }
-};
+class SignalUnderMpi : public MpiTest {};
 
 TEST_F(SignalUnderMpi, Usr1ToMpirun) {
   const TinyJob job;

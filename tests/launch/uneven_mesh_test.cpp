@@ -3,94 +3,22 @@
 #include <gtest/gtest.h>
 
 #include "core/base/strings.h"
-#include "core/runtime/thread_world.h"
-#include "kernels/cpu/register.h"
-#include "kernels/cpu/threads.h"
-#include "launch/config/load.h"
-#include "launch/data/batches.h"
-#include "launch/engine/session.h"
-#include "launch/trainer/evaluation.h"
-#include "launch/trainer/learning_rate.h"
-#include "tests/launch/tiny_job.h"
+#include "tests/launch/loss_curve.h"
 
-namespace tessera {
+namespace tessera::test {
 namespace {
 
-using test::TinyJob;
-
-constexpr int kSteps = 20;
-
-struct Curve {
-  std::vector<double> losses, norms;
-  double heldout = 0;
-};
-
-Curve train_rank(const std::shared_ptr<const CompiledJob>& compiled, Backend& backend, World& world) {
-  cpu::set_threads(1);
-  const JobConfig& job = compiled->config;
-  const TextData data = open_text_data({.paths = job.data.paths, .holdout = job.data.holdout,
-                                        .length = job.train.sequence_length});
-  const TrainingBatches batches(*data.training, static_cast<uint64_t>(job.data.seed));
-  Session session(compiled, backend, world);
-  session.initialise();
-  Curve curve;
-  DataPosition position;
-  const int64_t per_micro = job.train.global_batch / job.train.accumulate;
-  for (int64_t step = 0; step < kSteps; ++step) {
-    const StepResult result = session.train_step(
-        step, learning_rate(job.schedule, step), [&](int64_t micro, int64_t row, int64_t rows, TokenBatch& batch) {
-          batches.read(position, micro * per_micro + row, rows, batch);
-        });
-    curve.losses.push_back(result.loss);
-    curve.norms.push_back(result.grad_norm);
-    position = batches.advance(position, job.train.global_batch);
-  }
-  curve.heldout = evaluate_dataset(session, *data.heldout);
-  return curve;
-}
-
-struct Layout {
-  const char* name;
-  const char* sharding;  // shipped
-  const char* mesh;
-  int devices;
-};
-
-Curve run(const TinyJob& tiny, const Layout& layout, std::vector<std::string> sets) {
+void expect_like_one_device(const std::string& family, const std::vector<Layout>& layouts,
+                            std::vector<std::string> sets) {
+  const TinyJob tiny(family);
   sets.push_back("train.global_batch=30");
   sets.push_back("train.compute_dtype=f64");
-  const JobConfig job = load_job_text(
-      tiny.text(), "tiny.textproto",
-      {.sharding_file = *layout.sharding ? test::shipped_sharding(layout.sharding) : "",
-       .mesh = layout.mesh, .sets = std::move(sets), .device_count = layout.devices});
-  KernelTable kernels;
-  register_cpu_kernels(kernels);
-  const auto compiled = compile_job(job, kernels);
-  Curve curve;
-  run_thread_ranks(layout.devices, [&](World& world) {
-    const std::unique_ptr<Backend> backend = create_cpu_backend(kernels);
-    Curve mine = train_rank(compiled, *backend, world);
-    if (world.rank() == 0) curve = std::move(mine);
-  });
-  return curve;
-}
-
-constexpr Layout kOneDevice = {"one", "", "", 1};
-
-void expect_like_one_device(const std::string& family, const std::vector<Layout>& layouts,
-                            const std::vector<std::string>& sets) {
-  const TinyJob tiny(family);
-  const Curve expected = run(tiny, kOneDevice, sets);
+  const Curve expected = train_on(tiny, kOneDevice, sets);
+  ASSERT_EQ(expected.losses.size(), 20u);
   EXPECT_LT(expected.losses.back(), 4) << family;
   for (const Layout& layout : layouts) {
     SCOPED_TRACE(cat(family, " on ", layout.sharding, " ", layout.mesh, " ", join(sets)));
-    const Curve curve = run(tiny, layout, sets);
-    ASSERT_EQ(curve.losses.size(), expected.losses.size());
-    for (size_t i = 0; i < curve.losses.size(); ++i) {
-      EXPECT_NEAR(curve.losses[i], expected.losses[i], 1e-10 * expected.losses[i]) << "step " << i + 1;
-      EXPECT_NEAR(curve.norms[i], expected.norms[i], 1e-9 * expected.norms[i]) << "step " << i + 1;
-    }
-    EXPECT_NEAR(curve.heldout, expected.heldout, 1e-10 * expected.heldout);
+    expect_near(expected, train_on(tiny, layout, sets), 1e-10);
   }
 }
 
@@ -117,4 +45,4 @@ TEST(UnevenMeshes, WithAccumulation) {
 }
 
 }  // namespace
-}  // namespace tessera
+}  // namespace tessera::test

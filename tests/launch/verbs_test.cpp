@@ -15,7 +15,7 @@ namespace tessera::test {
 namespace {
 
 TEST(Verbs, HelpIsGoodAndWrongUseIs2) {
-  for (const char* verb : {"train", "plan", "eval", "generate", "inspect", "doctor"}) {
+  for (const char* verb : {"train", "plan", "eval", "generate", "inspect", "bench", "doctor"}) {
     const Outcome run = run_program({verb, "--help"});
     EXPECT_EQ(run.exit_code, 0) << verb << run.all();
     EXPECT_TRUE(run.says("--json")) << run.all();
@@ -133,8 +133,7 @@ class Strict : public testing::TestWithParam<const char*> {};
 TEST_P(Strict, QuickstartCompiles) {
   const std::string sharding = GetParam();
   const bool has_model = sharding == "tensor" || sharding == "tensor_sequence" || sharding == "2d";
-  KernelTable kernels;
-  register_cpu_kernels(kernels);
+  const KernelTable kernels = cpu_kernel_table();
   for (const char* name : {"quickstart", "llama-tiny"})
     for (const char* dtype : {"f32", "bf16"})
       for (const char* accumulate : {"1", "2"}) {
