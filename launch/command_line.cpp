@@ -12,6 +12,7 @@
 #include "core/base/log.h"
 #include "kernels/comm/launcher.h"
 #include "launch/verbs/verbs.h"
+#include "launch/wait_policy.h"
 #include "launch/trainer/provenance.h"
 
 namespace tessera {
@@ -66,6 +67,7 @@ class CommandLine {
   }
 
   int run(int argc, char** argv) {
+    argv_ = argv;
     choose_broken_pipe(/*trains=*/false);
     try {
       app_.parse(argc, argv);
@@ -105,12 +107,21 @@ class CommandLine {
     return *sub;
   }
 
+  // A verb whose kernels run: their threads are not to spin for long.
+  CLI::App& computing_verb(const char* name, const char* text, std::function<int()> action) {
+    return verb(name, text, [this, action = std::move(action)] {
+      bound_spinning(argv_);
+      return action();
+    });
+  }
+
   void add_train() {
     CLI::App& app = verb("train",
                          "Train the model of a job; resumes when its output folder holds a checkpoint.\n"
                          "Run it under mpirun for several ranks, or with --virtual-devices for ranks as\n"
                          "threads. SIGUSR1 saves and stops with exit code 75.",
                          [this] {
+                           if (!train_.check) bound_spinning(argv_);
                            choose_broken_pipe(/*trains=*/!train_.check);
                            return run_train(train_);
                          });
@@ -121,8 +132,8 @@ class CommandLine {
     app.add_option("--resume", train_.resume, "auto, must or never")->check(CLI::IsMember({"auto", "must", "never"}));
     app.add_option("--progress", train_.progress, "auto, live or plain")->check(CLI::IsMember({"auto", "live", "plain"}));
     app.add_flag("--strict", train_.strict,
-                 "refuse to run an op of weight on a reference kernel, and implicit reshards above\n"
-                 "sharding.max_implicit_reshard_bytes");
+                 "refuse to run an op of weight on a reference kernel, implicit reshards above\n"
+                 "sharding.max_implicit_reshard_bytes, and much padding");
     add_json_option(app, train_.json);
   }
 
@@ -141,13 +152,13 @@ class CommandLine {
     app.add_option("--profile", plan_.profile, "machine model for predicted times");
     app.add_flag("--strict", plan_.strict,
                  "refuse what train --strict refuses: ops of weight on a reference kernel, implicit\n"
-                 "reshards above sharding.max_implicit_reshard_bytes");
+                 "reshards above sharding.max_implicit_reshard_bytes, much padding");
     add_json_option(app, plan_.json);
   }
 
   void add_eval() {
-    CLI::App& app = verb("eval", "Evaluate a checkpoint of a run on its held-out text.",
-                         [this] { return run_eval(eval_); });
+    CLI::App& app = computing_verb("eval", "Evaluate a checkpoint of a run on its held-out text.",
+                                   [this] { return run_eval(eval_); });
     app.add_option("RUN", eval_.run, "output folder of a training run")->required();
     app.add_option("--step", eval_.step, "step of the checkpoint; default: the last");
     app.add_option("--set", eval_.sets, "override one field of the run's config")->allow_extra_args(false);
@@ -159,8 +170,8 @@ class CommandLine {
   }
 
   void add_generate() {
-    CLI::App& app = verb("generate", "Sample text from a checkpoint of a run, on one process.",
-                         [this] { return run_generate(generate_); });
+    CLI::App& app = computing_verb("generate", "Sample text from a checkpoint of a run, on one process.",
+                                   [this] { return run_generate(generate_); });
     app.add_option("RUN", generate_.run, "output folder of a training run")->required();
     app.add_option("--step", generate_.step, "step of the checkpoint; default: the last");
     app.add_option("--prompt", generate_.prompt, "text to continue");
@@ -179,11 +190,11 @@ class CommandLine {
   }
 
   void add_bench() {
-    CLI::App& app = verb("bench",
-                         "Measure the training step of a job on random tokens: tokens/s, share of the\n"
-                         "machine's matrix-product peak measured in the same run, seconds by op. Under\n"
-                         "mpirun also all-reduce bandwidth, beside the MPI library's own.",
-                         [this] { return run_bench(bench_); });
+    CLI::App& app = computing_verb("bench",
+                                   "Measure the training step of a job on random tokens: tokens/s, share of the\n"
+                                   "machine's matrix-product peak measured in the same run, seconds by op. Under\n"
+                                   "mpirun also all-reduce bandwidth, beside the MPI library's own.",
+                                   [this] { return run_bench(bench_); });
     add_job_options(app, bench_.job);
     app.add_option("--rounds", bench_.rounds, "steps to measure")->check(CLI::PositiveNumber);
     add_json_option(app, bench_.json);
@@ -196,6 +207,7 @@ class CommandLine {
   }
 
   CLI::App app_;
+  char** argv_ = nullptr;
   std::function<int()> action_;
   TrainArguments train_;
   PlanArguments plan_;

@@ -1,5 +1,6 @@
 #include "launch/wait_policy.h"
 
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include <climits>
@@ -11,6 +12,8 @@ namespace tessera {
 void bound_spinning(char** argv) {
   for (const char* chosen : {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"})
     if (std::getenv(chosen) != nullptr) return;
+  // Without a loader of its own this process is the loader, which would take the verb for a program.
+  if (::getauxval(AT_BASE) == 0) return;
   // The real path, so that the process keeps its name.
   char path[PATH_MAX];
   const ssize_t length = ::readlink("/proc/self/exe", path, sizeof path - 1);

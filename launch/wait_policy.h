@@ -9,9 +9,10 @@
 namespace tessera {
 
 // Sets the bound in the environment and starts the program anew, in the same process, since the
-// OpenMP library reads its settings before main. Returns where nothing is to be done: the user chose
-// (OMP_WAIT_POLICY or GOMP_SPINCOUNT), or it is done already, or the program cannot be started anew.
-// Call it first of all.
+// OpenMP library reads its settings before main. Arguments, descriptors and blocked signals are those
+// of the first start, which has cost some 7 ms. Returns where nothing is to be done: the user chose
+// (OMP_WAIT_POLICY or GOMP_SPINCOUNT), or it is done already, or the program cannot be started anew
+// (no /proc, or run by `ld.so PROGRAM`). For verbs that compute, before they do anything else.
 void bound_spinning(char** argv);
 
 }  // namespace tessera

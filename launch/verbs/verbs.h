@@ -21,7 +21,7 @@ struct TrainArguments {
   int64_t virtual_devices = 0;    // --virtual-devices: ranks as threads of this process
   std::string resume;             // --resume auto|must|never; "": the job's
   std::string progress;           // --progress auto|live|plain; "": the job's
-  bool strict = false;            // --strict: no slow fallback of kernels, no large implicit reshard
+  bool strict = false;            // --strict: no slow kernel, large implicit reshard, much padding
   std::string json;               // --json: a summary of the run
 };
 
