@@ -61,6 +61,14 @@ Outcome run_on_first(World* world, const std::function<std::string()>& body) {
   return unpack(world->broadcast_text(world->rank() == 0 ? pack(run_here(body)) : "", 0));
 }
 
+std::optional<Outcome> common_failure(const std::vector<Outcome>& outcomes) {
+  for (const Outcome& outcome : outcomes)
+    if (outcome.failed())
+      return Outcome{outcome.failure,
+                     outcomes[0].failed() ? outcomes[0].error : first_error(outcomes), ""};
+  return std::nullopt;
+}
+
 std::string first_error(const std::vector<Outcome>& outcomes) {
   std::string text;
   int more = 0;

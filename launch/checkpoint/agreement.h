@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,10 @@ std::vector<Outcome> run_on_all(World* world, const std::function<std::string()>
 
 // The same for a step that only rank 0 does; returns its outcome on all ranks.
 Outcome run_on_first(World* world, const std::function<std::string()>& body);
+
+// What a step failed with where all ranks do the same, each for itself: the first failure, in rank 0's
+// own words where it failed too, since most often all ranks see the same. None where no rank failed.
+std::optional<Outcome> common_failure(const std::vector<Outcome>& outcomes);
 
 // "rank 3: ..." for the first rank that failed and a count of the others; "" where none did.
 std::string first_error(const std::vector<Outcome>& outcomes);

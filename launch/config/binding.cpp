@@ -45,6 +45,16 @@ class Binder {
     }
   }
 
+  // A field that is written only where it differs from its default: a rule has more fields than most
+  // rules use, and their defaults everywhere would drown the text.
+  template <typename T>
+  void unless_default(const char* name, T& value) {
+    if (reading() || value != T())
+      (*this)(name, value);
+    else
+      skip(name);
+  }
+
   // A block. Writing makes it present; reading an absent one leaves the struct alone.
   template <typename T>
   void block(const char* name, T& value, void (*bind)(Binder&&, T&)) {
@@ -196,6 +206,7 @@ void bind_train(Binder&& bind, TrainConfig& train) {
   bind("bucket_bytes", train.bucket_bytes);
   bind("timeout_seconds", train.timeout_seconds);
   bind("replica_check_interval", train.replica_check_interval);
+  bind("memory_bytes", train.memory_bytes);
 }
 
 void bind_eval(Binder&& bind, EvalConfig& eval) {
@@ -226,15 +237,8 @@ void bind_axis(Binder&& bind, MeshAxisConfig& axis) {
 void bind_rule(Binder&& bind, AxisRule& rule) {
   bind("logical", rule.logical);
   bind("axes", rule.mesh_axes);
-  if (bind.reading() || rule.if_divides) {
-    bind("if_divides", rule.if_divides);
-  } else {
-    bind.skip("if_divides");  // false everywhere would drown the text
-  }
-  if (bind.reading() || rule.priority != 0)
-    bind("priority", rule.priority);
-  else
-    bind.skip("priority");
+  bind.unless_default("if_divides", rule.if_divides);
+  bind.unless_default("priority", rule.priority);
 }
 
 void bind_dim(Binder&& bind, std::vector<std::string>& axes) { bind("axes", axes); }
@@ -242,10 +246,7 @@ void bind_dim(Binder&& bind, std::vector<std::string>& axes) { bind("axes", axes
 void bind_override(Binder&& bind, ShardingOverride& entry) {
   bind("tensor", entry.tensor_regex);
   bind.list("dims", entry.dims, bind_dim);
-  if (bind.reading() || entry.priority != 0)
-    bind("priority", entry.priority);
-  else
-    bind.skip("priority");
+  bind.unless_default("priority", entry.priority);
 }
 
 void bind_group(Binder&& bind, TensorGroup& group) {
@@ -260,16 +261,8 @@ void bind_sharding(Binder&& bind, ShardingConfig& sharding) {
   bind.list("optimizer_rules", sharding.optimizer_rules, bind_rule);
   bind.list("overrides", sharding.overrides, bind_override);
   bind.list("groups", sharding.groups, bind_group);
-  if (bind.reading() || sharding.max_implicit_reshard_bytes != 0) {
-    bind("max_implicit_reshard_bytes", sharding.max_implicit_reshard_bytes);
-  } else {
-    bind.skip("max_implicit_reshard_bytes");
-  }
-  if (bind.reading() || !sharding.collective_matmul.empty()) {
-    bind("collective_matmul", sharding.collective_matmul);
-  } else {
-    bind.skip("collective_matmul");
-  }
+  bind.unless_default("max_implicit_reshard_bytes", sharding.max_implicit_reshard_bytes);
+  bind.unless_default("collective_matmul", sharding.collective_matmul);
 }
 
 void bind_job(Binder&& bind, JobConfig& job) {

@@ -15,10 +15,7 @@ TextData open_job_data(const JobConfig& job, World& world) {
                                       .validate = world.local_rank() == 0}});
     return std::string();
   });
-  // Rank 0's own words where it failed too: most often all ranks see the same.
-  for (const Outcome& outcome : outcomes)
-    if (outcome.failed())
-      throw_failure(outcome.failure, outcomes[0].failed() ? outcomes[0].error : first_error(outcomes));
+  if (const auto failure = common_failure(outcomes)) throw_failure(failure->failure, failure->error);
   return data;
 }
 

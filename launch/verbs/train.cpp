@@ -84,13 +84,10 @@ std::optional<int> load_on_all(const TrainArguments& arguments, const KernelTabl
     if (!arguments.check) job.compiled = compile_job(job.config, kernels, {.strict = arguments.strict});
     return std::string();
   });
-  for (const Outcome& outcome : outcomes) {
-    if (!outcome.failed()) continue;
-    if (world.rank() == 0)
-      log_error("tessera: ", outcomes[0].failed() ? outcomes[0].error : first_error(outcomes));
-    return outcome.failure == Failure::config ? kExitUsage : kExitFailed;
-  }
-  return std::nullopt;
+  const std::optional<Outcome> failure = common_failure(outcomes);
+  if (!failure) return std::nullopt;
+  if (world.rank() == 0) log_error("tessera: ", failure->error);
+  return failure->failure == Failure::config ? kExitUsage : kExitFailed;
 }
 
 // What every rank has thrown alike is said once.
