@@ -36,8 +36,8 @@ struct CompiledJob {
 
 struct CompileJobOptions {
   std::string machine_profile = "cpu-shm";
-  // An op of weight that falls to a reference kernel is a ConfigError, and an implicit reshard above
-  // sharding.max_implicit_reshard_bytes.
+  // An op of weight that falls to a reference kernel is a ConfigError, and so are an implicit reshard
+  // above sharding.max_implicit_reshard_bytes and much padding.
   bool strict = false;
   bool log_warnings = true;  // false: the caller shows the partition's and the fallbacks itself
   // Sees the graph named `graph` after each pass.
@@ -46,8 +46,8 @@ struct CompileJobOptions {
   std::function<void(const Graph&, const Origins&, const std::vector<Conflict>&)> propagated;
 };
 
-// Throws ConfigError where the job cannot be laid on its mesh (a dim that does not divide, a rule
-// without a tensor, ...).
+// Throws ConfigError where the job cannot be laid on its mesh (an override without a tensor, what
+// `strict` refuses, ...).
 std::shared_ptr<const CompiledJob> compile_job(const JobConfig& job, const KernelTable& kernels,
                                                const CompileJobOptions& options = {});
 

@@ -84,4 +84,3 @@ BENCHMARK(BM_PartitionDecoder)
 
 }  // namespace
 }  // namespace tessera
-
