@@ -54,9 +54,10 @@ Value norm(ParameterScope& scope, const ModelConfig& config, const std::string& 
 }
 
 Value mlp(ParameterScope& scope, const ModelConfig& config, const std::string& name, Value x) {
-  return config.family == Family::gpt2
-             ? gelu_mlp(scope, name, x, config.mlp, config.init_std, residual_std(config))
-             : swiglu_mlp(scope, name, x, config.mlp, config.init_std, residual_std(config));
+  if (config.family != Family::gpt2)
+    return swiglu_mlp(scope, name, x, config.mlp, config.init_std, residual_std(config));
+  const auto gelu = [](Builder& b, Value v) { return ops::gelu(b, v, /*is_approximate=*/true); };
+  return plain_mlp(scope, name, x, config.mlp, gelu, config.init_std, residual_std(config));
 }
 
 Value residual_add(Builder& builder, Value x, Value branch) {

@@ -75,7 +75,7 @@ Value self_attention(ParameterScope& scope, const std::string& name, Value x,
     key = ops::rotary(builder, key, options.rope_theta);
   }
   const double scale = 1.0 / std::sqrt(static_cast<double>(options.head_dim));
-  const Value attended = ops::attention(builder, query, key, value, {.causal = true, .scale = scale}).out;
+  const Value attended = ops::attention(builder, query, key, value, {.causal = options.causal, .scale = scale}).out;
   builder.annotate(attended, {"batch", "length", "heads", "head_dim"});
   return linear(scope, name + ".output", attended,
                 {.in_axes = {"heads", "head_dim"}, .out_axes = {"embed"},
@@ -83,16 +83,16 @@ Value self_attention(ParameterScope& scope, const std::string& name, Value x,
                  .init_std = options.out_init_std});
 }
 
-Value gelu_mlp(ParameterScope& scope, const std::string& name, Value x, int64_t width, double init_std,
-               double out_init_std) {
+Value plain_mlp(ParameterScope& scope, const std::string& name, Value x, int64_t width,
+                const std::function<Value(Builder&, Value)>& activation, double init_std,
+                double out_init_std) {
   Builder& builder = scope.builder();
   const ScopeGuard guard(builder, "mlp");
   const int64_t embed = builder.shape(x)[2];
   const Value hidden = linear(scope, name + ".up", x,
                               {.in_axes = {"embed"}, .out_axes = {"mlp"}, .in = {embed}, .out = {width},
                                .bias = true, .init_std = init_std});
-  const Value active = ops::gelu(builder, hidden, /*is_approximate=*/true);
-  return linear(scope, name + ".down", active,
+  return linear(scope, name + ".down", activation(builder, hidden),
                 {.in_axes = {"mlp"}, .out_axes = {"embed"}, .in = {width}, .out = {embed}, .bias = true,
                  .init_std = out_init_std});
 }

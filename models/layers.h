@@ -1,7 +1,8 @@
-// The layers of decoder models. Each names the dims of its parameters and of the activations that
+// The layers of models over sequences. Each names the dims of its parameters and of the activations that
 // matter, and knows nothing of meshes.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "models/model_config.h"
@@ -26,17 +27,19 @@ Value rms_norm(ParameterScope& scope, const std::string& name, Value x, double e
 struct AttentionOptions {
   int64_t heads, kv_heads, head_dim;
   bool bias = false;
+  bool causal = true;  // false: every position sees all
   bool rotary = false;
   double rope_theta = 10000;
   double init_std = 0.02, out_init_std = 0.02;
 };
-// Causal self-attention, [batch, length, embed] -> [batch, length, embed].
+// Self-attention, [batch, length, embed] -> [batch, length, embed].
 Value self_attention(ParameterScope& scope, const std::string& name, Value x,
                      const AttentionOptions& options);
 
-// gelu(x W1 + b1) W2 + b2
-Value gelu_mlp(ParameterScope& scope, const std::string& name, Value x, int64_t width, double init_std,
-               double out_init_std);
+// activation(x W1 + b1) W2 + b2
+Value plain_mlp(ParameterScope& scope, const std::string& name, Value x, int64_t width,
+                const std::function<Value(Builder&, Value)>& activation, double init_std,
+                double out_init_std);
 // (silu(x Wg) * (x Wu)) Wd   (Shazeer 2020, "GLU Variants Improve Transformer")
 Value swiglu_mlp(ParameterScope& scope, const std::string& name, Value x, int64_t width,
                  double init_std, double out_init_std);

@@ -1,10 +1,7 @@
 #include "models/spatial.h"
 
-#include <cmath>
-
 #include "core/autodiff/autodiff.h"
 #include "core/base/strings.h"
-#include "core/ops/attention.h"
 #include "core/ops/convolution.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/reduce_window.h"
@@ -63,52 +60,21 @@ Value double_convolution(ParameterScope& scope, const std::string& name, Value x
 
 Value half(Builder& b, Value x) { return ops::scale(b, x, 0.5); }
 
-// Bidirectional: every position sees all.
 Value attention(ParameterScope& scope, const std::string& name, Value x,
                 const ConformerConfig& config) {
-  Builder& b = scope.builder();
-  const ScopeGuard guard(b, "attention");
-  const int64_t head_dim = config.embed / config.heads;
-  auto project = [&](const std::string& part) {
-    return linear(scope, cat(name, ".", part), x,
-                  {.in_axes = {"embed"},
-                   .out_axes = {"heads", "head_dim"},
-                   .in = {config.embed},
-                   .out = {config.heads, head_dim},
-                   .init_std = config.init_std});
-  };
-  const Value query = project("query"), key = project("key"), value = project("value");
-  const Value out =
-      ops::attention(b, query, key, value,
-                     {.causal = false, .scale = 1 / std::sqrt(static_cast<double>(head_dim))})
-          .out;
-  b.annotate(out, {"batch", "length", "heads", "head_dim"});
-  return linear(scope, name + ".output", out,
-                {.in_axes = {"heads", "head_dim"},
-                 .out_axes = {"embed"},
-                 .in = {config.heads, head_dim},
-                 .out = {config.embed},
-                 .init_std = config.init_std});
+  return self_attention(scope, name, layer_norm(scope, name + ".norm", x, kEpsilon),
+                        {.heads = config.heads,
+                         .kv_heads = config.heads,
+                         .head_dim = config.embed / config.heads,
+                         .causal = false,
+                         .init_std = config.init_std,
+                         .out_init_std = config.init_std});
 }
 
 Value feed_forward(ParameterScope& scope, const std::string& name, Value x,
                    const ConformerConfig& config) {
-  Builder& b = scope.builder();
-  const Value normed = layer_norm(scope, name + ".norm", x, kEpsilon);
-  const Value hidden = linear(scope, name + ".up", normed,
-                              {.in_axes = {"embed"},
-                               .out_axes = {"mlp"},
-                               .in = {config.embed},
-                               .out = {config.mlp},
-                               .bias = true,
-                               .init_std = config.init_std});
-  return linear(scope, name + ".down", ops::silu(b, hidden),
-                {.in_axes = {"mlp"},
-                 .out_axes = {"embed"},
-                 .in = {config.mlp},
-                 .out = {config.embed},
-                 .bias = true,
-                 .init_std = config.init_std});
+  return plain_mlp(scope, name, layer_norm(scope, name + ".norm", x, kEpsilon), config.mlp,
+                   ops::silu, config.init_std, config.init_std);
 }
 
 Value convolution_module(ParameterScope& scope, const std::string& name, Value x,
@@ -201,8 +167,7 @@ Value conformer_block(ParameterScope& scope, const std::string& name, Value x,
     x = b.annotate(ops::add(b, x, change), {"batch", "length", "embed"});
   };
   residual(half(b, feed_forward(scope, name + ".first", x, config)));
-  residual(attention(scope, name + ".attention",
-                     layer_norm(scope, name + ".attention.norm", x, kEpsilon), config));
+  residual(attention(scope, name + ".attention", x, config));
   residual(convolution_module(scope, name + ".convolution", x, config));
   residual(half(b, feed_forward(scope, name + ".second", x, config)));
   return layer_norm(scope, name + ".norm", x, kEpsilon);
