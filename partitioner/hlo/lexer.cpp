@@ -203,9 +203,9 @@ void Lexer::skip_balanced(std::string& out) {
       skip_string();
     } else if (at_comment()) {
       out += text_.substr(copied, position_ - copied);
-      const size_t comment = position_;
       skip_comment();
-      for (size_t i = comment; i < position_; ++i) out += text_[i] == '\n' ? '\n' : ' ';
+      if (std::string_view(" \n{[(,").find(out.back()) == std::string_view::npos) out += ' ';
+      if (raw(0) == ' ' && out.back() == ' ') ++position_;
       copied = position_;
     } else {
       if (const char closer = closer_of(c)) {

@@ -43,7 +43,7 @@ class Lexer {
   std::string_view run(std::string_view more_characters);
   // "text" with its escapes resolved.
   std::string string(std::string_view what);
-  // From an opening bracket to the one that closes it, comments blanked.
+  // From an opening bracket to the one that closes it, comments left out.
   std::string balanced(std::string_view what);
   // Whatever stands there up to a comma, a closing bracket or a blank outside of brackets; where
   // `spaced`, a blank before an opening bracket does not end it: mesh['x'=2] {'x'}.
@@ -63,7 +63,7 @@ class Lexer {
   bool at_comment() const { return raw(0) == '/' && (raw(1) == '/' || raw(1) == '*'); }
   void skip_comment();
   void skip_string();
-  // Passes over a bracket and what it holds, and over comments in it, which are blanked in `out`.
+  // Passes over a bracket and what it holds, which is appended to `out` without its comments.
   void skip_balanced(std::string& out);
   void append_escape(std::string& out);
   std::string excerpt(size_t position) const;

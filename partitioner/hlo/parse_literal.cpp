@@ -78,7 +78,8 @@ T read_float(Lexer& lexer) {
     scalar.set_real(0, wide);
     value = scalar.data<T>()[0];
   }
-  if (std::isfinite(static_cast<double>(value)) == infinite)
+  const auto read = static_cast<double>(value);
+  if (infinite ? !std::isinf(read) : !std::isfinite(read))
     lexer.fail(at, cat(text.substr(0, 40), " lies outside of ", kType));
   return value;
 }

@@ -19,9 +19,10 @@ struct ValuePrinter {
   void operator()(const Ints& value) { list(value); }
 
   void operator()(const Names& value) {
+    const bool computations = attribute_facts(name).names_computations;
     out += '{';
     for (size_t i = 0; i < value.list.size(); ++i) {
-      if (i != 0) out += ", ";
+      if (i != 0) out += computations ? ", " : ",";
       append_name(out, value.list[i]);
     }
     out += '}';

@@ -27,22 +27,26 @@ void append_nan(std::string& out, T value) {
   out += ')';
 }
 
-// The fewest digits that read back as the same narrow float.
+// The fewest digits that read back as the same narrow float, 0.1 for a bf16; but 65504 stays so,
+// which is shorter than 6.55e+04.
 template <typename T>
 void append_narrow(std::string& out, T value) {
+  const float exact = value;
   HostTensor back(TensorType{DTypeOf<T>::value, {}});
-  for (int digits = 1;; ++digits) {
-    char text[64];
-    const auto [end, error] = std::to_chars(text, text + sizeof text, static_cast<double>(value),
-                                            std::chars_format::general, digits);
+  char whole[64], text[64];
+  char* const whole_end = std::to_chars(whole, whole + sizeof whole, exact).ptr;
+  for (int digits = 1; digits <= 9; ++digits) {
+    char* const end =
+        std::to_chars(text, text + sizeof text, exact, std::chars_format::general, digits).ptr;
+    if (end - text >= whole_end - whole) break;
     double read = 0;
     std::from_chars(text, end, read);
     back.set_real(0, read);
-    if (digits == 17 || back.data<T>()[0].bits == value.bits) {
-      out.append(text, end);
-      return;
-    }
+    if (back.data<T>()[0].bits != value.bits) continue;
+    out.append(text, end);
+    return;
   }
+  out.append(whole, whole_end);
 }
 
 template <typename T>
