@@ -57,6 +57,12 @@ void dynamic_update_slice(ImportContext& c) {
   c.set({ops::dynamic_update_slice(c.builder(), x, update, starts)});
 }
 
+void check_batching(const ImportContext& c, const ops::GatherDims& dims) {
+  if (dims.operand_batching_dims.size() != dims.start_indices_batching_dims.size())
+    c.fail(cat(dims.operand_batching_dims.size(), " batching dims of the operand, but ",
+               dims.start_indices_batching_dims.size(), " of the indices"));
+}
+
 void gather(ImportContext& c) {
   expect_operands(c, 2);
   const ops::GatherDims dims{c.ints_or_empty("offset_dims"),
@@ -65,6 +71,7 @@ void gather(ImportContext& c) {
                              c.integer("index_vector_dim"),
                              c.ints_or_empty("operand_batching_dims"),
                              c.ints_or_empty("start_indices_batching_dims")};
+  check_batching(c, dims);
   c.set({ops::gather(c.builder(), c.operand(0), c.operand(1), dims,
                      c.ints_or_empty("slice_sizes"))});
 }
@@ -111,6 +118,7 @@ void scatter(ImportContext& c) {
                              c.integer("index_vector_dim"),
                              c.ints_or_empty("input_batching_dims"),
                              c.ints_or_empty("scatter_indices_batching_dims")};
+  check_batching(c, dims);
   Attributes attributes = ops::scatter_attributes(dims);
   if (c.flag("unique_indices")) attributes.set(Attr::unique_indices, true);
   if (c.flag("indices_are_sorted")) attributes.set(Attr::indices_are_sorted, true);

@@ -1,13 +1,12 @@
 // Which computations an import needs, and what in them Tessera lacks.
 #include <algorithm>
 
+#include "core/ops/custom_call.h"
+#include "partitioner/hlo/import_support.h"
 #include "partitioner/hlo/import_walk.h"
 
 namespace tessera::hlo {
 namespace {
-
-// Passes and interpreters go into regions by recursion.
-constexpr int kDeepestCalls = 200;
 
 constexpr std::string_view kCalling[] = {
     "to_apply", "body", "condition", "select", "scatter", "comparator", "calls",
@@ -42,11 +41,11 @@ std::vector<int> needed_computations(const HloModule& module) {
   for (size_t i = 0; i < module.computations.size(); ++i)
     index_of.emplace(module.computations[i].name, static_cast<int>(i));
   // Callees stand before their callers, so one sweep from the back reaches everything.
-  std::vector<int> depth(module.computations.size(), -1);
+  std::vector<bool> is_needed(module.computations.size(), false);
   if (module.entry < 0) throw_user_error("the module ", module.name, " has no ENTRY computation");
-  depth[static_cast<size_t>(module.entry)] = 0;
+  is_needed[static_cast<size_t>(module.entry)] = true;
   for (int c = module.entry; c >= 0; --c) {
-    if (depth[static_cast<size_t>(c)] < 0) continue;
+    if (!is_needed[static_cast<size_t>(c)]) continue;
     for (const HloInstruction& instruction : module.computations[static_cast<size_t>(c)].instructions)
       for (const std::string& callee : callees_of(instruction)) {
         const auto found = index_of.find(callee);
@@ -55,16 +54,12 @@ std::vector<int> needed_computations(const HloModule& module) {
         if (found->second >= c)
           throw_user_error(where(instruction), ": the computation ", callee,
                            " is called before its end; no computation may call itself");
-        int& below = depth[static_cast<size_t>(found->second)];
-        below = std::max(below, depth[static_cast<size_t>(c)] + 1);
-        if (below > kDeepestCalls)
-          throw_user_error(where(instruction), ": calls are nested more than ", kDeepestCalls,
-                           " deep");
+        is_needed[static_cast<size_t>(found->second)] = true;
       }
   }
   std::vector<int> needed;
   for (int c = 0; c <= module.entry; ++c)
-    if (depth[static_cast<size_t>(c)] >= 0) needed.push_back(c);
+    if (is_needed[static_cast<size_t>(c)]) needed.push_back(c);
   return needed;
 }
 
@@ -74,6 +69,9 @@ OpcodeHandler ImportState::handler_of(const HloInstruction& instruction) {
     const std::string* name = target ? std::get_if<std::string>(&target->value) : nullptr;
     if (!name) throw_user_error(where(instruction), ": custom-call needs custom_call_target=\"...\"");
     if (const auto found = targets.find(*name); found != targets.end()) return found->second;
+    const std::vector<std::string> registered = ops::known_custom_calls();
+    if (std::find(registered.begin(), registered.end(), *name) != registered.end())
+      return import_registered_call;
     unsupported.insert(cat("custom call ", *name));
     return nullptr;
   }

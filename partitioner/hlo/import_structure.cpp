@@ -1,5 +1,6 @@
 // Opcodes that make and move elements: constant, iota, broadcast, reshape, slices, pads.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <numeric>
@@ -18,6 +19,9 @@ bool is_uniform(const HostTensor& tensor) {
          std::memcmp(bytes.data(), bytes.data() + size, bytes.size() - size) == 0;
 }
 
+// 2^53: beyond it a double skips integers.
+constexpr double kExactIntegers = 9007199254740992.0;
+
 // A table of equal numbers becomes one number, which shards like a broadcast; only where no bit of
 // it is lost.
 Value constant_of(Builder& b, const ConstTensor& tensor) {
@@ -29,7 +33,9 @@ Value constant_of(Builder& b, const ConstTensor& tensor) {
                               ? static_cast<double>(tensor->get_int(0))
                               : tensor->get_real(0);
     const HostTensor one = HostTensor::filled({type.dtype, {}}, scalar);
-    if (std::memcmp(one.bytes().data(), tensor->bytes().data(), one.bytes().size()) == 0)
+    const bool is_exact = !is_integer(type.dtype) || std::abs(scalar) <= kExactIntegers;
+    if (is_exact &&
+        std::memcmp(one.bytes().data(), tensor->bytes().data(), one.bytes().size()) == 0)
       return ops::constant(b, scalar, type);
   }
   return b.emit(ops::kConstant, {}, {{Attr::value, tensor}});

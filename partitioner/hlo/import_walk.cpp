@@ -136,10 +136,10 @@ class Walk final : public ImportContext {
       made_ = placeholders();
     } else if (instruction().opcode == "tuple") {
       made_ = all_operands();
-      check_made();
+      check_shape(tuple_of_operands());
     } else if (instruction().opcode == "get-tuple-element") {
       made_ = tuple_element();
-      check_made();
+      check_shape(operand_instruction(0).shape.elements[static_cast<size_t>(integer("index"))]);
     } else {
       run_handler();
     }
@@ -201,13 +201,35 @@ class Walk final : public ImportContext {
     bool is_same = stated.size() == made.size();
     for (size_t i = 0; is_same && i < made.size(); ++i)
       is_same = stated[i]->dtype == made[i].dtype && stated[i]->dims == made[i].shape;
-    if (is_same) return;
+    if (instruction().shape.is_tuple && made.size() == 1) is_same = is_same && may_be_tuple_of_one();
+    if (!is_same) fail_contradiction(made.size() == 1 ? cat(made[0]) : cat("(", join(made), ")"));
+  }
+
+  void check_shape(const HloShape& made) const {
+    if (!instruction().shape.same_as(made)) fail_contradiction(print(made, false));
+  }
+
+  HloShape tuple_of_operands() const {
+    HloShape tuple;
+    tuple.is_tuple = true;
+    for (int i = 0; i < operand_count(); ++i) tuple.elements.push_back(operand_instruction(i).shape);
+    return tuple;
+  }
+
+  // What hands on tuples or has a literal; all others give one array as it is.
+  bool may_be_tuple_of_one() const {
+    static constexpr std::string_view kNames[] = {"while",       "call",     "conditional", "custom-call",
+                                                  "opt-barrier", "constant", "copy",        "all-to-all"};
+    return std::find(std::begin(kNames), std::end(kNames), instruction().opcode) !=
+           std::end(kNames);
+  }
+
+  [[noreturn]] void fail_contradiction(const std::string& made) const {
     std::vector<std::string> operands;
     for (int i = 0; i < operand_count(); ++i)
       operands.push_back(print(operand_instruction(i).shape, false));
     fail(cat("the text says ", print(instruction().shape, false), ", but ", instruction().opcode,
-             operands.empty() ? "" : cat(" of ", join(operands)), " gives ",
-             made.size() == 1 ? cat(made[0]) : cat("(", join(made), ")")));
+             operands.empty() ? "" : cat(" of ", join(operands)), " gives ", made));
   }
 
   void set_scope() {

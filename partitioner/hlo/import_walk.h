@@ -34,7 +34,7 @@ struct ImportState {
 };
 
 // The computations that the entry needs, itself the last, callees before callers. Throws UserError
-// where a computation calls itself, is unknown, or calls are nested too deeply.
+// where one is unknown or does not stand before its caller.
 std::vector<int> needed_computations(const HloModule& module);
 // Lists the opcodes, custom calls and element types of these computations that Tessera lacks.
 void list_unsupported(ImportState& state, const std::vector<int>& computations);
