@@ -46,6 +46,13 @@ class Propagator {
     PropagateResult result;
     result.graph = graph_;
     write_back(problem_, result.graph);
+    // What overwrites an input with open dims lies as that came to lie.
+    for (GraphOutput& output : result.graph.outputs) {
+      if (output.alias_input < 0 || !output.sharding) continue;
+      const Value input = result.graph.inputs[static_cast<size_t>(output.alias_input)].value;
+      if (const Sharding& now = result.graph.sharding(input); !now.same_layout(*output.sharding))
+        output.sharding = now;
+    }
     for (auto& [key, conflict] : conflicts_) result.conflicts.push_back(std::move(conflict));
     std::stable_sort(result.conflicts.begin(), result.conflicts.end(),
                      [](const Conflict& a, const Conflict& b) { return a.bytes > b.bytes; });

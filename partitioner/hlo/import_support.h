@@ -32,5 +32,7 @@ void import_sort(ImportContext& context);
 void import_top_k(ImportContext& context);
 void import_map(ImportContext& context);
 void import_rng_bit_generator(ImportContext& context);
+// A custom call whose target the embedding program has registered (core/ops/custom_call.h).
+void import_registered_call(ImportContext& context);
 
 }  // namespace tessera::hlo
