@@ -110,6 +110,7 @@ struct TrainConfig {
   int64_t bucket_bytes = 32 << 20;
   double timeout_seconds = 600;
   int64_t replica_check_interval = 100;  // steps; 0: never
+  int64_t memory_bytes = 0;  // of a device; 0: gathered weights are never kept
 
   bool operator==(const TrainConfig&) const = default;
 };

@@ -139,6 +139,7 @@ void check_settings(const JobConfig& job, Checker& check) {
   check.between("train.bucket_bytes", train.bucket_bytes, 1, INT64_MAX);
   check.positive("train.timeout_seconds", train.timeout_seconds);
   check.between("train.replica_check_interval", train.replica_check_interval, 0, INT64_MAX);
+  check.between("train.memory_bytes", train.memory_bytes, 0, INT64_MAX);
   const bool both_f64 = train.compute_dtype == DType::f64;
   if ((train.reduce_dtype == DType::f64) != both_f64) {
     check.fail("train.reduce_dtype", " ", train.reduce_dtype, " does not go with compute_dtype ",

@@ -31,9 +31,10 @@ MeshPtr build_mesh(const JobConfig& job) {
 }
 
 // The scheduler's simulated machine, from the cost model's.
-CompileOptions compile_options(const Mesh& mesh, const CompileJobOptions& options) {
+CompileOptions compile_options(const Mesh& mesh, const config::TrainConfig& train, const CompileJobOptions& options) {
   const MachineModel machine = machine_model(options.machine_profile);
   CompileOptions compile;
+  compile.memory_bytes = train.memory_bytes;
   compile.cost.flops_f64 = machine.flops(DType::f64);
   compile.cost.flops_f32 = machine.flops(DType::f32);
   compile.cost.flops_narrow = machine.flops(DType::bf16);
@@ -109,7 +110,7 @@ CompiledGraph lower(const Graph& source, const JobConfig& job, const MeshPtr& me
   // Chains of elementwise ops become one kernel each.
   run("fuse_elementwise", GraphStage::local, fuse_elementwise);
   // Kernels, order of steps, memory.
-  result.executable = std::make_shared<const Executable>(compile(std::move(graph), kernels, compile_options(*mesh, options)));
+  result.executable = std::make_shared<const Executable>(compile(std::move(graph), kernels, compile_options(*mesh, job.train, options)));
   check_fallbacks(*result.executable, options.strict);
   return result;
 }
