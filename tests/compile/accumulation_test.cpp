@@ -11,31 +11,13 @@
 #include "core/passes/elementwise_fusion.h"
 #include "core/runtime/executor.h"
 #include "kernels/cpu/register.h"
-#include "models/training_step.h"
+#include "tests/compile/small_gpt.h"
 #include "tests/compile/test_steps.h"
 
 namespace tessera {
 namespace {
 
-models::StepConfig gpt(int layers, int64_t embed, int64_t batch, int64_t length) {
-  models::StepConfig config;
-  models::ModelConfig& model = config.model;
-  model.family = models::Family::gpt2;
-  model.layers = layers;
-  model.embed = embed;
-  model.heads = 4;
-  model.kv_heads = 4;
-  model.head_dim = embed / 4;
-  model.mlp = 4 * embed;
-  model.vocab = 384;
-  model.padded_vocab = 384;
-  model.context = length;
-  model.tied_embeddings = true;
-  config.compute = DType::f32;
-  config.batch = batch;
-  config.length = length;
-  return config;
-}
+using testing::small_gpt;
 
 int products_added(const Executable& executable) {
   int found = 0;
@@ -48,7 +30,7 @@ int products_added(const Executable& executable) {
 
 TEST(Accumulation, EveryWeightGradientOfABlockGoesIntoItsAccumulator) {
   const KernelTable kernels = cpu_kernel_table();
-  const models::StepConfig config = gpt(3, 32, 4, 8);
+  const models::StepConfig config = small_gpt(3, 32, 4, 8);
   const Graph local =
       testing::partitioned(models::build_accumulate(config), {"data=2", "", "batch=data", ""});
   const Executable plain = compile(fuse_elementwise(local), kernels);
@@ -66,7 +48,7 @@ TEST(AccumulationLong, IsFasterThanAProductAndASum) {
   const KernelTable kernels = cpu_kernel_table();
   for (const int64_t tokens : {64, 256}) {
     const Graph graph =
-        eliminate_dead_code(models::build_accumulate(gpt(4, 512, tokens / 64, 64)));
+        eliminate_dead_code(models::build_accumulate(small_gpt(4, 512, tokens / 64, 64)));
     const Executable plain = compile(fuse_elementwise(graph), kernels);
     const Executable made = compile(fuse_elementwise(accumulate_products(graph)), kernels);
     const auto backend = create_cpu_backend(KernelTable());

@@ -13,30 +13,15 @@
 #include "core/runtime/executor.h"
 #include "core/runtime/thread_world.h"
 #include "kernels/cpu/register.h"
-#include "models/training_step.h"
+#include "tests/compile/small_gpt.h"
 #include "tests/compile/test_steps.h"
 
 namespace tessera {
 namespace {
 
 models::StepConfig gpt(int layers, int64_t embed, int64_t batch, int64_t length) {
-  models::StepConfig config;
-  models::ModelConfig& model = config.model;
-  model.family = models::Family::gpt2;
-  model.layers = layers;
-  model.embed = embed;
-  model.heads = 4;
-  model.kv_heads = 4;
-  model.head_dim = embed / 4;
-  model.mlp = 4 * embed;
-  model.vocab = 384;
-  model.padded_vocab = 384;
-  model.context = length;
-  model.tied_embeddings = true;
-  config.compute = DType::f32;
+  models::StepConfig config = testing::small_gpt(layers, embed, batch, length);
   config.clip_norm = 0;  // its norm needs all gradients at once
-  config.batch = batch;
-  config.length = length;
   return config;
 }
 
