@@ -72,7 +72,7 @@ std::optional<ReduceKind> as_extreme(const Graph& region) {
   if (region.inputs.size() != 4 || region.outputs.size() != 2) return std::nullopt;
   const DType dtype = region.type(region.inputs[0].value).dtype,
               index = region.type(region.inputs[1].value).dtype;
-  if ((!is_float(dtype) && !is_integer(dtype)) || !is_integer(index)) return std::nullopt;
+  if (dtype == DType::c64 || !is_integer(index)) return std::nullopt;
   const std::pair<std::string, std::string> found{expression_of(region, 0),
                                                   expression_of(region, 1)};
   if (found == extreme_expressions(dtype, index, CompareDirection::gt)) return ReduceKind::max;
@@ -120,6 +120,16 @@ std::vector<Value> extreme(Builder& b, const Reduced& reduced, const Ints& dims,
   return {best, ops::minimum(b, first, from_start)};
 }
 
+// pred has no maximum of its own: 0 and 1 have.
+std::vector<Value> extreme_of(Builder& b, Reduced reduced, const Ints& dims, ReduceKind kind) {
+  if (b.dtype(reduced.xs[0]) != DType::pred) return extreme(b, reduced, dims, kind);
+  reduced.xs[0] = ops::convert(b, reduced.xs[0], DType::u8);
+  reduced.inits[0] = ops::convert(b, reduced.inits[0], DType::u8);
+  std::vector<Value> found = extreme(b, reduced, dims, kind);
+  found[0] = ops::convert(b, found[0], DType::pred);
+  return found;
+}
+
 // ---- reduce -------------------------------------------------------------------------------------
 
 void check_reduced_dims(const ImportContext& c, const Ints& dims, int rank) {
@@ -142,7 +152,7 @@ void reduce(ImportContext& c) {
                            {{Attr::dimensions, dims}, {Attr::reduce_kind, *kind}})});
     }
   } else if (reduced.xs.size() == 2 && is_iota(b.graph(), reduced.xs[1])) {
-    if (const auto kind = as_extreme(*region)) return c.set(extreme(b, reduced, dims, *kind));
+    if (const auto kind = as_extreme(*region)) return c.set(extreme_of(b, reduced, dims, *kind));
   }
   c.set(ops::reduce(b, reduced.xs, reduced.inits, dims, region));
 }
@@ -193,6 +203,26 @@ Attributes window_attributes(const Window& window) {
           {Attr::base_dilations, window.lhs_dilate}, {Attr::window_dilations, window.rhs_dilate}};
 }
 
+// XLA combines the initial value into each window once and leaves padding out, and so JAX's outputs
+// have it; the specification of StableHLO would pad with it. Identities are the same in both.
+Value window_of_kind(Builder& b, const Reduced& reduced, const Window& window,
+                     const std::optional<Scan>& scan, ReduceKind kind) {
+  Value made;
+  if (scan) {
+    made = ops::scan(b, reduced.xs[0], scan->dimension, kind, {.is_reverse = scan->is_reverse});
+  } else {
+    Attributes attributes = window_attributes(window);
+    attributes.set(Attr::reduce_kind, kind);
+    made = b.emit(ops::kReduceWindow, reduced.xs, attributes);
+  }
+  const Value init = reduced.inits[0];
+  if (is_identity_constant(b.graph(), init, kind)) return made;
+  if (b.type(init) != TensorType{b.dtype(made), {}})
+    throw_user_error("reduce-window: ", b.type(made), " cannot start from ", b.type(init));
+  const Value spread = b.shape(made).rank() == 0 ? init : ops::broadcast_scalar(b, init, b.shape(made));
+  return ops::combine_values(b, kind, made, spread);
+}
+
 void reduce_window(ImportContext& c) {
   Builder& b = c.builder();
   const Reduced reduced = reduced_of(c);
@@ -204,14 +234,7 @@ void reduce_window(ImportContext& c) {
   const bool is_single = reduced.xs.size() == 1;
   const std::optional<ReduceKind> kind = is_single ? kind_of(*region, dtype) : std::nullopt;
   const std::optional<Scan> scan = as_scan(window, shape);
-  if (kind && is_identity_constant(b.graph(), reduced.inits[0], *kind)) {
-    if (scan)
-      return c.set({ops::scan(b, reduced.xs[0], scan->dimension, *kind,
-                              {.is_reverse = scan->is_reverse})});
-    Attributes attributes = window_attributes(window);
-    attributes.set(Attr::reduce_kind, *kind);
-    return c.set({b.emit(ops::kReduceWindow, reduced.xs, attributes)});
-  }
+  if (kind) return c.set({window_of_kind(b, reduced, window, scan, *kind)});
   if (scan && is_single && is_log_sum_exp(*region, dtype) &&
       is_identity_constant(b.graph(), reduced.inits[0], ReduceKind::max))
     return c.set({ops::log_sum_exp_scan(b, reduced.xs[0], scan->dimension,
