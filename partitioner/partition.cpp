@@ -18,6 +18,7 @@
 #include "partitioner/localize.h"
 #include "partitioner/mask_padding.h"
 #include "partitioner/move_reshards.h"
+#include "partitioner/other_meshes.h"
 #include "partitioner/pad_dims.h"
 #include "partitioner/peepholes.h"
 #include "partitioner/place_reductions.h"
@@ -70,7 +71,8 @@ class PassRunner {
 }  // namespace
 
 std::vector<std::string> partition_passes() {
-  return {"recognize_rotations",
+  return {"onto_one_mesh",
+          "recognize_rotations",
           "split_constants",
           "annotate",
           "propagate",
@@ -87,7 +89,8 @@ std::vector<std::string> partition_passes() {
           "localize",
           "collective_matmul",
           "bucket_collectives",
-          "bucket_shards"};
+          "bucket_shards",
+          "restore_boundary"};
 }
 
 Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& config,
@@ -100,9 +103,13 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   Origins origins;
 
   check_program(source);
+  // What lies over another mesh of these devices is partitioned over this one.
+  ForeignBoundary boundary;
+  Graph graph = passes.run("onto_one_mesh", Stage::built,
+                           [&] { return onto_one_mesh(source, mesh, boundary); });
   // Two slices that are one roll become one op.
-  Graph graph = passes.run("recognize_rotations", Stage::built,
-                           [&] { return recognize_rotations(source); });
+  graph = passes.run("recognize_rotations", Stage::built,
+                     [&] { return recognize_rotations(graph); });
   // Constants get one copy per use, so that users do not disagree through them.
   graph =
       passes.run("split_constants", Stage::built, [&] { return split_constants(graph); });
@@ -169,6 +176,9 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   graph = passes.run_on_regions("bucket_shards", Stage::local, graph, [&](const Graph& each) {
     return bucket_shards(each, options.bucket_bytes, options.machine);
   });
+  // Inputs and outputs over other meshes move to and from the devices that those name.
+  graph = passes.run("restore_boundary", Stage::local,
+                     [&] { return restore_boundary(graph, boundary); });
 
   report_program(graph, options.machine, notes);
   notes.warnings.insert(notes.warnings.end(), annotate_notes.warnings.begin(),

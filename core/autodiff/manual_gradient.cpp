@@ -231,6 +231,15 @@ std::vector<Value> exchange_gradient(const Instruction& it, GradContext& c) {
                     {Attr::concat_dimension, attributes.integer(Attr::split_dimension)},
                     {Attr::axes, axes}},
                    shape)};
+  if (it.is(ops::kCollectivePermute) && attributes.has(Attr::sources)) {
+    const Ints& sources = attributes.ints(Attr::sources);
+    Ints back(sources.size(), -1);
+    for (size_t target = 0; target < sources.size(); ++target)
+      if (sources[target] >= 0)
+        back[static_cast<size_t>(sources[target])] = static_cast<int64_t>(target);
+    return {stated(c, ops::kCollectivePermute, dy,
+                   {{Attr::axes, axes}, {Attr::sources, std::move(back)}}, shape)};
+  }
   if (it.is(ops::kCollectivePermute))
     return {stated(c, ops::kCollectivePermute, dy,
                    {{Attr::axes, attributes.get<AxisList>(Attr::target_axes)},

@@ -41,7 +41,7 @@ AxisList group_axes(const Instruction& instruction, CollectiveKind kind) {
   if (instruction.is(ops::kShift)) return axes;  // the coordinate along the list is the group rank
   if (kind == CollectiveKind::permute)
     for (const AxisRef& ref :
-         without(instruction.attributes.get<AxisList>(Attr::target_axes), axes))
+         without(instruction.attributes.get_or<AxisList>(Attr::target_axes, {}), axes))
       axes.push_back(ref);
   if (kind == CollectiveKind::all_reduce || kind == CollectiveKind::permute)
     std::sort(axes.begin(), axes.end());

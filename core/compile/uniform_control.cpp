@@ -1,5 +1,6 @@
 #include "core/compile/uniform_control.h"
 
+#include <algorithm>
 #include <set>
 #include <string>
 
@@ -58,7 +59,9 @@ class Checker {
       else
         results.assign(instruction.results.size(), through(instruction, operands));
       for (size_t r = 0; r < results.size(); ++r)
-        if (instruction.results[r].sharding) results[r] = named_by(*instruction.results[r].sharding);
+        if (const auto& sharding = instruction.results[r].sharding;
+            sharding && graph.mesh && sharding->is_for(*graph.mesh))
+          results[r] = named_by(*sharding);
       values.push_back(std::move(results));
     }
     std::vector<Axes> outputs;
@@ -82,12 +85,26 @@ class Checker {
     const AxisList& own = std::get<AxisList>(*found);
     if (instruction.is(ops::kAllReduce) || instruction.is(ops::kAllGather))
       remove(axes, own);
-    else if (instruction.is(ops::kCollectivePermute) ||
-             (instruction.is(ops::kShift) && instruction.attributes.flag(Attr::wrap)))
+    else if (instruction.is(ops::kCollectivePermute))
+      add_relabelled(axes, instruction);
+    else if (instruction.is(ops::kShift) && instruction.attributes.flag(Attr::wrap))
       return axes;
     else
       add(axes, own);
     return axes;
+  }
+
+  // What differs along a source differs along its target afterwards; zeros differ from all.
+  static void add_relabelled(Axes& axes, const Instruction& permute) {
+    const auto& from = permute.attributes.get<AxisList>(Attr::axes);
+    const auto to = permute.attributes.get_or<AxisList>(Attr::target_axes, from);
+    const auto sources = permute.attributes.get_or<Ints>(Attr::sources, {});
+    bool differs = std::count(sources.begin(), sources.end(), -1) > 0;
+    for (const AxisList* list : {&from, &to})
+      for (const AxisRef& ref : *list) differs = differs || axes.contains(ref.axis);
+    if (!differs) return;
+    add(axes, from);
+    add(axes, to);
   }
 
   std::vector<Axes> through_regions(const Graph& graph, int index,

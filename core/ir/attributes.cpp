@@ -125,6 +125,7 @@ constexpr std::array kKeys = {
     KeyFacts{Attr::split_dimension, "split_dimension", kKind<int64_t>},
     KeyFacts{Attr::concat_dimension, "concat_dimension", kKind<int64_t>},
     KeyFacts{Attr::sharding, "sharding", kKind<Sharding>},
+    KeyFacts{Attr::sources, "sources", kKind<Ints>},
 };
 
 constexpr bool keys_are_in_order() {
@@ -315,7 +316,12 @@ std::string print_attribute(Attr key, const AttrValue& value, const Mesh* mesh) 
           return cat("{", print_axes(*mesh, held), "}");
         } else if constexpr (std::is_same_v<T, GraphRef> || std::is_same_v<T, Graphs>)
           return "<graph>";  // text.cpp prints bodies
-        else if constexpr (std::is_same_v<T, Shardings>) return cat("(", join(held, "; "), ")");
+        else if constexpr (std::is_same_v<T, Sharding>) return print_sharding(held, mesh);
+        else if constexpr (std::is_same_v<T, Shardings>) {
+          std::vector<std::string> texts;
+          for (const Sharding& one : held) texts.push_back(print_sharding(one, mesh));
+          return cat("(", join(texts, "; "), ")");
+        }
         else return cat(held);
       },
       value);

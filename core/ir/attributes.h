@@ -127,6 +127,7 @@ enum class Attr : uint8_t {
   split_dimension,       // int      all_to_all, all_slice, reduce_scatter
   concat_dimension,      // int      all_to_all, all_gather
   sharding,              // sharding reshard, sharding_constraint
+  sources,               // ints     permute: by coordinate along axes, whose shard comes; -1: none
 };
 
 // The name and, by example value, the kind of every key: see attributes.cpp.

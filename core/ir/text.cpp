@@ -20,8 +20,6 @@ class Printer {
   std::string graph() {
     std::string text = cat("graph \"", graph_.name, "\"");
     if (graph_.mesh) text += cat(" mesh ", *graph_.mesh);
-    if (graph_.mesh && !graph_.mesh->device_order().empty())
-      text += cat(" order (", join(graph_.mesh->device_order()), ")");
     if (graph_.masks_padding) text += " masked";
     if (graph_.is_local) text += " local";
     text += " {\n";
@@ -93,7 +91,7 @@ class Printer {
     std::string text = cat(info.type);
     if (info.padded_shape) text += cat(" padded ", *info.padded_shape);
     if (info.logical_shape) text += cat(" logical ", *info.logical_shape);
-    if (options_.shardings && info.sharding) text += cat(" ", *info.sharding);
+    if (options_.shardings && info.sharding) text += sharding(*info.sharding);
     if (options_.logical_axes && !info.logical_axes.empty())
       text += cat(" axes(\"", join(info.logical_axes, "\", \""), "\")");
     if (!info.name.empty()) text += cat(" named \"", info.name, "\"");
@@ -101,6 +99,10 @@ class Printer {
       if (options_.shardings)
         text += cat(group.kind == ShardingGroup::Kind::as ? " shard_as " : " shard_like ", group.id);
     return text;
+  }
+
+  std::string sharding(const Sharding& sharding) const {
+    return " " + print_sharding(sharding, graph_.mesh.get());
   }
 
   std::string factors(const Instruction& instruction) const {
@@ -114,7 +116,7 @@ class Printer {
   std::string output(const GraphOutput& output) const {
     std::string text = cat(value(output.value), " as \"", output.name, "\"");
     if (output.alias_input >= 0) text += cat(" over input ", output.alias_input);
-    if (options_.shardings && output.sharding) text += cat(" ", *output.sharding);
+    if (options_.shardings && output.sharding) text += sharding(*output.sharding);
     return text;
   }
 

@@ -88,9 +88,9 @@ class Cursor {
       if (c == '"') {
         at_ = text_.find('"', at_ + 1);
         if (at_ == std::string_view::npos) fail_at(start, "a closing '\"'");
-      } else if (c == '[' || c == '{' || c == '(') {
+      } else if (c == '[' || c == '{' || c == '(' || c == '<') {
         ++depth;
-      } else if (c == ']' || c == '}' || c == ')') {
+      } else if (c == ']' || c == '}' || c == ')' || c == '>') {
         if (depth-- == 0) fail("no closing bracket");
       }
     }
@@ -156,11 +156,7 @@ class GraphParser {
     graph_.name = cursor_.quoted("a graph name");
     if (cursor_.accept_word("mesh")) {
       const std::string_view text = cursor_.group('<', '>');
-      graph_.mesh = located([&] {
-        const Mesh mesh = parse_mesh(text);
-        return std::make_shared<const Mesh>(
-            std::vector<MeshAxis>(mesh.axes().begin(), mesh.axes().end()), parse_device_order());
-      });
+      graph_.mesh = located([&] { return std::make_shared<const Mesh>(parse_mesh(text)); });
       if (outer_mesh_ && *outer_mesh_ == *graph_.mesh) graph_.mesh = outer_mesh_;
     }
     graph_.masks_padding = cursor_.accept_word("masked");
@@ -176,16 +172,6 @@ class GraphParser {
       if (!graph_.inputs[i].value.valid())
         cursor_.fail(cat("an instruction marked \"input ", i, "\""));
     return std::move(graph_);
-  }
-
-  std::vector<int64_t> parse_device_order() {
-    std::vector<int64_t> order;
-    if (!cursor_.accept_word("order")) return order;
-    cursor_.expect('(');
-    do order.push_back(cursor_.integer("a device number"));
-    while (cursor_.accept(','));
-    cursor_.expect(')');
-    return order;
   }
 
   void parse_instruction() {
@@ -317,6 +303,7 @@ class GraphParser {
     cursor_.group('[', ']');
     for (const std::string_view part : {"replicated", "partial"})
       if (cursor_.accept_word(part)) cursor_.group('{', '}');
+    if (cursor_.accept_word("on")) cursor_.group('<', '>');
     return located([&] { return parse_sharding(graph_.mesh, trim(cursor_.since(start))); });
   }
 

@@ -221,8 +221,15 @@ class ShardingParser {
 
 }  // namespace
 
+std::string print_sharding(const Sharding& sharding, const Mesh* home) {
+  return home && sharding.is_for(*home) ? cat(sharding) : cat(sharding, " on ", *sharding.mesh);
+}
+
 Sharding parse_sharding(const MeshPtr& mesh, std::string_view text) {
-  return ShardingParser(mesh, text).parse();
+  const size_t on = text.find(" on <");
+  if (on == std::string_view::npos) return ShardingParser(mesh, text).parse();
+  const auto other = std::make_shared<const Mesh>(parse_mesh(text.substr(on + 4)));
+  return ShardingParser(other, text.substr(0, on)).parse();
 }
 
 }  // namespace tessera

@@ -5,6 +5,8 @@
 //
 //     [{data}, {model, ?}p1] replicated{expert} partial{sum: stage}
 //
+// On another mesh than that of the program the text ends in it: `[{x}, {}] on <x=4>`.
+//
 // A tensor of global shape [8, 6] under [{data}, {}] on <data=4> has local shape [2, 6]; under
 // `partial{sum: data}` each device holds an addend of the full size, and the value is their sum.
 #pragma once
@@ -49,6 +51,8 @@ class Sharding {
   // The same lying, whatever is open, prioritised or pinned.
   bool same_layout(const Sharding& other) const;
   bool operator==(const Sharding&) const;
+  // Whether it is for this mesh, or for an equal one. (A sharding without a mesh is.)
+  bool is_for(const Mesh& other) const { return !mesh || *mesh == other; }
   // A copy without openness, priorities and explicit replicated axes.
   Sharding closed() const;
   Sharding without_partial() const;
@@ -68,8 +72,11 @@ class Sharding {
   void verify() const;
 };
 
-std::ostream& operator<<(std::ostream& out, const Sharding& sharding);
-// Reads the print; throws ConfigError with the text and the place.
+std::ostream& operator<<(std::ostream& out, const Sharding& sharding);  // without its mesh
+// With its mesh, where it is not for `home`.
+std::string print_sharding(const Sharding& sharding, const Mesh* home);
+// Reads the print, over `mesh` where it names no other; throws ConfigError with the text and the
+// place.
 Sharding parse_sharding(const MeshPtr& mesh, std::string_view text);
 
 }  // namespace tessera

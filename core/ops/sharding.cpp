@@ -1,5 +1,7 @@
 #include "core/ops/sharding.h"
 
+#include <algorithm>
+
 #include "core/ops/support.h"
 
 namespace tessera::ops {
@@ -59,11 +61,31 @@ std::vector<TensorType> infer_all_to_all(const OpCall& call) {
   return local_result("all_to_all", call, shape);
 }
 
+void check_sources(const Ints& sources, int64_t devices) {
+  require(static_cast<int64_t>(sources.size()) == devices, "collective_permute: ", sources.size(),
+          " sources for ", devices, " devices");
+  std::vector<bool> sends(sources.size(), false);
+  for (int64_t source : sources) {
+    require(source >= -1 && source < devices, "collective_permute: source ", source, " of ",
+            devices, " devices");
+    if (source < 0) continue;
+    require(!sends[static_cast<size_t>(source)], "collective_permute: source ", source,
+            " sends twice");
+    sends[static_cast<size_t>(source)] = true;
+  }
+}
+
 std::vector<TensorType> infer_permute(const OpCall& call) {
-  const auto &from = call.attributes.get<AxisList>(Attr::axes),
-             &to = call.attributes.get<AxisList>(Attr::target_axes);
-  require(size_of(from) == size_of(to), "collective_permute: ", size_of(from), " sending and ",
-          size_of(to), " receiving coordinates for ", types_text(call.operands));
+  const auto& from = call.attributes.get<AxisList>(Attr::axes);
+  require(call.attributes.has(Attr::target_axes) != call.attributes.has(Attr::sources),
+          "collective_permute: needs either target_axes or sources");
+  if (call.attributes.has(Attr::sources)) {
+    check_sources(call.attributes.ints(Attr::sources), size_of(from));
+  } else {
+    const auto& to = call.attributes.get<AxisList>(Attr::target_axes);
+    require(size_of(from) == size_of(to), "collective_permute: ", size_of(from), " sending and ",
+            size_of(to), " receiving coordinates for ", types_text(call.operands));
+  }
   return infer<kCollectivePermute, Change::none>(call);
 }
 
@@ -139,6 +161,16 @@ FactorRule identity_factors(const OpCall& call, std::span<const TensorType> resu
 
 int overwrite_operand(const OpCall&, int) { return 0; }
 
+// Who has no source holds zeros, in the padding too.
+std::vector<PadContents> transfer_permuted(const PadFacts& facts) {
+  std::vector<PadContents> contents = transfer_by_factors(facts);
+  const auto sources = facts.call.attributes.get_or<Ints>(Attr::sources, {});
+  if (std::count(sources.begin(), sources.end(), -1) > 0)
+    for (PadContent& content : contents[0])
+      if (content != PadContent::zero) content = PadContent::unknown;
+  return contents;
+}
+
 // What combining with itself or with the identity leaves as it is.
 std::vector<PadContents> transfer_combined(const PadFacts& facts) {
   const auto kind = facts.call.attributes.get<ReduceKind>(Attr::reduce_kind);
@@ -174,7 +206,8 @@ std::vector<OpSample> all_to_all_samples() {
                        {Attr::axes, kFirst}})};
 }
 std::vector<OpSample> permute_samples() {
-  return {sample_with({{Attr::axes, kFirst}, {Attr::target_axes, kSecond}})};
+  return {sample_with({{Attr::axes, kFirst}, {Attr::target_axes, kSecond}}),
+          sample_with({{Attr::axes, concat(kFirst, kSecond)}, {Attr::sources, Ints{2, 0, 1, 3}}})};
 }
 std::vector<OpSample> shift_samples() {
   return {sample_with({{Attr::axes, AxisList{}}, {Attr::shift, int64_t{0}}, {Attr::wrap, false}})};
@@ -233,18 +266,19 @@ const OpDef kAllToAll{.name = "all_to_all",
                       .flops = no_flops,
                       .samples = all_to_all_samples,
                       .communicates = true};
-const OpDef kCollectivePermute{.name = "collective_permute",
-                               .attributes = {Attr::axes, Attr::target_axes},
-                               .optional_attributes = {Attr::shape},
-                               .infer = infer_permute,
-                               .eval = eval_identity,
-                               .factors = identity_factors,
-                               .linear = linear_in_all,
-                               .localize = localize_shape,
-                               .pad_transfer = transfer_by_factors,
-                               .flops = no_flops,
-                               .samples = permute_samples,
-                               .communicates = true};
+const OpDef kCollectivePermute{
+    .name = "collective_permute",
+    .attributes = {Attr::axes},
+    .optional_attributes = {Attr::shape, Attr::target_axes, Attr::sources},
+    .infer = infer_permute,
+    .eval = eval_identity,
+    .factors = identity_factors,
+    .linear = linear_in_all,
+    .localize = localize_shape,
+    .pad_transfer = transfer_permuted,
+    .flops = no_flops,
+    .samples = permute_samples,
+    .communicates = true};
 const OpDef kShift{.name = "shift",
                    .attributes = {Attr::axes, Attr::shift, Attr::wrap},
                    .infer = infer_shift,
@@ -313,6 +347,10 @@ Value all_to_all(Builder& b, Value x, int64_t split_dimension, int64_t concat_di
 Value collective_permute(Builder& b, Value x, AxisList axes, AxisList target_axes) {
   return b.emit(kCollectivePermute, {x},
                 {{Attr::axes, std::move(axes)}, {Attr::target_axes, std::move(target_axes)}});
+}
+Value collective_permute_from(Builder& b, Value x, AxisList axes, Ints sources) {
+  return b.emit(kCollectivePermute, {x},
+                {{Attr::axes, std::move(axes)}, {Attr::sources, std::move(sources)}});
 }
 Value shift(Builder& b, Value x, AxisList axes, int64_t places, bool wrap) {
   return b.emit(kShift, {x},

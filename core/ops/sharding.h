@@ -31,6 +31,9 @@ Value all_to_all(Builder& b, Value x, int64_t split_dimension, int64_t concat_di
 // the device at coordinate c along `target_axes` (lists of equal total size).
 extern const OpDef kCollectivePermute;
 Value collective_permute(Builder& b, Value x, AxisList axes, AxisList target_axes);
+// collective_permute{axes, sources}: any relabelling. The device at coordinate c along `axes` gets
+// the shard of the one at coordinate sources[c], or zeros where that is -1; no source sends twice.
+Value collective_permute_from(Builder& b, Value x, AxisList axes, Ints sources);
 
 // shift{axes, shift, wrap}(x), on local shapes only: the device at coordinate c along `axes` sends x
 // to the device at c + shift (modulo their number where `wrap`); who receives nothing gets zeros.

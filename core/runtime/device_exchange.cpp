@@ -136,8 +136,10 @@ class Exchange {
       return block_of(combine(group, kind()), dim(Attr::dimension), n, coordinate);
     if (is(ops::kCollectivePermute)) {
       const int64_t sender =
-          mesh_.coordinate(device, attributes_.get<AxisList>(Attr::target_axes));
-      return *group[static_cast<size_t>(sender)];
+          attributes_.has(Attr::sources)
+              ? attributes_.ints(Attr::sources)[static_cast<size_t>(coordinate)]
+              : mesh_.coordinate(device, attributes_.get<AxisList>(Attr::target_axes));
+      return sender < 0 ? HostTensor::filled(own.type(), 0) : *group[static_cast<size_t>(sender)];
     }
     Shards parts;
     if (is(ops::kAllGather)) {

@@ -44,8 +44,7 @@ void Executor::bind_call(Bound& bound, const CollectiveStart& step) {
       const PermuteRoute route =
           permute_route(*executable_.graph.mesh,
                         executable_.communicators[static_cast<size_t>(step.communicator)],
-                        attributes.get<AxisList>(Attr::axes),
-                        attributes.get<AxisList>(Attr::target_axes), device_);
+                        attributes, device_);
       call.send_to = route.send_to;
       call.receive_from = route.receive_from;
       break;

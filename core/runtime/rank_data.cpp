@@ -71,22 +71,26 @@ void compute_rank_data(const Instruction& instruction, int64_t coordinate,
     fill_identity(result, instruction.attributes.get<ReduceKind>(Attr::reduce_kind));
 }
 
-PermuteRoute permute_route(const Mesh& mesh, const AxisList& group, const AxisList& axes,
-                           const AxisList& target_axes, int64_t device) {
-  const AxisList rest_of_axes = without(group, axes);
-  const AxisList rest_of_targets = without(group, target_axes);
+PermuteRoute permute_route(const Mesh& mesh, const AxisList& group, const Attributes& permute,
+                           int64_t device) {
+  const auto& axes = permute.get<AxisList>(Attr::axes);
+  const Ints* sources = permute.has(Attr::sources) ? &permute.ints(Attr::sources) : nullptr;
+  const auto& targets = sources ? axes : permute.get<AxisList>(Attr::target_axes);
+  const AxisList rest_of_axes = without(group, axes), rest_of_targets = without(group, targets);
   const std::vector<int64_t> devices = mesh.group(device, group);
-  PermuteRoute route{-1, -1};
+  PermuteRoute route;
   for (size_t g = 0; g < devices.size(); ++g) {
     const int64_t other = devices[g];
     const auto sends = [&](int64_t from, int64_t to) {
-      return mesh.coordinate(from, axes) == mesh.coordinate(to, target_axes) &&
+      const int64_t at = mesh.coordinate(to, targets);
+      return mesh.coordinate(from, axes) == (sources ? (*sources)[static_cast<size_t>(at)] : at) &&
              mesh.coordinate(from, rest_of_axes) == mesh.coordinate(to, rest_of_targets);
     };
     if (sends(device, other)) route.send_to = static_cast<int>(g);
     if (sends(other, device)) route.receive_from = static_cast<int>(g);
   }
-  TESSERA_CHECK(route.send_to >= 0 && route.receive_from >= 0, "a permute without a partner");
+  TESSERA_CHECK(sources || (route.send_to >= 0 && route.receive_from >= 0),
+                "a permute without a partner");
   return route;
 }
 

@@ -13,14 +13,14 @@ namespace tessera {
 void compute_rank_data(const Instruction& instruction, int64_t coordinate,
                        std::span<const TensorView> operands, const TensorView& result);
 
-// Which group ranks a device sends to and receives from in a collective_permute. Both are always
-// there: with U the axes of the group, the device with coordinate a on `axes` and r on the rest of
-// U sends to the one with a on `target_axes` and r on what U has beside those.
+// Which group ranks a device sends to and receives from in a collective_permute; -1: none, which only
+// `sources` can say. With U the axes of the group, the device with coordinate a on `axes` and r on
+// the rest of U sends to the one with a on `target_axes` and r on what U has beside those.
 struct PermuteRoute {
-  int send_to = 0;
-  int receive_from = 0;
+  int send_to = -1;
+  int receive_from = -1;
 };
-PermuteRoute permute_route(const Mesh& mesh, const AxisList& group, const AxisList& axes,
-                           const AxisList& target_axes, int64_t device);
+PermuteRoute permute_route(const Mesh& mesh, const AxisList& group, const Attributes& permute,
+                           int64_t device);
 
 }  // namespace tessera

@@ -212,11 +212,12 @@ TEST(ManualGradients, OfEveryCollective) {
   m.c.output(m.stated(ops::kAllToAll, ops::sine(m.c, x), {{Attr::split_dimension, int64_t{1}}, {Attr::concat_dimension, int64_t{0}}}, {4, 3}), "exchanged");
   m.c.output(ops::multiply(m.c, x, ops::shift(m.c, x, m.a, 1)), "shifted");
   m.c.output(ops::multiply(m.c, x, ops::shift(m.c, ops::sine(m.c, x), m.a, -1, true)), "rotated");
+  m.c.output(ops::multiply(m.c, x, m.stated(ops::kCollectivePermute, ops::sine(m.c, x), {{Attr::sources, Ints{1, -1}}}, {2, 6})), "sent");
   const Value gx = m.b.input(InputKind::data, "x", {DType::f64, {4, 6}});
   const Value gw = m.b.input(InputKind::data, "w", {DType::f64, {4, 6}});
   const Sharding cut = m.sharding("[{a}, {}]");
   m.finish({gx, gw}, {cut, m.sharding("[{}, {}]")},
-           {m.sharding("[{}, {}]"), cut, cut, m.sharding("[{}, {a}]"), cut, cut});
+           {m.sharding("[{}, {}]"), cut, cut, m.sharding("[{}, {a}]"), cut, cut, cut});
   check_gradients(m.graph, 2);
 }
 
