@@ -28,6 +28,8 @@ Value take(Builder& b, Value x, Value indices, int64_t dimension = 0);
 // update is combined into the input at its position. A combiner takes (inputs..., updates...). One
 // that returns the updates replaces; of several for one position the last in row-major order stays.
 extern const OpDef kScatter;
+// Whether a scatter with these attributes has a combiner that returns its second half.
+bool is_replacement(const Attributes& scatter);
 Value scatter(Builder& b, Value input, Value indices, Value updates, const GatherDims& dims,
               ReduceKind kind = ReduceKind::sum);
 

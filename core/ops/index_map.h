@@ -1,5 +1,5 @@
 // The geometry that gather and scatter share: which dim of operand, indices and window tensor
-// (gather's result, scatter's updates) is which. Private to core/ops.
+// (gather's result, scatter's updates) is which. Private to core/ops and its kernels.
 #pragma once
 
 #include "core/ops/gather.h"

@@ -22,18 +22,6 @@ constexpr int64_t kNowhere = -(int64_t{1} << 40);
 
 bool has_region(const OpCall& call) { return call.attributes.has(Attr::combiner); }
 
-// Whether the region returns its second half: the updates replace.
-bool is_replacement(const Attributes& attributes) {
-  if (!attributes.has(Attr::combiner)) return false;
-  const Graph& region = *attributes.get<GraphRef>(Attr::combiner);
-  const size_t count = region.outputs.size();
-  for (size_t i = 0; i < count; ++i)
-    if (region.inputs.size() != 2 * count ||
-        region.outputs[i].value != region.inputs[count + i].value)
-      return false;
-  return true;
-}
-
 // The kind, as far as partial values know it: sum, max or min.
 std::optional<ReduceKind> partial_kind(const OpCall& call) {
   if (scatter_inputs(call) != 1) return std::nullopt;
@@ -328,6 +316,17 @@ std::vector<OpSample> scatter_samples() {
 }
 
 }  // namespace
+
+bool is_replacement(const Attributes& attributes) {
+  if (!attributes.has(Attr::combiner)) return false;
+  const Graph& region = *attributes.get<GraphRef>(Attr::combiner);
+  const size_t count = region.outputs.size();
+  for (size_t i = 0; i < count; ++i)
+    if (region.inputs.size() != 2 * count ||
+        region.outputs[i].value != region.inputs[count + i].value)
+      return false;
+  return true;
+}
 
 const OpDef kScatter{
     .name = "scatter",

@@ -1,9 +1,8 @@
 // Pooling and cumulative scans: plain loops, vectorised over the dims behind the ones they work on.
-#include <limits>
-
 #include "core/ops/reduce_window.h"
 #include "core/ops/scan.h"
 #include "core/ops/window.h"
+#include "kernels/cpu/combine.h"
 #include "kernels/cpu/op_support.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/register.h"
@@ -13,43 +12,6 @@ namespace tessera::cpu {
 namespace {
 
 using ops::WindowDim;
-
-template <ReduceKind kKind, typename A>
-A combined(A a, A b) {
-  if constexpr (kKind == ReduceKind::sum) return a + b;
-  if constexpr (kKind == ReduceKind::product) return a * b;
-  if (a != a || b != b) return a + b;  // NaN stays
-  return (kKind == ReduceKind::max) == (a > b) ? a : b;
-}
-
-template <typename A>
-A identity(ReduceKind kind) {
-  switch (kind) {
-    case ReduceKind::max:
-      return -std::numeric_limits<A>::infinity();
-    case ReduceKind::min:
-      return std::numeric_limits<A>::infinity();
-    case ReduceKind::product:
-      return 1;
-    default:
-      return 0;
-  }
-}
-
-// body<kind>() with the kinds that floats have.
-template <typename Body>
-void dispatch_kind(ReduceKind kind, Body body) {
-  switch (kind) {
-    case ReduceKind::product:
-      return body.template operator()<ReduceKind::product>();
-    case ReduceKind::max:
-      return body.template operator()<ReduceKind::max>();
-    case ReduceKind::min:
-      return body.template operator()<ReduceKind::min>();
-    default:
-      return body.template operator()<ReduceKind::sum>();
-  }
-}
 
 Refusal accept_float(const OpCall& call, Results) {
   const DType dtype = call.operands[0].dtype;

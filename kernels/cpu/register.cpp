@@ -15,6 +15,9 @@ void register_cpu_kernels(KernelTable& table) {
   cpu::register_padding(table);
   cpu::register_convolution(table);
   cpu::register_windows(table);
+  cpu::register_dynamic_slices(table);
+  cpu::register_gather(table);
+  cpu::register_scatter(table);
 }
 
 KernelTable cpu_kernel_table() {

@@ -26,6 +26,9 @@ void register_optimizer(KernelTable& table);
 void register_padding(KernelTable& table);
 void register_convolution(KernelTable& table);
 void register_windows(KernelTable& table);
+void register_dynamic_slices(KernelTable& table);
+void register_gather(KernelTable& table);
+void register_scatter(KernelTable& table);
 
 }  // namespace cpu
 }  // namespace tessera
