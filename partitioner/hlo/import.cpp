@@ -50,8 +50,11 @@ void import_computations(ImportState& state, const std::vector<int>& needed, Imp
     }
     imported.graph.name = state.module.name;
     std::vector<std::vector<Value>> leaves = import_computation(state, c, imported.graph);
-    for (size_t i = 0; i < leaves.size(); ++i)
+    for (size_t i = 0; i < leaves.size(); ++i) {
       imported.values.emplace_back(computation.instructions[i].name, std::move(leaves[i]));
+      imported.is_tuple.push_back(computation.instructions[i].shape.is_tuple);
+    }
+    imported.root = computation.root;
   }
 }
 

@@ -33,6 +33,8 @@ struct Imported {
   std::vector<std::pair<int, int>> carry;
   // The entry computation's instructions -> their leaves.
   std::vector<std::pair<std::string, std::vector<Value>>> values;
+  std::vector<bool> is_tuple;  // of `values`
+  int root = -1;               // of `values`; its leaves may go through more values to the outputs
   std::vector<std::string> notes;  // what was taken otherwise than written: maximal as replicated, ...
 };
 
@@ -52,7 +54,8 @@ Imported import(const HloModule& module, const ImportOptions& options = {});
 // loop invariants, constant branches, common subexpressions. Keeps inputs and outputs.
 Graph simplify_imported(const Graph& graph);
 
-// The sharding of every instruction of the entry computation after propagation, by leaves.
+// The sharding of every instruction of the entry computation after propagation, by leaves: closed, as
+// nothing is left to decide. Those stated over another order of devices are as stated.
 struct InstructionSharding {
   std::string instruction;
   bool is_tuple = false;
