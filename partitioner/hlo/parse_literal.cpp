@@ -12,9 +12,9 @@ namespace tessera::hlo {
 namespace {
 
 constexpr std::string_view kElided =
-    "this constant was elided ({...}): print the module with its constants in full; in JAX, "
-    "lowered.compiler_ir(\"hlo\").as_hlo_module().to_string(options) where options = "
-    "xla_client._xla.HloPrintOptions() with options.print_large_constants = True";
+    "this constant was elided ({...}): print the module with its constants in full. JAX's "
+    "lowered.as_text(dialect=\"hlo\") does; HloPrintOptions need print_large_constants, and "
+    "XLA_FLAGS=--xla_dump_to needs --xla_dump_large_constants";
 
 // "nan", "-nan", "nan(0x12)", after which `text` is empty; unset for anything else.
 template <typename T>
