@@ -83,18 +83,23 @@ void check_kind(std::string_view op, ReduceKind kind, const TensorType& x) {
 }
 
 std::optional<ReduceKind> as_reduce_kind(const Graph& region) {
-  const Instruction* made = only_instruction(region);
-  if (!made || region.inputs.size() != 2) return std::nullopt;
-  const int a = input_number(region, made->operands[0]),
-            b = input_number(region, made->operands[1]);
-  if (std::min(a, b) != 0 || std::max(a, b) != 1) return std::nullopt;
-  const bool is_pred = region.type(region.outputs[0].value).dtype == DType::pred;
-  if (made->is(kAdd)) return is_pred ? ReduceKind::logical_or : ReduceKind::sum;
-  if (made->is(kMultiply)) return is_pred ? ReduceKind::logical_and : ReduceKind::product;
-  if (made->is(kMaximum)) return is_pred ? ReduceKind::logical_or : ReduceKind::max;
-  if (made->is(kMinimum)) return is_pred ? ReduceKind::logical_and : ReduceKind::min;
-  if (made->is(kLogicalAnd) && is_pred) return ReduceKind::logical_and;
-  if (made->is(kLogicalOr) && is_pred) return ReduceKind::logical_or;
+  return region.outputs.size() == 1 && region.inputs.size() == 2 ? as_reduce_kind(region, 0)
+                                                                 : std::nullopt;
+}
+
+std::optional<ReduceKind> as_reduce_kind(const Graph& region, size_t k) {
+  const Instruction& made = region.at(region.outputs[k].value);
+  if (made.operands.size() != 2) return std::nullopt;
+  const int own = static_cast<int>(k), other = static_cast<int>(region.outputs.size() + k);
+  const int a = input_number(region, made.operands[0]), b = input_number(region, made.operands[1]);
+  if (std::min(a, b) != own || std::max(a, b) != other) return std::nullopt;
+  const bool is_pred = region.type(region.outputs[k].value).dtype == DType::pred;
+  if (made.is(kAdd)) return is_pred ? ReduceKind::logical_or : ReduceKind::sum;
+  if (made.is(kMultiply)) return is_pred ? ReduceKind::logical_and : ReduceKind::product;
+  if (made.is(kMaximum)) return is_pred ? ReduceKind::logical_or : ReduceKind::max;
+  if (made.is(kMinimum)) return is_pred ? ReduceKind::logical_and : ReduceKind::min;
+  if (made.is(kLogicalAnd) && is_pred) return ReduceKind::logical_and;
+  if (made.is(kLogicalOr) && is_pred) return ReduceKind::logical_or;
   return std::nullopt;
 }
 

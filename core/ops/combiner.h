@@ -49,6 +49,8 @@ void check_kind(std::string_view op, ReduceKind kind, const TensorType& x);
 // its two inputs in either order. On pred, add and maximum are logical_or, multiply and minimum are
 // logical_and. nullopt for everything else, also for bitwise `and` and `or` of integers.
 std::optional<ReduceKind> as_reduce_kind(const Graph& region);
+// The same of what makes output `k` of N from inputs k and N + k of 2 N.
+std::optional<ReduceKind> as_reduce_kind(const Graph& region, size_t k);
 
 // What a comparator (x0, y0, x1, y1, ...) -> pred[] does: x_key direction y_key.
 struct Comparison {

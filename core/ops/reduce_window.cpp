@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/ops/combiner.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/structure.h"
 #include "core/ops/support.h"
 #include "core/ops/window.h"
@@ -101,34 +102,11 @@ void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<Ho
                   [&]<typename D>() { reduce_elements<D>(call, *x[0], y[0]); });
 }
 
-// A sum's cotangent is a sum over the windows that an element is in; a maximum's goes to where the
-// maximum stands.
-std::vector<Value> grad(GradContext& c) {
-  const Attributes& own = c.attributes();
-  require(own.has(Attr::reduce_kind),
-          "reduce_window: a combiner region has no gradient; use "
-          "reduce_kind sum, max or min");
-  if (!c.needs_gradient(0)) return {Value{}};
-  Builder& b = c.builder();
-  const TensorType& x = c.operand_type(0);
-  const auto kind = own.get<ReduceKind>(Attr::reduce_kind);
-  std::vector<WindowDim> dims =
-      windows_of("reduce_window", own, x.shape, own.ints(Attr::window_dimensions));
-  const auto is_plain = [](const WindowDim& dim) {
-    return dim.base_dilation == 1 && dim.dilation == 1;
-  };
-  Attributes attributes{{Attr::window_dimensions, own.ints(Attr::window_dimensions)},
-                        {Attr::reduce_kind, kind}};
-  if (kind != ReduceKind::sum) {
-    require((kind == ReduceKind::max || kind == ReduceKind::min) &&
-                std::all_of(dims.begin(), dims.end(), is_plain),
-            "reduce_window: ", name_of(kind), " of ", x,
-            " has no gradient: it has one for sum, and for max and min without dilation");
-    for (Attr key : {Attr::window_strides, Attr::padding_low, Attr::padding_high})
-      if (own.has(key)) attributes.set(key, own.ints(key));
-    return {b.emit(kSelectAndScatter, {c.operand(0), c.cotangent(0)}, attributes)};
-  }
-  const Shape& y = c.result_type(0).shape;
+// ---- gradient -----------------------------------------------------------------------------------
+
+// A sum's cotangent is a sum over the windows that an element is in.
+Value sum_gradient(Builder& b, Value dy, const Attributes& own, std::vector<WindowDim> dims) {
+  const Shape& y = b.shape(dy);
   for (size_t d = 0; d < dims.size(); ++d) {
     const WindowDim dim = dims[d];
     dims[d] = {y[static_cast<int>(d)],
@@ -141,9 +119,116 @@ std::vector<Value> grad(GradContext& c) {
                false};
     dims[d].high = dim.spread() + dim.low - dims[d].spread();
   }
+  Attributes attributes{{Attr::window_dimensions, own.ints(Attr::window_dimensions)},
+                        {Attr::reduce_kind, ReduceKind::sum}};
   set_windows(attributes, dims);
-  return {b.emit(kReduceWindow, {c.cotangent(0)}, attributes)};
+  return b.emit(kReduceWindow, {dy}, attributes);
 }
+
+// Of products along one dim: what each element of the windows stands beside, the windows taken
+// apart into their first, second, ... elements. No division, as elements may be 0.
+Value product_gradient_along(Builder& b, Value x, Value dy, int d, const WindowDim& dim) {
+  const auto at = static_cast<size_t>(d);
+  const DType dtype = b.dtype(x);
+  const Value zero = constant(b, 0, {dtype, {}}), one = constant(b, 1, {dtype, {}});
+  const int64_t count = b.shape(dy)[d], reach = (count - 1) * dim.stride + 1;
+  const Ints none(static_cast<size_t>(b.shape(x).rank()), 0);
+  const auto edge = [&](int64_t value) {
+    Ints edges = none;
+    edges[at] = value;
+    return edges;
+  };
+  const Value line = pad(b, x, one, edge(dim.low), edge(dim.high), edge(dim.base_dilation - 1));
+  const int64_t length = b.shape(line)[d];
+  std::vector<Value> elements;  // number k of every window
+  for (int64_t k = 0; k < dim.window; ++k) {
+    Ints limit = ints_of(b.shape(line)), strides(none.size(), 1);
+    limit[at] = k * dim.dilation + reach;
+    strides[at] = dim.stride;
+    elements.push_back(slice(b, line, edge(k * dim.dilation), limit, strides));
+  }
+  std::vector<Value> beside(elements.size(), dy);  // times all elements but the own
+  Value before = dy, behind;
+  for (size_t k = 1; k < elements.size(); ++k)
+    beside[k] = before = multiply(b, before, elements[k - 1]);
+  for (size_t k = elements.size() - 1; k-- > 0;) {
+    behind = behind.valid() ? multiply(b, behind, elements[k + 1]) : elements[k + 1];
+    beside[k] = multiply(b, beside[k], behind);
+  }
+  Value sum;
+  for (size_t k = 0; k < elements.size(); ++k) {
+    const int64_t first = static_cast<int64_t>(k) * dim.dilation;
+    const Value own =
+        pad(b, beside[k], zero, edge(first), edge(length - first - reach), edge(dim.stride - 1));
+    sum = sum.valid() ? add(b, sum, own) : own;
+  }
+  sum = pad(b, sum, zero, edge(-dim.low), edge(-dim.high));
+  Ints strides(none.size(), 1);
+  strides[at] = dim.base_dilation;
+  return dim.base_dilation == 1 ? sum : slice(b, sum, none, ints_of(b.shape(sum)), strides);
+}
+
+// The product over a window of several dims is that along one dim after the other.
+Value product_gradient(Builder& b, Value x, Value dy, const std::vector<WindowDim>& dims) {
+  constexpr int64_t kLongest = 64;  // operations per element of a window
+  std::vector<Value> stages;
+  for (size_t d = 0; d < dims.size(); ++d) {
+    require(dims[d].window <= kLongest, "reduce_window: product over ", dims[d].window,
+            " elements along dim ", d, " of ", b.type(x), " has no gradient: at most ", kLongest,
+            "; use scan for cumulative products");
+    stages.push_back(x);
+    if (d + 1 == dims.size()) break;
+    std::vector<WindowDim> alone(dims.size());
+    for (size_t other = 0; other < dims.size(); ++other)
+      alone[other].size = b.shape(x)[static_cast<int>(other)];
+    alone[d] = dims[d];
+    Ints window(dims.size(), 1);
+    window[d] = dims[d].window;
+    Attributes attributes{{Attr::window_dimensions, window},
+                          {Attr::reduce_kind, ReduceKind::product}};
+    set_windows(attributes, alone);
+    if (!dims[d].is_trivial()) x = b.emit(kReduceWindow, {x}, attributes);
+  }
+  for (size_t d = dims.size(); d-- > 0;)
+    if (!dims[d].is_trivial())
+      dy = product_gradient_along(b, stages[d], dy, static_cast<int>(d), dims[d]);
+  return dy;
+}
+
+// An extreme's cotangent goes to where the extreme stands.
+Value extreme_gradient(Builder& b, Value x, Value dy, const Attributes& own) {
+  Attributes attributes{{Attr::window_dimensions, own.ints(Attr::window_dimensions)},
+                        {Attr::reduce_kind, own.get<ReduceKind>(Attr::reduce_kind)}};
+  for (Attr key : {Attr::window_strides, Attr::padding_low, Attr::padding_high})
+    if (own.has(key)) attributes.set(key, own.ints(key));
+  return b.emit(kSelectAndScatter, {x, dy}, attributes);
+}
+
+std::vector<Value> grad(GradContext& c) {
+  const Attributes& own = c.attributes();
+  require(own.has(Attr::reduce_kind),
+          "reduce_window: a combiner region has no gradient; use reduce_kind sum, product, max or "
+          "min");
+  if (!c.needs_gradient(0)) return {Value{}};
+  Builder& b = c.builder();
+  const TensorType x = c.operand_type(0);
+  const auto kind = own.get<ReduceKind>(Attr::reduce_kind);
+  const std::vector<WindowDim> dims =
+      windows_of("reduce_window", own, x.shape, own.ints(Attr::window_dimensions));
+  if (kind == ReduceKind::sum) return {sum_gradient(b, c.cotangent(0), own, dims)};
+  if (c.result_type(0).elements() == 0) return {constant(b, 0, x)};
+  if (kind == ReduceKind::product) return {product_gradient(b, c.operand(0), c.cotangent(0), dims)};
+  const auto is_plain = [](const WindowDim& dim) {
+    return dim.base_dilation == 1 && dim.dilation == 1;
+  };
+  require((kind == ReduceKind::max || kind == ReduceKind::min) &&
+              std::all_of(dims.begin(), dims.end(), is_plain),
+          "reduce_window: ", name_of(kind), " of ", x,
+          " has no gradient: it has one for sum and product, and for max and min without dilation");
+  return {extreme_gradient(b, c.operand(0), c.cotangent(0), own)};
+}
+
+// ---- sharding -----------------------------------------------------------------------------------
 
 FactorRule factors(const OpCall& call, std::span<const TensorType> results) {
   FactorRule rule;
@@ -261,8 +346,10 @@ std::vector<OpSample> samples() {
       sample(DType::f64, {7, 2}, ReduceKind::max, {{3, 1}, {2, 1}, {1, 0}, {1, 0}, {}, {}}),
       sample(DType::f64, {6, 2}, ReduceKind::min, {{3, 1}, {1, 1}, {1, 0}, {1, 0}, {}, {}}),
       sample(DType::f64, {5, 2}, ReduceKind::sum, {{2, 1}, {3, 1}, {2, 0}, {1, 0}, {2, 1}, {2, 1}}),
-      sample(DType::f64, {6, 2}, ReduceKind::product, {{2, 1}, {1, 1}, {0, 0}, {0, 0}, {}, {}},
-             false),
+      sample(DType::f64, {6, 2}, ReduceKind::product, {{2, 1}, {1, 1}, {0, 0}, {0, 0}, {}, {}}),
+      sample(DType::f64, {7, 5}, ReduceKind::product, {{3, 2}, {2, 1}, {1, -1}, {2, 1}, {}, {}}),
+      sample(DType::f64, {5, 2}, ReduceKind::product,
+             {{2, 1}, {3, 1}, {2, 0}, {1, 0}, {2, 1}, {2, 1}}),
       sample(DType::s32, {8}, ReduceKind::sum, {{8}, {1}, {7}, {0}, {}, {}}, false),
       sample(DType::pred, {4, 4}, ReduceKind::logical_or, {{2, 1}, {}, {1, 0}, {}, {}, {}}, false),
       region};

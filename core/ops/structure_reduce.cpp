@@ -4,9 +4,9 @@
 #include <numeric>
 #include <optional>
 
-#include "core/ops/combiner.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/partition_support.h"
+#include "core/ops/reduce_call.h"
 #include "core/ops/reduce_region.h"
 #include "core/ops/structure.h"
 #include "core/ops/support.h"
@@ -14,31 +14,12 @@
 namespace tessera::ops {
 namespace {
 
-// Whether the call has initial values behind its operands.
-bool has_init(const OpCall& call) {
-  return call.attributes.has(Attr::combiner) || call.operands.size() > 1;
-}
-size_t reduced_count(const OpCall& call) {
-  return call.attributes.has(Attr::combiner) ? call.operands.size() / 2 : 1;
-}
-
-// The combiner of a call with one operand, where it is a known one.
-std::optional<ReduceKind> known_kind(const OpCall& call) {
-  if (reduced_count(call) != 1) return std::nullopt;
-  return Combiner(call.attributes).kind();
-}
-
 // The kind of partial results of shards; none where they must be gathered in order, or an initial
 // value must be kept from counting once per shard.
 std::optional<ReduceKind> partial_kind(const OpCall& call) {
   if (has_init(call)) return std::nullopt;
   const ReduceKind kind = numeric_kind(*known_kind(call));
   return kind == ReduceKind::product ? std::nullopt : std::optional(kind);
-}
-
-bool is_reduced(const Attributes& attributes, int dim) {
-  const Ints& dims = attributes.ints(Attr::dimensions);
-  return std::find(dims.begin(), dims.end(), dim) != dims.end();
 }
 
 std::vector<TensorType> infer_reduce(const OpCall& call) {
@@ -116,46 +97,6 @@ void eval_reduce(const OpCall& call, std::span<const HostTensor* const> x,
         [&](int64_t from, int64_t to) { combiner.combine(y, to, x.first(y.size()), from); });
   }
   dispatch_domain(call.operands[0].dtype, [&]<typename D>() { reduce_elements<D>(call, x, y[0]); });
-}
-
-// `value` of the reduced shape, repeated to that of the operand.
-Value spread(Builder& b, Value value, const Attributes& attributes, const Shape& shape) {
-  Ints dims;
-  for (int d = 0; d < shape.rank(); ++d)
-    if (!is_reduced(attributes, d)) dims.push_back(d);
-  return dims.size() == static_cast<size_t>(shape.rank()) ? value
-                                                          : broadcast_in_dim(b, value, shape, dims);
-}
-
-std::vector<Value> grad_reduce(GradContext& c) {
-  std::vector<Value> cotangents(static_cast<size_t>(c.operand_count()));
-  Builder& b = c.builder();
-  const Attributes attributes = c.attributes();
-  std::vector<TensorType> types;
-  for (int i = 0; i < c.operand_count(); ++i) types.push_back(c.operand_type(i));
-  const std::optional<ReduceKind> kind = known_kind({types, attributes});
-  require(kind && (kind == ReduceKind::sum || kind == ReduceKind::max || kind == ReduceKind::min),
-          "reduce: ", kind ? name_of(*kind) : "a region", " over ", types_text(types),
-          " has no gradient; use sum, max or min");
-  const Shape shape = types[0].shape;
-  const bool wants_init = types.size() > 1 && c.needs_gradient(1);
-  if (kind == ReduceKind::sum) {
-    if (c.needs_gradient(0)) cotangents[0] = spread(b, c.cotangent(0), attributes, shape);
-    if (wants_init) cotangents[1] = reduce_all(b, c.cotangent(0));
-    return cotangents;
-  }
-  require(!wants_init, "reduce: ", name_of(*kind), " has no gradient in its initial value, ",
-          types.back());
-  if (!c.needs_gradient(0)) return cotangents;
-  // Elements that share the extreme share the cotangent; none may, where it is the initial value.
-  const Value x = c.operand(0);
-  const Value is_extreme =
-      compare(b, x, spread(b, c.result(0), attributes, shape), CompareDirection::eq);
-  const Value mask = convert(b, is_extreme, b.dtype(x));
-  Value count = reduce(b, mask, attributes.ints(Attr::dimensions));
-  if (types.size() > 1) count = maximum(b, count, constant_like(b, count, 1));
-  cotangents[0] = multiply(b, mask, spread(b, divide(b, c.cotangent(0), count), attributes, shape));
-  return cotangents;
 }
 
 FactorRule reduce_factors(const OpCall& call, std::span<const TensorType>) {
@@ -276,7 +217,8 @@ std::vector<OpSample> reduce_samples() {
           sample(DType::f64, {4}, {0}, ReduceKind::sum, true),
           sample(DType::f64, {4, 6}, {0}, ReduceKind::max, true),
           sample(DType::f64, {4, 6}, {1}, ReduceKind::min, true),
-          sample(DType::f64, {4, 6}, {1}, ReduceKind::product),
+          sample(DType::f64, {4, 6}, {1}, ReduceKind::product, true),
+          sample(DType::f64, {2, 3, 4}, {0, 2}, ReduceKind::product, true),
           sample(DType::s32, {4, 6}, {0}, ReduceKind::max),
           sample(DType::s32, {4, 6}, {0, 1}, ReduceKind::sum),
           sample(DType::bf16, {4, 6}, {0}, ReduceKind::sum),
@@ -291,19 +233,24 @@ std::vector<OpSample> all_reduce_samples() {
     samples.push_back({{{DType::f64, {4, 6}}, {DType::f64, {}}},
                        {{Attr::dimensions, Ints{1}}, {Attr::reduce_kind, kind}},
                        {{-1, 1}, {2, 3}},
-                       kind == ReduceKind::sum});
+                       kind != ReduceKind::max});
     samples.push_back(
         {{{DType::f64, {4, 6}}, {DType::f64, {}}},
          {{Attr::dimensions, Ints{0}}, {Attr::combiner, combiner_of(kind, DType::f64)}},
          {},
          false});
   }
-  for (bool largest : {true, false})
+  for (bool largest : {true, false}) {
+    samples.push_back(
+        {{{DType::f64, {4, 6}}, {DType::s32, {4, 6}}, {DType::f64, {}}, {DType::s32, {}}},
+         {{Attr::dimensions, Ints{1}}, {Attr::combiner, extreme_region(DType::f64, largest)}},
+         {{-3, 3}, {0, 50}, {largest ? -1.0 : 1.0, largest ? -1.0 : 1.0}, {99, 99}}});
     samples.push_back(
         {{{DType::s32, {4, 6}}, {DType::s32, {4, 6}}, {DType::s32, {}}, {DType::s32, {}}},
          {{Attr::dimensions, Ints{1}}, {Attr::combiner, extreme_region(DType::s32, largest)}},
          {{-3, 3}, {0, 50}, {largest ? -9.0 : 9.0, largest ? -9.0 : 9.0}, {99, 99}},
          false});
+  }
   return samples;
 }
 
