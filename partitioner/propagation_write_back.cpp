@@ -1,6 +1,7 @@
 #include <map>
 
 #include "core/ops/control.h"
+#include "partitioner/projection.h"
 #include "partitioner/propagation_problem.h"
 #include "partitioner/regions.h"
 
@@ -30,6 +31,7 @@ class Writer {
     Instruction& instruction = graph.instructions[static_cast<size_t>(index)];
     if (!has_control_flow(instruction)) return;
     const std::vector<Region> regions = control_regions(instruction);
+    const bool is_manual = instruction.is(ops::kManualComputation);
     size_t number = 0;
     map_regions(instruction, [&](const Graph& source) {
       const Region& region = regions[number++];
@@ -41,12 +43,33 @@ class Writer {
       }
       for (size_t o = 0; o < inner.outputs.size(); ++o)
         inner.outputs[o].sharding =
-            !gives_results(region) || instruction.is(ops::kManualComputation)
+            !gives_results(region) || is_manual
                 ? inner.sharding(inner.outputs[o].value).closed().without_partial()
                 : instruction.results[o].sharding->closed().without_partial();
+      if (is_manual) keep_blocks(instruction, inner);
       return inner;
     });
-    if (instruction.is(ops::kManualComputation)) write_boundary(instruction);
+    if (is_manual) write_boundary(instruction);
+  }
+
+  // Behind manual axes of a dim a free one stands only where it divides what one coordinate holds:
+  // padded blocks of each coordinate would not be the blocks of the whole dim.
+  static void keep_blocks(const Instruction& manual, Graph& body) {
+    const AxisList axes = manual.attributes.get<AxisList>(Attr::axes);
+    auto keep = [&](const Sharding& boundary, Sharding& inside, const Shape& shape) {
+      for (size_t d = 0; d < inside.dims.size(); ++d)
+        if (!manual_part(boundary.dims[d].axes, axes).empty())
+          inside.dims[d].axes =
+              dividing_prefix(inside.dims[d].axes, shape[static_cast<int>(d)]);
+    };
+    const auto& in = manual.attributes.get<Shardings>(Attr::in_shardings);
+    const auto& out = manual.attributes.get<Shardings>(Attr::out_shardings);
+    for (size_t i = 0; i < in.size(); ++i) {
+      ResultInfo& info = body.info(body.inputs[i].value);
+      keep(in[i], *info.sharding, info.type.shape);
+    }
+    for (size_t o = 0; o < out.size(); ++o)
+      keep(out[o], *body.outputs[o].sharding, body.type(body.outputs[o].value).shape);
   }
 
   // The manual axes as given, then what the body uses of the others.

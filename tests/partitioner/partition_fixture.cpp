@@ -30,6 +30,20 @@ void MeshProgram::output(Value value, const char* sharding) {
   if (sharding) graph.outputs.back().sharding = parse_sharding(mesh, sharding);
 }
 
+GraphRef region(const MeshPtr& mesh, const std::vector<TensorType>& inputs,
+                const RegionWriter& write) {
+  Graph graph;
+  graph.name = "region";
+  graph.mesh = mesh;
+  Builder b(graph);
+  std::vector<Value> values;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    values.push_back(b.input(InputKind::data, cat("p", i), inputs[i]));
+  size_t number = 0;
+  for (Value output : write(b, values)) b.output(output, cat("r", number++));
+  return std::make_shared<const Graph>(std::move(graph));
+}
+
 std::vector<AxisRule> rules_of(std::string_view text) {
   std::vector<AxisRule> rules;
   for (const std::string& part : split(text, ' ')) {

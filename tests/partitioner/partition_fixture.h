@@ -2,6 +2,7 @@
 // same after every pass, on the virtual devices of any mesh.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,11 @@ struct MeshProgram {
   Graph graph;
   Builder b;
 };
+
+// A region for a control-flow op: `write` gets its inputs and gives its outputs.
+using RegionWriter = std::function<std::vector<Value>(Builder&, std::vector<Value>)>;
+GraphRef region(const MeshPtr& mesh, const std::vector<TensorType>& inputs,
+                const RegionWriter& write);
 
 struct PerceptronOptions {
   int64_t batch = 8, embed = 8, hidden = 16;

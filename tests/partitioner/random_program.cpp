@@ -1,5 +1,8 @@
 #include "tests/partitioner/random_program.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "core/base/error.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/structure.h"
@@ -34,6 +37,7 @@ ProgramWriter::ProgramWriter(ProgramWriter& outer, const std::string& name, cons
       depth_(outer.depth_ + 1),
       b_(graph_),
       mesh_(outer.mesh_),
+      manual_(outer.manual_),
       random_(tape_.at) {
   graph_.mesh = mesh_;
   graph_.name = name;
@@ -53,10 +57,24 @@ RandomProgram ProgramWriter::run() {
   return {std::move(graph_), mesh_, std::move(inputs_)};
 }
 
+MeshPtr ProgramWriter::random_mesh() {
+  if (!options_.other_meshes || !chance(3)) return mesh_;
+  std::vector<MeshAxis> axes(mesh_->axes().begin(), mesh_->axes().end());
+  if (chance(3)) axes = {{"z", mesh_->devices()}};
+  std::vector<int64_t> order(static_cast<size_t>(mesh_->devices()));
+  std::iota(order.begin(), order.end(), 0);
+  std::mt19937 random(static_cast<uint32_t>(draw(1000)));
+  std::shuffle(order.begin(), order.end(), random);
+  return std::make_shared<const Mesh>(std::move(axes), std::move(order));
+}
+
 Sharding ProgramWriter::random_sharding(const Shape& shape, bool is_open, bool may_be_partial) {
-  Sharding sharding(mesh_, shape.rank(), is_open);
-  for (int a = 0; a < mesh_->rank(); ++a) {
-    std::vector<AxisRef> parts = {mesh_->axis(a)};
+  // What manual computations have taken they have taken of the program's mesh.
+  const MeshPtr mesh = manual_.empty() ? random_mesh() : mesh_;
+  Sharding sharding(mesh, shape.rank(), is_open);
+  for (int a = 0; a < mesh->rank(); ++a) {
+    std::vector<AxisRef> parts = {mesh->axis(a)};
+    if (overlaps(manual_, parts[0])) continue;
     if (parts[0].size > 2 && parts[0].size % 2 == 0 && chance(3))
       parts = {{a, 1, 2}, {a, 2, parts[0].size / 2}};
     for (const AxisRef& part : parts) {

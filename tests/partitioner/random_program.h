@@ -13,7 +13,8 @@ struct RandomOptions {
   int64_t devices = 0;        // of the mesh; 0: any of 2 to 8
   bool uneven = false;        // dims and shardings that do not divide
   bool sample_ops = true;     // every op of the op table, by its samples
-  bool control = true;        // loops, branches, calls
+  bool control = true;        // loops, branches, calls, manual computations
+  bool other_meshes = false;  // shardings over other orders of the devices and other axes
 };
 
 struct RandomProgram {

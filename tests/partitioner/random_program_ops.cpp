@@ -174,6 +174,8 @@ void ProgramWriter::add_op() {
     case 17:
       return options_.control && depth_ < 2 ? add_branches() : void();
     case 18:
+      return options_.control && depth_ < 2 ? add_manual() : void();
+    case 19:
       return keep(ops::optimization_barrier(b_, {x})[0]);
     default:
       return options_.sample_ops ? add_sample() : void();

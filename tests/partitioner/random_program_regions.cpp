@@ -4,6 +4,7 @@
 #include "core/ops/contraction.h"
 #include "core/ops/control.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/sharding.h"
 #include "core/ops/structure.h"
 #include "tests/partitioner/random_program_writer.h"
 
@@ -91,6 +92,54 @@ void ProgramWriter::add_branches() {
     const Value index = ops::constant(b_, static_cast<double>(draw(6)) - 1, {DType::s32, {}});
     results = ops::case_of(b_, index, operands, branches);
   }
+  for (Value result : results) keep(result);
+}
+
+// Over one axis, by which every operand is cut: what the coordinates hold differs, so results are cut
+// like their operands.
+void ProgramWriter::add_manual() {
+  const AxisRef axis = mesh_->axis(static_cast<int>(draw(static_cast<uint64_t>(mesh_->rank()))));
+  if (axis.size == 1 || overlaps(manual_, axis)) return;
+  std::vector<Value> operands;
+  std::vector<TensorType> types;
+  Shardings lyings;
+  for (Value value : some_values(2)) {
+    TensorType type = b_.type(value);
+    for (int d = 0; d < type.rank(); ++d) {
+      if (type.shape[d] % axis.size != 0) continue;
+      Sharding sharding(mesh_, type.rank(), /*open=*/true);
+      sharding.dims[static_cast<size_t>(d)].axes = {axis};
+      type.shape[d] /= axis.size;
+      operands.push_back(value);
+      types.push_back(std::move(type));
+      lyings.push_back(std::move(sharding));
+      break;
+    }
+  }
+  if (operands.empty()) return;
+  ProgramWriter body(*this, "manual", types);
+  body.manual_ = concat(manual_, {axis});
+  for (uint64_t i = draw(3); i > 0; --i) {
+    const Value value = body.pick();
+    switch (draw(3)) {
+      case 0:
+        body.keep(ops::scale(body.b_, ops::all_reduce(body.b_, value, {axis}), 0.25));
+        break;
+      case 1:
+        body.keep(ops::shift(body.b_, value, {axis}, 1, chance(2)));
+        break;
+      default: {
+        Ints sources(static_cast<size_t>(axis.size), -1);  // turned round; the first gets nothing
+        for (size_t c = 1; c < sources.size(); ++c)
+          sources[c] = axis.size - 1 - static_cast<int64_t>(c);
+        body.keep(ops::collective_permute_from(body.b_, value, {axis}, sources));
+      }
+    }
+  }
+  body.add_body(types);
+  const std::vector<Value> results =
+      ops::manual_computation(b_, std::make_shared<const Graph>(std::move(body.graph_)), operands,
+                              {axis}, lyings, lyings);
   for (Value result : results) keep(result);
 }
 

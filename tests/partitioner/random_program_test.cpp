@@ -34,6 +34,10 @@ void check_seeds(uint64_t first, uint64_t count, const RandomOptions& options) {
 TEST(RandomProgram, SomeHundredsOfSeeds) { check_seeds(0, 300, {}); }
 TEST(RandomProgram, OnSixteenDevices) { check_seeds(1000, 30, {.devices = 16}); }
 
+TEST(RandomProgram, WithSeveralMeshes) {
+  check_seeds(4000, 60, {.uneven = true, .other_meshes = true});
+}
+
 // With planned memory and real messages.
 void check_runs(uint64_t first, uint64_t count, const RandomOptions& options) {
   for (uint64_t seed = first; seed < first + count; ++seed) {
@@ -46,6 +50,10 @@ void check_runs(uint64_t first, uint64_t count, const RandomOptions& options) {
 
 TEST(RandomProgram, RunsOnTwoThreads) { check_runs(2000, 40, {.devices = 2, .uneven = true}); }
 TEST(RandomProgram, RunsOnFourThreads) { check_runs(3000, 40, {.devices = 4, .uneven = true}); }
+
+TEST(RandomProgram, RunsWithSeveralMeshes) {
+  check_runs(5000, 20, {.devices = 4, .uneven = true, .other_meshes = true});
+}
 
 TEST(RandomProgramLong, IsTheSameAfterEveryPass) { check_seeds(10000, 5000, {}); }
 

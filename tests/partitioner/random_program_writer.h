@@ -34,6 +34,8 @@ class ProgramWriter {
   bool chance(uint64_t one_in) { return draw(one_in) == 1; }
   Value pick() { return reals_[reals_.size() - 1 - draw(reals_.size())]; }
 
+  // The mesh, or sometimes another one of its devices.
+  MeshPtr random_mesh();
   // A legal sharding with each axis on some dim, split in two, or nowhere.
   Sharding random_sharding(const Shape& shape, bool is_open, bool may_be_partial);
   Shape random_shape();
@@ -53,6 +55,7 @@ class ProgramWriter {
   void add_sample();
   void add_loop();
   void add_branches();
+  void add_manual();
   std::vector<Value> some_values(uint64_t most);
   std::vector<TensorType> types_of(const std::vector<Value>& values) const {
     std::vector<TensorType> types;
@@ -68,6 +71,7 @@ class ProgramWriter {
   Graph graph_;
   Builder b_;
   MeshPtr mesh_;
+  AxisList manual_;  // axes of the manual computations around
   std::vector<Value> reals_;
   std::vector<HostTensor> inputs_;
   std::mt19937_64 random_;

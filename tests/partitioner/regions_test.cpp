@@ -19,20 +19,6 @@
 namespace tessera::testing {
 namespace {
 
-GraphRef region(const MeshPtr& mesh, const std::vector<TensorType>& inputs,
-                const std::function<std::vector<Value>(Builder&, std::vector<Value>)>& write) {
-  Graph graph;
-  graph.name = "region";
-  graph.mesh = mesh;
-  Builder b(graph);
-  std::vector<Value> values;
-  for (size_t i = 0; i < inputs.size(); ++i)
-    values.push_back(b.input(InputKind::data, cat("p", i), inputs[i]));
-  size_t number = 0;
-  for (Value output : write(b, values)) b.output(output, cat("r", number++));
-  return std::make_shared<const Graph>(std::move(graph));
-}
-
 GraphRef counts_to(const MeshPtr& mesh, const std::vector<TensorType>& carried, int64_t turns) {
   return region(mesh, carried, [&](Builder& b, std::vector<Value> values) {
     const Value end = ops::constant(b, static_cast<double>(turns), {DType::s32, {}});
