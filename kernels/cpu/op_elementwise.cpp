@@ -12,6 +12,7 @@ template <size_t kIndex>
 Refusal accept(const OpCall& call, Results results) {
   const OpDef& op = *tile_ops()[kIndex];
   const auto tile = tile_op_of(op, call.attributes);
+  if (!tile) return cat("no tile operation for these attributes of ", op.name);
   const size_t typed = tile == TileOp::select ? 1 : 0;
   const DType dtype = call.operands[typed].dtype;
   if (!has_tiles(dtype)) return cat("no tiles of ", dtype);
