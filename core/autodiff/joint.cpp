@@ -5,6 +5,7 @@
 #include "core/ir/regions.h"
 #include "core/ops/attention.h"
 #include "core/ops/contraction.h"
+#include "core/ops/dynamic_slice.h"
 #include "core/ops/structure.h"
 
 namespace tessera {
@@ -43,12 +44,16 @@ namespace {
 
 class Splitter {
  public:
-  Splitter(const Joint& joint, RematPolicy policy)
-      : joint_(joint), source_(joint.graph), policy_(policy), builder_(result_.backward) {
+  Splitter(const Joint& joint, RematPolicy policy, const std::vector<bool>& at_hand, bool is_stacked)
+      : joint_(joint),
+        source_(joint.graph),
+        policy_(policy),
+        is_stacked_(is_stacked),
+        builder_(result_.backward) {
     result_.backward.name = cat(source_.name, ".backward");
     result_.backward.mesh = source_.mesh;
     for (size_t i = 0; i < source_.inputs.size(); ++i)
-      input_of_[source_.inputs[i].value.instruction] = static_cast<int>(i);
+      if (at_hand[i]) input_of_[source_.inputs[i].value.instruction] = static_cast<int>(i);
   }
 
   // Residuals become inputs, and inputs come first: so they are found before anything is written.
@@ -80,10 +85,18 @@ class Splitter {
     return it.is(ops::kBroadcastInDim) && is_free(it.operands[0].instruction);
   }
 
+  // The weights of this turn.
+  bool is_slice_at_hand(int i) const {
+    const Instruction& it = source_.instructions[static_cast<size_t>(i)];
+    if (it.is(ops::kReshape)) return is_slice_at_hand(it.operands[0].instruction);
+    return it.is(ops::kDynamicSlice) && input_of_.count(it.operands[0].instruction) > 0;
+  }
+
   bool is_residual(Value value) const {
     const int i = value.instruction;
     if (i >= joint_.forward_size || is_free(i)) return false;
     const Instruction& it = source_.at(value);
+    if (is_stacked_ && is_slice_at_hand(i)) return false;
     if (it.op->has_state || policy_ == RematPolicy::none) return true;
     return policy_ == RematPolicy::dots && (it.is(ops::kDotGeneral) || it.is(ops::kAttention));
   }
@@ -120,9 +133,10 @@ class Splitter {
   const Joint& joint_;
   const Graph& source_;
   RematPolicy policy_;
+  bool is_stacked_;
   SplitJoint result_;
   Builder builder_;
-  std::map<int, int> input_of_;
+  std::map<int, int> input_of_;  // parameter -> number of the input, where it is at hand
   std::map<Value, bool> seen_;
   std::map<int, bool> needed_;  // instructions of the backward graph
   std::map<Value, Value> made_;
@@ -131,7 +145,11 @@ class Splitter {
 }  // namespace
 
 SplitJoint split_joint(const Joint& joint, RematPolicy policy) {
-  return Splitter(joint, policy).run();
+  return Splitter(joint, policy, std::vector<bool>(joint.graph.inputs.size(), true), false).run();
+}
+
+SplitJoint split_joint(const Joint& joint, RematPolicy policy, const std::vector<bool>& at_hand) {
+  return Splitter(joint, policy, at_hand, true).run();
 }
 
 Graph forward_of(const Joint& joint, const std::vector<Residual>& residuals) {

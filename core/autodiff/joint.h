@@ -45,6 +45,9 @@ struct SplitJoint {
 // contractions (dots), inputs only (full); the rest is computed again with the recompute tag.
 // Constants are never residuals.
 SplitJoint split_joint(const Joint& joint, RematPolicy policy);
+// Of a region that runs many times, whose residuals are copied into stacks: only the inputs that
+// `at_hand` says can be had without, and a slice of one is taken again instead of being stacked.
+SplitJoint split_joint(const Joint& joint, RematPolicy policy, const std::vector<bool>& at_hand);
 
 // The forward part with the residuals that are not inputs as further outputs.
 Graph forward_of(const Joint& joint, const std::vector<Residual>& residuals);

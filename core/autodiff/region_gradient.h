@@ -7,7 +7,8 @@
 //
 //     while: carries (k, x, w), T turns. Forward: each turn writes its residuals into stacks [T, ...]
 //     at k. Backward: k runs from T - 1 to 0; carries the cotangents, reads the stacks. A carried
-//     value that the body returns unchanged (w) is never stacked, and its cotangent adds up.
+//     value that the body returns unchanged (w) is never stacked, nor is what a turn slices from it, and
+//     its cotangent adds up.
 #pragma once
 
 #include <memory>

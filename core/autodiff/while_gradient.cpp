@@ -48,11 +48,12 @@ class WhileGradient : public RegionGradient {
     mesh_ = body.mesh;
     find_active(body, active);
     joint_ = differentiate(body, wrt_, wrt_, options);
-    SplitJoint split = split_joint(joint_, options.remat);
+    std::vector<bool> at_hand;
+    for (size_t i = 0; i < body.inputs.size(); ++i)
+      at_hand.push_back(is_invariant(body, static_cast<int>(i)));
+    SplitJoint split = split_joint(joint_, options.remat, at_hand);
     residuals_ = std::move(split.residuals);
     backward_ = std::move(split.backward);
-    for (Residual& residual : residuals_)
-      if (residual.input >= 0 && !is_invariant(body, residual.input)) residual.input = -1;
     for (const Residual& residual : residuals_)
       if (residual.input < 0) {
         saved_.push_back(stack_type(joint_.graph.type(residual.value), turns_));

@@ -28,7 +28,8 @@ struct CostModel {
   std::vector<int> link_of_axis = {};
 };
 
-// max(arithmetic, memory traffic of operands and results) + the launch.
+// max(arithmetic, memory traffic of operands and results) + the launch. Of what is read or updated in
+// slices, only the slices count.
 double kernel_seconds(const CostModel& model, const Graph& graph, const Instruction& instruction);
 
 struct CollectiveCost {

@@ -94,7 +94,8 @@ struct CopyStep {
 };
 
 // A value that a loop or branch hands on: `from` was made outside and `to` is the result that starts
-// as it, or `from` was made inside and is from here on the result `to`.
+// as it, or `from` was made inside and is from here on the result `to`. A loop may start with one
+// element `from` all over `to`.
 struct HandedOn {
   int from = -1, to = -1;
 };
@@ -175,7 +176,7 @@ struct Executable {
   std::vector<int> input_buffers, output_buffers;
   struct Constant {
     int instruction;
-    int buffer;  // of result 0
+    int buffer;  // of result 0; as many of its elements as fit there
     int region = 0;
   };
   std::vector<Constant> constants;  // computed once

@@ -101,7 +101,11 @@ class PlanChecker {
   }
 
   void begin_control(const std::vector<HandedOn>& carried) {
-    for (const HandedOn& pair : carried) read(pair.from);
+    for (const HandedOn& pair : carried) {
+      read(pair.from);
+      check(plan(pair.from).bytes == plan(pair.to).bytes || plan(pair.from).type.elements() == 1,
+            plan(pair.from).tensor, " does not fill ", plan(pair.to).tensor);
+    }
     for (const HandedOn& pair : carried)
       if (!holds_same(pair.from, pair.to)) write(pair.to);
   }

@@ -2,6 +2,7 @@
 // control_steps.cpp loops and branches, overwrite.cpp places the outputs that must lie over inputs.
 #pragma once
 
+#include <map>
 #include <set>
 #include <vector>
 
@@ -34,6 +35,8 @@ class StepGraphBuilder {
   void make_buffers();
   void mark_kept_slices();
   void make_nodes();
+  int one_number_of(Value value);
+  void drop_unread_fills();
   void make_node(int index);
   void choose_kernel(StepNode& node, const Instruction& instruction);
   void choose_communicator(StepNode& node, const Instruction& instruction);
@@ -75,6 +78,7 @@ class StepGraphBuilder {
   std::vector<bool> pinned_;                             // buffer -> has its place; no member of anything
   StepGraph made_;
   std::vector<int> first_buffer_;                // instruction -> its result 0's buffer
+  std::map<int, int> one_number_;                // instruction of a filled constant -> a buffer with one element
   std::vector<bool> kept_slice_;                 // instruction -> a slice that is no view
   std::vector<int> writer_;                      // buffer -> node, or -1
   std::vector<int> position_;                    // node -> place in the program, by which ties go

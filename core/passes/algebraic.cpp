@@ -5,6 +5,7 @@
 #include "core/ir/regions.h"
 #include "core/ir/rewriter.h"
 #include "core/ops/contraction.h"
+#include "core/ops/dynamic_slice.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/structure.h"
 
@@ -44,6 +45,7 @@ class Simplifier {
 
   std::optional<Value> simplify(const Instruction& instruction) {
     if (instruction.is(ops::kConvert)) return conversion(instruction);
+    if (const std::optional<Value> sum = sum_with_slice(instruction)) return sum;
     if (instruction.results.size() != 1 || !is_anonymous(instruction)) return std::nullopt;
     if (instruction.is(ops::kAdd) || instruction.is(ops::kMultiply)) return commutative_identity(instruction);
     if (instruction.is(ops::kSubtract) || instruction.is(ops::kDivide)) return right_identity(instruction);
@@ -68,6 +70,33 @@ class Simplifier {
     const double neutral = instruction.is(ops::kAdd) ? 0 : 1;
     if (filled_with(operand(instruction, 1)) == neutral) return operand(instruction, 0);
     if (filled_with(operand(instruction, 0)) == neutral) return operand(instruction, 1);
+    return std::nullopt;
+  }
+
+  // A tensor of zeros with one slice set is added: only that slice changes.
+  std::optional<Value> sum_with_slice(const Instruction& instruction) {
+    if (!instruction.is(ops::kAdd)) return std::nullopt;
+    for (const int side : {1, 0}) {
+      const Value slice = operand(instruction, side), whole = operand(instruction, 1 - side);
+      if (!made().at(slice).is(ops::kDynamicUpdateSlice)) continue;
+      Instruction update = made().at(slice);
+      const ResultInfo& info = update.results[0];
+      if (uses_[instruction.operands[side].instruction] != 1 || !info.name.empty() || info.sharding ||
+          filled_with(update.operands[0]) != 0.0 || filled_with(whole) == 0.0)
+        continue;
+      Builder& b = rewriter_.builder();
+      b.set_scope(instruction.scope);
+      b.set_recompute(instruction.recompute);
+      const std::vector<Value> starts(update.operands.begin() + 2, update.operands.end());
+      const Shape& shape = b.shape(update.operands[1]);
+      const Value old = ops::dynamic_slice(b, whole, starts, Ints(shape.begin(), shape.end()));
+      update.operands[1] = ops::add(b, old, update.operands[1]);
+      update.operands[0] = whole;
+      update.results[0] = instruction.results[0];
+      update.scope = instruction.scope;
+      update.recompute = instruction.recompute;
+      return rewriter_.append(std::move(update));
+    }
     return std::nullopt;
   }
 

@@ -1,5 +1,6 @@
 #include "core/runtime/executor.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 
@@ -12,6 +13,18 @@ namespace {
 
 double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// A copy, or the one element of `from` all over `to`.
+void start_as(const TensorView& to, const TensorView& from) {
+  const auto bytes = static_cast<size_t>(to.type.bytes());
+  auto* const begin = static_cast<std::byte*>(to.data);
+  size_t done = std::min(bytes, static_cast<size_t>(from.type.bytes()));
+  std::memcpy(begin, from.data, done);
+  for (size_t next; done > 0 && done < bytes; done += next) {
+    next = std::min(done, bytes - done);
+    std::memcpy(begin + done, begin, next);
+  }
 }
 
 }  // namespace
@@ -94,10 +107,10 @@ void Executor::compute_constants() {
     std::vector<HostTensor> results;
     for (const ResultInfo& result : instruction.results) results.emplace_back(result.type);
     instruction.op->eval({{}, instruction.attributes}, {}, results);
-    for (size_t r = 0; r < results.size(); ++r)
-      backend_.copy_to_device(views_[static_cast<size_t>(constant.buffer) + r].data,
-                              results[r].bytes().data(),
-                              static_cast<int64_t>(results[r].bytes().size()));
+    for (size_t r = 0; r < results.size(); ++r) {
+      const TensorView& view = views_[static_cast<size_t>(constant.buffer) + r];
+      backend_.copy_to_device(view.data, results[r].bytes().data(), view.type.bytes());
+    }
   }
 }
 
@@ -171,8 +184,7 @@ size_t Executor::run_control(size_t step) {
     case Bound::Kind::branch_begin: {
       for (size_t i = 0; i < bound.results.size(); ++i)
         if (bound.results[i].data != bound.operands[i].data)
-          std::memcpy(bound.results[i].data, bound.operands[i].data,
-                      static_cast<size_t>(bound.results[i].type.bytes()));
+          start_as(bound.results[i], bound.operands[i]);
       bound.turn = 0;
       if (bound.kind == Bound::Kind::loop_begin)
         return bound.trip_count == 0 ? leave(bound.end_step) : step + 1;

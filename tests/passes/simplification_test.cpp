@@ -5,6 +5,7 @@
 #include "core/ir/interpreter.h"
 #include "core/ir/verifier.h"
 #include "core/ops/contraction.h"
+#include "core/ops/dynamic_slice.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/structure.h"
 #include "core/passes/algebraic.h"
@@ -140,6 +141,29 @@ RC_GTEST_PROP(Simplification, NeverChangesAResult, ()) {
     verify(graph, GraphStage::built);
     RC_ASSERT(max_relative_error(interpret(graph, values())[0], expected[0]) < 1e-15);
   }
+}
+
+// The gradient of a slice, added to those of the turns before.
+TEST(Algebra, AZeroTensorWithOneSliceSetIsAddedInThatSlice) {
+  for (const bool swapped : {false, true})
+    for (const double fill : {0.0, 1.0}) {
+      Graph graph;
+      Builder b(graph);
+      const Value x = b.input(InputKind::data, "x", kMatrix);
+      const Value row = b.input(InputKind::data, "row", {DType::f64, {1, 4}});
+      const Value at = b.input(InputKind::data, "at", {DType::s32, {}});
+      const Value set = ops::dynamic_update_slice_dim(b, ops::constant(b, fill, kMatrix), row, 0, at);
+      const Value y = ops::tanh(b, x);
+      b.output(swapped ? ops::add(b, set, y) : ops::add(b, y, set), "sum");
+      const Graph simple = simplify_algebra(graph);
+      verify(simple, GraphStage::built);
+      EXPECT_EQ(count(simple, ops::kDynamicSlice), fill == 0);
+      for (const double start : {-1.0, 0.0, 2.0, 9.0}) {
+        std::vector<HostTensor> inputs = testing::values(graph);
+        inputs[2].set_real(0, start);
+        EXPECT_EQ(interpret(eliminate_dead_code(simple), inputs), interpret(graph, inputs));
+      }
+    }
 }
 
 }  // namespace
