@@ -18,6 +18,15 @@ bool is_constant(const Instruction& instruction) {
          !op.communicates && !is_control(instruction);
 }
 
+// One number all over: a constant, or a broadcast of one.
+bool is_fill(const Graph& graph, const Instruction& instruction) {
+  if (instruction.results.size() != 1 || instruction.results[0].type.elements() <= 1) return false;
+  if (instruction.is(ops::kConstant)) return instruction.attributes.has(Attr::scalar);
+  return instruction.is(ops::kBroadcastInDim) &&
+         graph.type(instruction.operands[0]).elements() == 1 &&
+         is_constant(graph.at(instruction.operands[0]));
+}
+
 bool is_rank_data(const Instruction& instruction) {
   return instruction.is(ops::kAxisIndex) || instruction.is(ops::kAllSlice) ||
          instruction.is(ops::kReplicatedToPartial);
@@ -146,6 +155,7 @@ void StepGraphBuilder::make_nodes() {
     if (!is_control(instruction) && buffer(first_buffer_[i]).alias == AliasKind::view) continue;
     make_node(static_cast<int>(i));
   }
+  drop_unread_fills();
   writer_ = made_.writers();
   removed_.assign(made_.nodes.size(), false);
   position_.resize(made_.nodes.size());
@@ -165,6 +175,9 @@ void StepGraphBuilder::make_node(int index) {
   if (const auto& control = controls_[static_cast<size_t>(index)]) {
     node.kind = StepNode::Kind::control;
     node.control = control;
+    for (size_t i = 0; control->is_loop && i < node.reads.size(); ++i)
+      if (!control->unchanged[i] && is_fill(graph_, graph_.at(instruction.operands[i])))
+        node.reads[i] = one_number_of(instruction.operands[i]);
   } else if (is_rank_data(instruction))
     node.kind = StepNode::Kind::rank_data;
   else if (instruction.op->communicates)
@@ -172,6 +185,42 @@ void StepGraphBuilder::make_node(int index) {
   else
     choose_kernel(node, instruction);
   made_.nodes.push_back(std::move(node));
+}
+
+// A loop that begins with a filled tensor fills it in where it works on it: the number is enough.
+int StepGraphBuilder::one_number_of(Value value) {
+  const Instruction& instruction = graph_.at(value);
+  if (instruction.is(ops::kBroadcastInDim)) return buffer_of(instruction.operands[0]);
+  const auto [at, is_new] =
+      one_number_.try_emplace(value.instruction, static_cast<int>(made_.buffers.size()));
+  if (is_new) {
+    BufferPlan plan = buffer(buffer_of(value));
+    plan.type.shape = {};
+    plan.bytes = plan.type.bytes();
+    made_.buffers.push_back(std::move(plan));
+    made_.constants.push_back({value.instruction, at->second});
+  }
+  return at->second;
+}
+
+// Filled tensors that nothing but the begin of loops wanted are not made.
+void StepGraphBuilder::drop_unread_fills() {
+  std::vector<bool> is_read(made_.buffers.size(), false);
+  for (const StepNode& node : made_.nodes)
+    for (int read : node.reads) is_read[static_cast<size_t>(made_.root(read))] = true;
+  for (int output : made_.output_buffers) is_read[static_cast<size_t>(made_.root(output))] = true;
+  auto is_unread = [&](int instruction, int number) {
+    return !is_read[static_cast<size_t>(number)] &&
+           is_fill(graph_, graph_.instructions[static_cast<size_t>(instruction)]);
+  };
+  std::erase_if(made_.nodes, [&](const StepNode& node) {
+    return !node.writes.empty() && is_unread(node.instruction, node.writes[0]);
+  });
+  std::erase_if(made_.constants, [&](const Executable::Constant& constant) {
+    if (!is_unread(constant.instruction, constant.buffer)) return false;
+    buffer(constant.buffer).arena = Arena::scratch;  // without a user it gets no place
+    return true;
+  });
 }
 
 void StepGraphBuilder::choose_kernel(StepNode& node, const Instruction& instruction) {
