@@ -349,6 +349,17 @@ TEST(ShardingConvert, PrintsTilesCanonically) {
          "{mesh['a'=2,'b'=2], [{}, {?}], unreduced={'a', 'b'}}");
   prints("[{a}, {}] partial{max: b}", "{devices=[2,1,2]<=[4] last_tile_dims={unreduced}}",
          "{mesh['a'=2,'b'=2], [{'a'}, {}], unreduced=max{'b'}}");
+  // As JAX writes its NamedShardings.
+  const auto cube = std::make_shared<Mesh>(parse_mesh("<a=2, b=2, c=2>"));
+  const auto prints_on_cube = [&](const char* sharding, const char* tiles) {
+    EXPECT_EQ(print(tile_sharding(parse_sharding(cube, sharding))), tiles);
+  };
+  prints_on_cube("[{c,b,a}, {}]", "{devices=[8,1]<=[2,2,2]T(2,1,0)}");
+  prints_on_cube("[{b}, {}]", "{devices=[2,1,4]<=[2,2,2]T(1,0,2) last_tile_dim_replicate}");
+  prints_on_cube("[{b}, {c}]", "{devices=[2,2,2]<=[2,4]T(1,0) last_tile_dim_replicate}");
+  prints_on_cube("[{c}, {a}]", "{devices=[2,2,2]<=[4,2]T(1,0) last_tile_dim_replicate}");
+  prints_on_cube("[{b}, {c,a}]", "{devices=[2,4]<=[2,4]T(1,0)}");
+  prints_on_cube("[{c}, {b,a}]", "{devices=[2,4]<=[2,2,2]T(2,1,0)}");
   const auto turned = std::make_shared<Mesh>(parse_mesh("<a=2, b=2, device_order=[0,2,1,3]>"));
   EXPECT_EQ(print(tile_sharding(parse_sharding(turned, "[{a}, {b}]"))),
             "{devices=[2,2]<=[2,2]T(1,0)}");
