@@ -23,7 +23,8 @@ constexpr const char* kOverview =
     "Write a job (model, data, optimizer, sharding) as protobuf text, then:\n\n"
     "  tessera train JOB.textproto                       one process\n"
     "  mpirun -np 4 tessera train JOB.textproto          four ranks\n"
-    "  tessera plan JOB.textproto --devices 2048         no such machine needed\n";
+    "  tessera plan JOB.textproto --devices 2048         no such machine needed\n"
+    "  tessera hlo run STEP.hlo --devices 4              a program that JAX exported\n";
 
 constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 75 saved on request and to be\n"
@@ -64,6 +65,7 @@ class CommandLine {
     add_inspect();
     add_bench();
     add_doctor();
+    add_hlo();
   }
 
   int run(int argc, char** argv) {
@@ -206,6 +208,79 @@ class CommandLine {
     add_json_option(app, doctor_.json);
   }
 
+  CLI::App& hlo_verb(CLI::App& hlo, const char* name, const char* text, int (*run)(const HloArguments&), bool computes) {
+    CLI::App* sub = hlo.add_subcommand(name, text);
+    sub->callback([this, run, computes] {
+      action_ = [this, run, computes] {
+        if (computes) bound_spinning(argv_);
+        return run(hlo_);
+      };
+    });
+    sub->add_option("FILE", hlo_.file, "HLO text, as JAX's lowered.as_text(dialect=\"hlo\") prints it; - for standard input")
+        ->required();
+    return *sub;
+  }
+
+  void add_hlo_devices(CLI::App& app) {
+    app.add_option("--devices", hlo_.devices,
+                   "devices to partition for; default: the ranks of mpirun, or else as many as\n"
+                   "the module's shardings speak of")
+        ->check(CLI::Range(1, 1024));
+  }
+
+  void add_hlo_inputs(CLI::App& app) {
+    add_hlo_devices(app);
+    app.add_option("--input", hlo_.inputs,
+                   "NumPy files for the arrays among the entry's parameters, in order; those that\n"
+                   "have none are random");
+    app.add_option("--seed", hlo_.seed, "of the random inputs");
+    app.add_flag("--integers", hlo_.integers, "random floats are whole numbers from -4 to 4, so that sums are exact");
+    app.add_flag("--strict", hlo_.strict, "refuse ops of weight on a reference kernel, and much padding");
+  }
+
+  void add_hlo() {
+    CLI::App* hlo = app_.add_subcommand(
+        "hlo",
+        "Programs in HLO text, such as JAX exports: read, partition, run, check.\n\n"
+        "  tessera hlo run step.hlo --devices 4                    four virtual devices\n"
+        "  mpirun -np 4 tessera hlo run step.hlo --steps 10 --carry   ten steps of training\n"
+        "  tessera hlo check step.hlo --devices 4                  partitioned against whole\n");
+    hlo->require_subcommand(1);
+    hlo_verb(*hlo, "print", "Parse a module and print it in canonical form.\n\n  tessera hlo print step.hlo", run_hlo_print,
+             /*computes=*/false);
+    CLI::App& shardings = hlo_verb(*hlo, "shardings",
+                                   "Print how every instruction of the entry lies after propagation, as tiles and by\n"
+                                   "named axes.\n\n  tessera hlo shardings step.hlo --devices 8 --json -",
+                                   run_hlo_shardings, /*computes=*/false);
+    add_hlo_devices(shardings);
+    add_json_option(shardings, hlo_.json);
+    add_hlo_run(*hlo);
+    CLI::App& check = hlo_verb(*hlo, "check",
+                               "Interpret a module as for one device, run it partitioned, and compare. Exit code 0:\n"
+                               "equal; 1: the first output that differs is printed; 2: what is not supported is listed.\n\n"
+                               "  tessera hlo check step.hlo --devices 4 --json -",
+                               run_hlo_check, /*computes=*/true);
+    add_hlo_inputs(check);
+    add_json_option(check, hlo_.json);
+  }
+
+  void add_hlo_run(CLI::App& hlo) {
+    CLI::App& app = hlo_verb(hlo, "run",
+                             "Partition a module and run it, on virtual devices or on the ranks of mpirun. Scalar\n"
+                             "outputs, such as a loss, are printed after each step.\n\n"
+                             "  tessera hlo run step.hlo --devices 4 --input x.npy w.npy --output-dir out\n"
+                             "  mpirun -np 4 tessera hlo run step.hlo --steps 100 --carry",
+                             run_hlo_run, /*computes=*/true);
+    add_hlo_inputs(app);
+    app.add_option("--output-dir", hlo_.output_folder, "write output.I.npy, logical tensors, into this folder");
+    app.add_option("--steps", hlo_.steps, "how often to run it; without --carry on the same inputs each time")
+        ->check(CLI::PositiveNumber);
+    app.add_flag("--carry", hlo_.carry,
+                 "outputs become inputs of the next step: donated ones, or those whose types are\n"
+                 "the first parameters'");
+    add_json_option(app, hlo_.json);
+  }
+
   CLI::App app_;
   char** argv_ = nullptr;
   std::function<int()> action_;
@@ -216,6 +291,7 @@ class CommandLine {
   InspectArguments inspect_;
   BenchArguments bench_;
   DoctorArguments doctor_;
+  HloArguments hlo_;
 };
 
 }  // namespace

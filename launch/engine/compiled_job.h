@@ -10,18 +10,11 @@
 #include <string>
 #include <vector>
 
-#include "core/compile/executable.h"
-#include "core/runtime/kernel_table.h"
 #include "launch/config/job_config.h"
+#include "launch/engine/lower.h"
 #include "models/training_step.h"
-#include "partitioner/partition.h"
 
 namespace tessera {
-
-struct CompiledGraph {
-  std::shared_ptr<const Executable> executable;
-  PartitionReport partition;
-};
 
 struct CompiledJob {
   JobConfig config;
@@ -54,10 +47,5 @@ std::shared_ptr<const CompiledJob> compile_job(const JobConfig& job, const Kerne
 // One graph alone: "step", "accumulate", "evaluate" or "predict".
 CompiledGraph compile_graph(const JobConfig& job, const std::string& graph, const KernelTable& kernels,
                             const CompileJobOptions& options = {});
-
-// From a model graph with logical axis names to what runs on every rank. The order of all passes
-// outside the partitioner stands here.
-CompiledGraph lower(const Graph& graph, const JobConfig& job, const MeshPtr& mesh, const KernelTable& kernels,
-                    const CompileJobOptions& options);
 
 }  // namespace tessera

@@ -7,8 +7,10 @@
 
 namespace tessera {
 
-int rank_threads(const JobConfig& job, const World& world) {
-  if (job.train.threads > 0) return static_cast<int>(job.train.threads);
+int rank_threads(const JobConfig& job, const World& world) { return rank_threads(job.train.threads, world); }
+
+int rank_threads(int64_t wanted, const World& world) {
+  if (wanted > 0) return static_cast<int>(wanted);
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
   int cores = static_cast<int>(std::thread::hardware_concurrency());

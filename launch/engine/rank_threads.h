@@ -6,7 +6,10 @@
 
 namespace tessera {
 
-// train.threads, or the cores this process may use divided by the ranks of the host, at least 1.
+// `wanted` where it is above 0, or the cores this process may use divided by the ranks of the host, at
+// least 1.
+int rank_threads(int64_t wanted, const World& world);
+// The same by train.threads.
 int rank_threads(const JobConfig& job, const World& world);
 
 }  // namespace tessera

@@ -71,6 +71,20 @@ struct BenchArguments {
   std::string json;
 };
 
+// How the verbs of HLO text find their program, and what it is fed with.
+struct HloArguments {
+  std::string file;                 // of HLO text; "-": standard input
+  int64_t devices = 0;              // --devices; 0: the ranks of mpirun, or what the module speaks of
+  uint64_t seed = 0;                // --seed of the random inputs
+  std::vector<std::string> inputs;  // --input A.npy ...
+  bool integers = false;            // --integers: random floats are small whole numbers
+  std::string output_folder;        // --output-dir (run)
+  int64_t steps = 1;                // --steps (run)
+  bool carry = false;               // --carry: outputs are the next step's inputs (run)
+  bool strict = false;              // --strict
+  std::string json;
+};
+
 int run_train(const TrainArguments& arguments);
 int run_plan(const PlanArguments& arguments);
 int run_eval(const EvalArguments& arguments);
@@ -78,6 +92,10 @@ int run_generate(const GenerateArguments& arguments);
 int run_inspect(const InspectArguments& arguments);
 int run_bench(const BenchArguments& arguments);
 int run_doctor(const DoctorArguments& arguments);
+int run_hlo_print(const HloArguments& arguments);
+int run_hlo_shardings(const HloArguments& arguments);
+int run_hlo_run(const HloArguments& arguments);
+int run_hlo_check(const HloArguments& arguments);
 
 // While it lives and `json` is "-", what is printed goes to standard error, so that standard output
 // holds the report alone.

@@ -1,0 +1,61 @@
+#include "launch/hlo/hlo_program.h"
+
+#include <chrono>
+#include <iostream>
+#include <iterator>
+
+#include "core/base/error.h"
+#include "launch/checkpoint/file_system.h"
+
+namespace tessera {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// A module of this size is no longer verified after every pass.
+constexpr int64_t kVerifiedInstructions = 2000;
+
+void carry_outputs(Graph& graph, const std::vector<std::pair<int, int>>& pairs) {
+  if (pairs.empty())
+    throw_config_error(
+        "--carry: no output can be the input of a next step: the module has no input_output_alias or buffer_donor, and no "
+        "run of its results has the types of its first parameters; in JAX, return the new state first and donate the old one");
+  for (const auto& [output, input] : pairs) {
+    GraphOutput& carried = graph.outputs[static_cast<size_t>(output)];
+    if (carried.alias_input == input) continue;
+    // It has to lie as the next step takes it, whatever was demanded of the result.
+    carried.alias_input = input;
+    carried.sharding.reset();
+  }
+}
+
+}  // namespace
+
+HloProgram compile_hlo(const std::string& text, const KernelTable& kernels, const HloCompileOptions& options) {
+  HloProgram program;
+  auto start = std::chrono::steady_clock::now();
+  const hlo::HloModule module = hlo::parse(text);
+  program.parse_seconds = seconds_since(start);
+  program.instructions = module.instruction_count();
+
+  start = std::chrono::steady_clock::now();
+  program.imported = hlo::import(module, {options.devices});
+  Graph graph = hlo::simplify_imported(program.imported.graph);
+  if (options.carry) {
+    program.carried = program.imported.carry;
+    carry_outputs(graph, program.carried);
+  }
+  program.compiled = lower(graph, program.imported.mesh, kernels,
+                           {.strict = options.strict, .verify = program.instructions <= kVerifiedInstructions});
+  program.compile_seconds = seconds_since(start);
+  return program;
+}
+
+std::string read_hlo_text(const std::string& file) {
+  if (file != "-") return read_file(file);
+  return {std::istreambuf_iterator<char>(std::cin), {}};
+}
+
+}  // namespace tessera
