@@ -4,11 +4,16 @@
 #include "core/ir/parameter.h"
 #include "core/ir/regions.h"
 #include "partitioner/hlo/carry.h"
+#include "partitioner/hlo/collective_groups.h"
 #include "partitioner/hlo/import_annotations.h"
 #include "partitioner/hlo/stated_sharding.h"
 
 namespace tessera::hlo {
 namespace {
+
+bool lie_alike(const Sharding& a, const Sharding& b) {
+  return *a.mesh == *b.mesh && a.same_layout(b);
+}
 
 bool is_closed(const Sharding& sharding) {
   return std::none_of(sharding.dims.begin(), sharding.dims.end(),
@@ -94,7 +99,7 @@ class Boundary {
     ResultInfo& input = graph_.info(graph_.inputs[static_cast<size_t>(input_number)].value);
     const std::optional<Sharding> result = demanded(output);
     if (is_closed(*input.sharding)) {
-      if (result && !result->same_layout(*input.sharding)) {
+      if (result && !lie_alike(*result, *input.sharding)) {
         note(cat("result ", output.name, " does not overwrite ", input.name, ": it lies ", *result,
                  ", the parameter ", *input.sharding));
         return;
@@ -139,6 +144,7 @@ class Boundary {
 }  // namespace
 
 void annotate_boundary(const HloModule& module, Imported& imported) {
+  check_collective_axes(module, imported.mesh);
   Boundary(module, imported).run();
 }
 

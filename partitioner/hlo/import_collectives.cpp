@@ -57,6 +57,10 @@ Value own_entry(Builder& b, HostTensor table, const AxisList& axes) {
 
 // ---- What all have in common ------------------------------------------------------------------------
 
+AxisList axes_of_groups(ImportContext& c, bool any_order = false) {
+  return axes_of_replica_groups(own_devices(c.module(), c.mesh()), c.instruction(), any_order);
+}
+
 // Of to_apply; nullopt after it has been listed as unsupported.
 std::optional<ReduceKind> combiner_kind(ImportContext& c) {
   const GraphRef region = flat_region(c, "to_apply");
@@ -84,7 +88,7 @@ void check_divides(ImportContext& c, Value x, int64_t dim, int64_t devices) {
 // ---- Opcodes ------------------------------------------------------------------------------------------
 
 void import_all_reduce(ImportContext& c) {
-  const AxisList axes = axes_of_replica_groups(c);
+  const AxisList axes = axes_of_groups(c, true);
   const std::optional<ReduceKind> kind = combiner_kind(c);
   if (!kind) return;
   Builder& b = c.builder();
@@ -99,7 +103,7 @@ void import_all_reduce(ImportContext& c) {
 }
 
 void import_all_gather(ImportContext& c) {
-  const AxisList axes = axes_of_replica_groups(c);
+  const AxisList axes = axes_of_groups(c);
   std::vector<Value> results;
   for (Value x : c.all_operands())
     results.push_back(gather_along(c.builder(), x, checked_dimension(c, x), axes));
@@ -107,7 +111,7 @@ void import_all_gather(ImportContext& c) {
 }
 
 void import_reduce_scatter(ImportContext& c) {
-  const AxisList axes = axes_of_replica_groups(c);
+  const AxisList axes = axes_of_groups(c);
   const std::optional<ReduceKind> kind = combiner_kind(c);
   if (!kind) return;
   Builder& b = c.builder();
@@ -168,32 +172,11 @@ std::vector<Value> exchange_arrays(ImportContext& c, const AxisList& axes) {
 }
 
 void import_all_to_all(ImportContext& c) {
-  const AxisList axes = axes_of_replica_groups(c);
+  const AxisList axes = axes_of_groups(c);
   if (!c.instruction().find("dimensions")) return c.set(exchange_arrays(c, axes));
   std::vector<Value> results;
   for (Value x : c.all_operands()) results.push_back(exchange_along(c, x, axes));
   c.set(std::move(results));
-}
-
-// By receiver: who sends, or -1.
-std::vector<int64_t> senders(ImportContext& c, int64_t devices) {
-  const auto* pairs = c.instruction().get<IntLists>("source_target_pairs");
-  if (!pairs) c.fail("collective-permute needs source_target_pairs={{0,1},...}");
-  std::vector<int64_t> source(static_cast<size_t>(devices), -1);
-  std::vector<bool> sends(static_cast<size_t>(devices), false);
-  for (const Ints& pair : pairs->lists) {
-    if (pair.size() != 2) c.fail(cat("source_target_pairs has {", join(pair), "}, not a pair"));
-    for (int64_t device : pair)
-      if (device < 0 || device >= devices)
-        c.fail(cat("source_target_pairs has {", join(pair), "}, but there are ", devices,
-                   " devices, numbered from 0"));
-    if (sends[static_cast<size_t>(pair[0])] || source[static_cast<size_t>(pair[1])] >= 0)
-      c.fail(cat("source_target_pairs has {", join(pair),
-                 "}, of which one sends or receives twice"));
-    sends[static_cast<size_t>(pair[0])] = true;
-    source[static_cast<size_t>(pair[1])] = pair[0];
-  }
-  return source;
 }
 
 // Zeros on the coordinates that receive nothing.
@@ -216,7 +199,7 @@ Value take_from_all(Builder& b, Value x, const DeviceMove& move, const AxisList&
 }
 
 Value moved(Builder& b, Value x, const DeviceMove& move, const OwnDevices& own) {
-  const AxisList axes = own.in_context(move.axes);
+  const AxisList axes = own.in_program(move.axes);
   switch (move.kind) {
     case DeviceMove::Kind::none:
       return move.source[0] < 0 ? ops::zeros_like(b, x) : x;
@@ -224,7 +207,7 @@ Value moved(Builder& b, Value x, const DeviceMove& move, const OwnDevices& own) 
       if (move.places != 0) x = ops::shift(b, x, axes, move.places, move.wrap);
       break;
     case DeviceMove::Kind::relabel:
-      x = ops::collective_permute(b, x, axes, own.in_context(move.target_axes));
+      x = ops::collective_permute(b, x, axes, own.in_program(move.target_axes));
       break;
     case DeviceMove::Kind::gather:
       x = take_from_all(b, x, move, axes);
@@ -233,10 +216,11 @@ Value moved(Builder& b, Value x, const DeviceMove& move, const OwnDevices& own) 
   return move.is_complete ? x : zero_unless_received(b, x, move, axes);
 }
 
-void import_collective_permute(ImportContext& c) {
-  const OwnDevices own = own_devices(c);
-  const DeviceMove move = find_move(senders(c, own.mesh.devices()), own.mesh);
-  if (move.kind == DeviceMove::Kind::gather)
+// collective-permute, and collective-broadcast from the first of each group to all of it.
+void import_moves(ImportContext& c) {
+  const OwnDevices own = own_devices(c.module(), c.mesh());
+  const DeviceMove move = find_move(senders(own, c.instruction()), own.mesh);
+  if (move.kind == DeviceMove::Kind::gather && c.instruction().opcode == "collective-permute")
     c.note(cat("collective-permute follows no axes of the mesh ", own.mesh, "; it is done as an "
                "all-gather over {", print_axes(own.mesh, move.axes), "}, which moves ",
                size_of(move.axes), " times the bytes"));
@@ -245,25 +229,10 @@ void import_collective_permute(ImportContext& c) {
   c.set(std::move(results));
 }
 
-// The first of each group sends to all of it.
-void import_broadcast(ImportContext& c) {
-  const AxisList axes = axes_of_replica_groups(c);
-  Builder& b = c.builder();
-  std::vector<Value> results;
-  for (Value x : c.all_operands())
-    results.push_back(size_of(axes) == 1
-                          ? x
-                          : ops::reshape(b, ops::slice_dim(b, all_of_group(b, x, axes), 0, 0, 1),
-                                         b.shape(x)));
-  c.set(std::move(results));
-}
-
 void import_partition_id(ImportContext& c) {
-  const OwnDevices own = own_devices(c);
+  const OwnDevices own = own_devices(c.module(), c.mesh());
   Builder& b = c.builder();
-  AxisList axes;
-  for (int axis = 0; axis < own.mesh.rank(); ++axis) axes.push_back(own.mesh.axis(axis));
-  axes = own.in_context(canonical(axes));
+  const AxisList axes = own.all_axes();
   const int64_t devices = own.mesh.devices();
   Value id = devices == 1 ? ops::constant(b, 0.0, {DType::s64, {}}) : Value{};
   if (devices > 1 && own.mesh.device_order().empty()) id = ops::axis_index(b, axes);
@@ -288,8 +257,8 @@ constexpr OpcodeEntry kOpcodes[] = {
     {"all-gather", import_all_gather},
     {"reduce-scatter", import_reduce_scatter},
     {"all-to-all", import_all_to_all},
-    {"collective-permute", import_collective_permute},
-    {"collective-broadcast", import_broadcast},
+    {"collective-permute", import_moves},
+    {"collective-broadcast", import_moves},
     {"partition-id", import_partition_id},
     {"replica-id", import_replica_id},
 };

@@ -10,6 +10,7 @@
 #include "core/ops/sort.h"
 #include "partitioner/hlo/convert_sharding.h"
 #include "partitioner/hlo/import_support.h"
+#include "partitioner/hlo/manual_axes.h"
 #include "partitioner/hlo/manual_regions.h"
 #include "partitioner/hlo/stated_sharding.h"
 
@@ -55,37 +56,6 @@ void refuse_border(ImportContext& c) {
 
 // ---- Manual regions (manual_regions.h) --------------------------------------------------------------
 
-struct ManualAxes {
-  AxisList own;      // of this region
-  AxisList outside;  // of those around it
-};
-
-AxisList manual_axes_of(ImportContext& c, const HloSharding& sharding) {
-  const int rank = sharding.kind == HloSharding::Kind::tiled ? sharding.tile_rank()
-                   : sharding.kind == HloSharding::Kind::named ? static_cast<int>(sharding.dims.size())
-                                                                : 0;
-  ConvertedSharding converted = convert_sharding(sharding, c.mesh(), rank);
-  AxisList axes = std::move(converted.manual);
-  if (converted.is_manual && axes.empty())
-    for (int axis = 0; axis < c.mesh()->rank(); ++axis) axes.push_back(c.mesh()->axis(axis));
-  if (converted.sharding.mesh && !(*converted.sharding.mesh == *c.mesh()) && !axes.empty())
-    c.fail(cat("the manual region counts devices in the order of ", print(sharding),
-               ", which is not that of the mesh ", *c.mesh(), "; give it the order of the mesh"));
-  return axes;
-}
-
-ManualAxes manual_axes(ImportContext& c) {
-  const auto *inside = c.instruction().get<HloSharding>("manual"),
-             *outside = c.instruction().get<HloSharding>("outside");
-  TESSERA_CHECK(inside && outside, "a manual call without its axes");
-  ManualAxes axes;
-  axes.outside = manual_axes_of(c, *outside);
-  axes.own = manual_axes_of(c, *inside);
-  std::sort(axes.own.begin(), axes.own.end());
-  axes.own = canonical(without(axes.own, axes.outside));
-  return axes;
-}
-
 // Of the operands or results, over the mesh: their own manual axes major in each dim, as they must be.
 Shardings boundary(ImportContext& c, std::string_view name, const ManualAxes& axes,
                    const std::vector<TensorType>& types) {
@@ -101,15 +71,12 @@ Shardings boundary(ImportContext& c, std::string_view name, const ManualAxes& ax
     ConvertedSharding converted = convert_sharding(element, c.mesh(), types[i].rank(),
                                                    open ? open->lists[i] : Ints{});
     Sharding& sharding = converted.sharding;
-    if (sharding.mesh && !(*sharding.mesh == *c.mesh()))
+    if (!(*sharding.mesh == *c.mesh()))
       c.fail(cat("the sharding ", print(element), " of a manual region has another order of devices "
                  "than the mesh ", *c.mesh()));
-    sharding.mesh = c.mesh();
     for (DimSharding& dim : sharding.dims)
       dim.axes = canonical(without(dim.axes, axes.outside));
-    sharding.replicated = without(sharding.replicated, concat(axes.own, without(axes.outside, axes.own)));
-    if (converted.is_unknown)
-      for (DimSharding& dim : sharding.dims) dim.open = true;
+    sharding.replicated = without(without(sharding.replicated, axes.own), axes.outside);
     shardings.push_back(std::move(sharding));
   }
   return shardings;
@@ -118,7 +85,7 @@ Shardings boundary(ImportContext& c, std::string_view name, const ManualAxes& ax
 void import_manual_call(ImportContext& c) {
   Builder& b = c.builder();
   const GraphRef body = c.region(c.name_of("to_apply"));
-  const ManualAxes axes = manual_axes(c);
+  const ManualAxes axes = manual_axes_of(c.instruction(), c.mesh());
   const std::vector<Value> operands = c.all_operands();
   std::vector<TensorType> taken, given;
   for (Value operand : operands) taken.push_back(b.type(operand));

@@ -200,13 +200,7 @@ class CollectiveCheck {
           " stands outside a manual region: there a program is as if for one device, and the "
           "partitioner puts collectives in; leave it out, or put it between SPMDFullToShardShape "
           "and SPMDShardToFullShape (in JAX: into a shard_map)");
-    for (const char* name : {"to_apply", "condition", "body", "true_computation",
-                             "false_computation"})
-      if (const HloAttribute* attribute = instruction.find(name))
-        if (const auto* callee = std::get_if<Name>(&attribute->value)) push(callee->text);
-    if (const HloAttribute* attribute = instruction.find("branch_computations"))
-      if (const auto* callees = std::get_if<Names>(&attribute->value))
-        for (const std::string& callee : callees->list) push(callee);
+    for (const std::string& callee : called_by(instruction)) push(callee);
   }
   void push(const std::string& name) {
     if (const auto found = number_of_.find(name); found != number_of_.end())
@@ -244,6 +238,20 @@ bool is_custom_call(const HloInstruction& instruction, std::string_view target) 
   const HloAttribute* attribute = instruction.find("custom_call_target");
   const auto* name = attribute ? std::get_if<std::string>(&attribute->value) : nullptr;
   return name && *name == target;
+}
+
+std::vector<std::string> called_by(const HloInstruction& instruction) {
+  std::vector<std::string> names;
+  const bool is_call = instruction.opcode == "call" || is_custom_call(instruction, kManualCall);
+  for (const char* name : {"to_apply", "condition", "body", "true_computation", "false_computation"})
+    if (const HloAttribute* attribute = instruction.find(name))
+      if (const auto* callee = std::get_if<Name>(&attribute->value);
+          callee && (is_call || attribute->name != "to_apply"))
+        names.push_back(callee->text);
+  if (const HloAttribute* attribute = instruction.find("branch_computations"))
+    if (const auto* callees = std::get_if<Names>(&attribute->value))
+      names.insert(names.end(), callees->list.begin(), callees->list.end());
+  return names;
 }
 
 void drop_unused(HloComputation& computation, std::vector<bool> dropped,

@@ -31,6 +31,9 @@ inline constexpr std::string_view kLocalToGlobal = "xla.sdy.LocalToGlobalShape";
 
 bool is_custom_call(const HloInstruction& instruction, std::string_view target);
 
+// The computations that an instruction runs on its operands: callees, bodies, branches; not combiners.
+std::vector<std::string> called_by(const HloInstruction& instruction);
+
 // Old style: the regions of computation `c` become computations that stand before it. Returns how
 // many there are. Those inside of them are done by another run over the new computations.
 int outline_shard_shapes(HloModule& module, int c);

@@ -97,11 +97,6 @@ StatedLying lying_of(const StatedSharding& stated, const TensorType& type, const
   }
   for (DimSharding& dim : sharding.dims) dim.axes = canonical(without(dim.axes, converted.manual));
   sharding.replicated = without(sharding.replicated, converted.manual);
-  if (!sharding.mesh || !(*sharding.mesh == *mesh)) {
-    lying.notes.push_back(cat("the order of devices of ", print(stated.sharding),
-                              " is not that of the mesh ", *mesh, "; taken in the mesh's order"));
-    sharding.mesh = mesh;
-  }
   if (!says_nothing(sharding)) lying.sharding = std::move(sharding);
   return lying;
 }

@@ -35,7 +35,8 @@ std::map<std::string, NamedMesh> sdy_meshes(const HloModule& module);
 Ints unspecified_dims(const HloInstruction& instruction);
 
 struct StatedLying {
-  std::optional<Sharding> sharding;  // over `mesh`; unset where nothing is demanded
+  // Over `mesh`, or one of the same devices in another order; unset where nothing is demanded.
+  std::optional<Sharding> sharding;
   std::vector<ShardingGroup> groups;
   std::vector<std::string> notes;    // what is taken otherwise than written
 };
