@@ -10,7 +10,7 @@ namespace tessera::ops {
 namespace {
 
 bool is_philox(const OpCall& call) {
-  return call.attributes.get<std::string>(Attr::rng_algorithm) == "philox";
+  return call.attributes.get<std::string>(Attr::rng_algorithm) != "three_fry";
 }
 
 // The shape of the whole tensor: after localize limit_indices, as `shape` is that of a shard.
@@ -33,12 +33,12 @@ std::vector<TensorType> infer(const OpCall& call) {
   const auto& algorithm = call.attributes.get<std::string>(Attr::rng_algorithm);
   check_operand_count("rng_bit_generator", call, 1, type.rank());
   const TensorType& state = call.operands[0];
-  require(algorithm == "philox" || algorithm == "three_fry", "rng_bit_generator: algorithm \"",
-          algorithm, "\" is not philox or three_fry");
+  require(algorithm == "philox" || algorithm == "three_fry" || algorithm == "default",
+          "rng_bit_generator: algorithm \"", algorithm, "\" is not philox, three_fry or default");
   require(state == TensorType{DType::u64, {2}} ||
-              (algorithm == "philox" && state == TensorType{DType::u64, {3}}),
+              (is_philox(call) && state == TensorType{DType::u64, {3}}),
           "rng_bit_generator: the state of ", algorithm, " is u64[2]",
-          algorithm == "philox" ? " or u64[3]" : "", ", not ", state, ", for ", type);
+          is_philox(call) ? " or u64[3]" : "", ", not ", state, ", for ", type);
   require(is_integer(type.dtype), "rng_bit_generator: gives integers, not ", type);
   require(
       whole.rank() == type.rank() &&
@@ -63,7 +63,7 @@ struct State {
 
 State state_of(const HostTensor& tensor) {
   State state;
-  state.key = static_cast<uint64_t>(tensor.get_int(0));
+  state.key = state.counter[1] = static_cast<uint64_t>(tensor.get_int(0));
   for (int64_t i = 1; i < tensor.elements(); ++i)
     state.counter[i - 1] = static_cast<uint64_t>(tensor.get_int(i));
   return state;
@@ -80,12 +80,40 @@ uint64_t philox_bits(const State& state, uint64_t index, bool is_wide) {
   return uint64_t{words[first + 1]} << 32 | words[first];
 }
 
-uint64_t three_fry_bits(const State& state, uint64_t index, uint64_t half, bool is_wide) {
-  const uint64_t counter = state.counter[0] + (is_wide ? index : index % half);
+// Which block and word of three_fry an element of up to 32 bits is.
+class WordPairs {
+ public:
+  explicit WordPairs(const Shape& whole) {
+    int split = -1;
+    for (int d = 0; d < whole.rank() && split < 0; ++d)
+      if (whole[d] % 2 == 0) split = d;
+    for (int d = 0; d < whole.rank() && (split < 0 || whole[split] % 2 != 0); ++d)
+      if (split < 0 || whole[d] > whole[split]) split = d;
+    if (split < 0) return;
+    size_ = whole[split];
+    for (int d = 0; d < whole.rank(); ++d)
+      if (d != split) (d < split ? outer_ : inner_) *= whole[d];
+  }
+  uint64_t blocks() const { return static_cast<uint64_t>(outer_ * half() * inner_); }
+  size_t word(int64_t index) const { return static_cast<size_t>(along(index) % 2); }
+  uint64_t block(int64_t index) const {
+    const int64_t outer = index / (inner_ * size_);
+    return static_cast<uint64_t>((outer * half() + along(index) / 2) * inner_ + index % inner_);
+  }
+
+ private:
+  int64_t half() const { return (size_ + 1) / 2; }
+  int64_t along(int64_t index) const { return index / inner_ % size_; }
+
+  int64_t outer_ = 1, size_ = 1, inner_ = 1;  // of the whole shape, around the dim that is halved
+};
+
+uint64_t three_fry_bits(const State& state, uint64_t index, const WordPairs& pairs, bool is_wide) {
+  const auto place = static_cast<int64_t>(index);
+  const uint64_t counter = state.counter[0] + (is_wide ? index : pairs.block(place));
   const auto words =
       three_fry_2x32({low(counter), high(counter)}, {low(state.key), high(state.key)});
-  if (is_wide) return uint64_t{words[1]} << 32 | words[0];
-  return words[index / half];
+  return is_wide ? uint64_t{words[1]} << 32 | words[0] : words[pairs.word(place)];
 }
 
 void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
@@ -99,18 +127,18 @@ void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<Ho
   }
   const bool philox = is_philox(call), is_wide = size_of(y[1].dtype()) == 8;
   const auto count = static_cast<uint64_t>(whole.elements());
-  const uint64_t half = std::max<uint64_t>(1, (count + 1) / 2);
+  const WordPairs pairs(whole);
   const State state = state_of(*x[0]);
   Elements<uint64_t> bits(static_cast<size_t>(y[1].elements()));
   walk(y[1].shape(), strides, y[1].shape().strides(), [&](int64_t from, int64_t to) {
     // Beyond the tensor (padding) any bits will do.
     const uint64_t index = count == 0 ? 0 : static_cast<uint64_t>(offset + from) % count;
     bits[static_cast<size_t>(to)] =
-        philox ? philox_bits(state, index, is_wide) : three_fry_bits(state, index, half, is_wide);
+        philox ? philox_bits(state, index, is_wide) : three_fry_bits(state, index, pairs, is_wide);
   });
   set_elements<uint64_t>(y[1], bits);
   const uint64_t blocks =
-      philox ? (is_wide ? (count + 1) / 2 : (count + 3) / 4) : (is_wide ? count : half);
+      philox ? (is_wide ? (count + 1) / 2 : (count + 3) / 4) : (is_wide ? count : pairs.blocks());
   const State next = state.advanced(blocks);
   y[0] = *x[0];
   for (int64_t i = 1; i < y[0].elements(); ++i)
@@ -151,9 +179,11 @@ std::vector<OpSample> samples() {
   auto sample = [](TensorType type, const std::string& algorithm, int64_t words) {
     return OpSample{{{DType::u64, {words}}}, attributes_of(type, algorithm), {{0, 1e9}}, false};
   };
-  return {sample({DType::u32, {4, 6}}, "philox", 2), sample({DType::u64, {4, 1, 6}}, "philox", 3),
-          sample({DType::u8, {8}}, "philox", 2), sample({DType::u32, {4, 6}}, "three_fry", 2),
-          sample({DType::s64, {2, 4}}, "three_fry", 2)};
+  return {
+      sample({DType::u32, {4, 6}}, "philox", 2),    sample({DType::u64, {4, 1, 6}}, "philox", 3),
+      sample({DType::u8, {8}}, "philox", 2),        sample({DType::u32, {4, 6}}, "three_fry", 2),
+      sample({DType::u32, {5, 3}}, "three_fry", 2), sample({DType::s64, {2, 4}}, "three_fry", 2),
+      sample({DType::u16, {3, 5}}, "default", 2)};
 }
 
 }  // namespace

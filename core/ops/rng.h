@@ -1,12 +1,20 @@
-// Random bits from an explicit state, as StableHLO's rng_bit_generator.
+// Random bits from an explicit state, as StableHLO's rng_bit_generator: the bits of XLA on the CPU,
+// so that an imported program draws the numbers it drew there.
 //
-// Element i of the tensor is a function of the state and i alone, so the bits are the same on every
-// mesh. philox: state u64[2] or u64[3] = key, counter (low, high); block j is Philox4x32-10 of
-// counter + j, its four words are elements 4 j .. 4 j + 3 (of 64-bit dtypes two elements, low word
-// first). three_fry: state u64[2] = key, counter; block j is ThreeFry2x32 (20 rounds) of counter +
-// j, its words are elements j and j + half (64-bit: one element). 8- and 16-bit elements are the
-// low bits of a word. The specification leaves the bits to the implementation; XLA's differ, as it
-// scrambles the key of philox first.
+// Element i of the tensor is a function of the state, the whole shape and i alone, so the bits are
+// the same on every mesh.
+//
+// philox, and default: state u64[3] = key, counter (low, high), or u64[2] = key, counter (low), the
+// counter's high half being the key again. Block j is Philox4x32-10 of counter + j; its four words
+// are elements 4 j .. 4 j + 3, in 64 bits two elements, low word first. No key is scrambled.
+//
+// three_fry: state u64[2] = key, counter. In 64 bits element j is ThreeFry2x32 (20 rounds) of
+// counter + j, low word first. Else the two words of a block are neighbours along one dim, the
+// first even one, or the first of the largest where all are odd; blocks are numbered row-major in
+// the shape with that dim halved (rounded up).
+//
+// 8- and 16-bit elements are the low bits of a word. Bits and states were compared with XLA's (JAX
+// 0.10.2, CPU; tests/ops/rng_test.cpp).
 #pragma once
 
 #include <array>
@@ -16,7 +24,8 @@
 
 namespace tessera::ops {
 
-// rng_bit_generator{rng_algorithm, shape, dtype}(state) -> next state, bits
+// rng_bit_generator{rng_algorithm, shape, dtype}(state) -> next state, bits; the algorithm is
+// philox, three_fry or default.
 extern const OpDef kRngBitGenerator;
 struct RandomBits {
   Value state, bits;
