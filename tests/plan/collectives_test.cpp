@@ -152,5 +152,20 @@ TEST(PlanActivations, FullRematerialisationKeepsTheBlockInputOnly) {
   EXPECT_EQ(plan.at("saved_activations_per_layer").at("block.1"), kBatch * kLength / 2 * kEmbed * kF32);
 }
 
+// Fully sharded training gathers weights for the forward and again for the backward pass, unless memory
+// allows to keep some; where products are quick beside the wires that makes the step faster.
+TEST(PlanCollectives, MemoryOfADeviceKeepsGatheredWeights) {
+  auto plan = [](int64_t memory_bytes) {
+    PlanArguments arguments = quickstart("fsdp", "data=4", kModel);
+    arguments.job.sets.push_back(cat("train.memory_bytes=", memory_bytes));
+    arguments.profile = "a100-nvlink-ib";
+    return run(arguments).json;
+  };
+  const Json lean = plan(0), large = plan(int64_t{1} << 36);
+  EXPECT_LT(entry(large, "all_gather", "data").bytes, entry(lean, "all_gather", "data").bytes);
+  EXPECT_EQ(entry(large, "reduce_scatter", "data").bytes, entry(lean, "reduce_scatter", "data").bytes);
+  EXPECT_LT(large.at("predicted_step_seconds").get<double>(), lean.at("predicted_step_seconds").get<double>());
+}
+
 }  // namespace
 }  // namespace tessera::plan_testing

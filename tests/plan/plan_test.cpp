@@ -78,18 +78,6 @@ TEST(Plan, AccumulationCountsItsRuns) {
   EXPECT_GT(output.json.at("predicted_step_seconds").get<double>(), 3 * before.at("seconds").get<double>());
 }
 
-// Fully sharded training gathers every weight for the forward and for the backward pass, unless memory
-// allows to keep some.
-TEST(Plan, MemoryOfADeviceAllowsToKeepGatheredWeights) {
-  auto plan = [](int64_t bytes) {
-    return run(quickstart("fsdp", "data=4", {cat("train.memory_bytes=", bytes), "train.bucket_bytes=1"})).json;
-  };
-  const Json lean = plan(0), large = plan(int64_t{1} << 36);
-  EXPECT_LT(entry(large, "all_gather", "data").bytes, entry(lean, "all_gather", "data").bytes);
-  EXPECT_EQ(entry(large, "reduce_scatter", "data").bytes, entry(lean, "reduce_scatter", "data").bytes);
-  EXPECT_LT(large.at("predicted_step_seconds").get<double>(), lean.at("predicted_step_seconds").get<double>());
-}
-
 TEST(Plan, AfterPrintsTheGraph) {
   PlanArguments arguments = quickstart("tensor", "data=2,model=2");
   auto after = [&](const char* pass) {
