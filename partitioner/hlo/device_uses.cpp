@@ -66,35 +66,41 @@ class Collector {
 
   void add_arrangement(const std::string& text, const HloSharding& sharding) {
     const auto [found, is_new] = seen_texts_.emplace(text, uses_.arrangements.size());
-    if (is_new)
-      add_arrangement(arrangement_of(sharding));
-    else
-      ++uses_.arrangement_uses[found->second];
+    if (is_new && !add_arrangement(arrangement_of(sharding))) found->second = kNone;
+    if (!is_new && found->second != kNone) ++uses_.arrangement_uses[found->second];
   }
 
-  void add_arrangement(Arrangement arrangement) {
-    count(arrangement.devices.devices());
+  // Not those that name devices beyond their number, which are refused where they are converted.
+  bool add_arrangement(Arrangement arrangement) {
+    const DeviceList& devices = arrangement.devices;
+    if (!devices.is_iota &&
+        *std::max_element(devices.list.begin(), devices.list.end()) >= devices.devices())
+      return false;
+    count(devices.devices());
     uses_.arrangements.push_back(std::move(arrangement));
     uses_.arrangement_uses.push_back(1);
+    return true;
   }
 
   void add_groups(const ReplicaGroups& groups) {
     if (groups.kind == ReplicaGroups::Kind::named) return add_mesh(*groups.mesh, 0);
     if (!seen_texts_.emplace(print(groups), 0).second) return;
-    if (groups.kind == ReplicaGroups::Kind::iota)
-      return add_arrangement({groups.iota, {false, false}});
+    if (groups.kind == ReplicaGroups::Kind::iota) {
+      add_arrangement({groups.iota, {false, false}});
+      return;
+    }
     DeviceList devices;
     devices.is_iota = false;
-    const auto size = static_cast<int64_t>(groups.lists.empty() ? 0 : groups.lists[0].size());
+    bool is_even = !groups.lists.empty();
     for (const std::vector<int64_t>& group : groups.lists) {
       for (const int64_t device : group) uses_.highest = std::max(uses_.highest, device + 1);
       devices.list.insert(devices.list.end(), group.begin(), group.end());
+      is_even = is_even && group.size() == groups.lists[0].size();
     }
-    devices.dims = {static_cast<int64_t>(groups.lists.size()), size};
-    const auto total = static_cast<int64_t>(devices.list.size());
-    const bool is_all = total > 0 && total == devices.dims[0] * devices.dims[1] &&
-                        *std::max_element(devices.list.begin(), devices.list.end()) < total;
-    if (is_all) add_arrangement({std::move(devices), {false, false}});
+    if (!is_even) return;
+    devices.dims = {static_cast<int64_t>(groups.lists.size()),
+                    static_cast<int64_t>(groups.lists[0].size())};
+    add_arrangement({std::move(devices), {false, false}});
   }
 
   void add_mesh(const NamedMesh& mesh, int64_t uses) {
@@ -110,9 +116,11 @@ class Collector {
 
   void count(int64_t devices) { uses_.devices = std::max(uses_.devices, devices); }
 
+  static constexpr size_t kNone = static_cast<size_t>(-1);
+
   const HloModule& module_;
   std::map<std::string, NamedMesh> declared_;
-  std::unordered_map<std::string, size_t> seen_texts_;  // texts -> arrangement
+  std::unordered_map<std::string, size_t> seen_texts_;  // -> their arrangement, if any
   DeviceUses uses_;
 };
 
