@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "core/base/error.h"
+#include "partitioner/hlo/import.h"
 
 namespace tessera::testing {
 
@@ -22,6 +23,8 @@ std::string round_trip(std::string_view text) {
   TESSERA_CHECK(first == second, "prints differ:\n", first, "\n", second);
   return first;
 }
+
+void take(std::string_view text) { hlo::import(hlo::parse(round_trip(text))); }
 
 std::string refusal(std::string_view text) {
   try {

@@ -12,8 +12,11 @@ namespace tessera::testing {
 std::string entry_of(std::string_view body);
 
 // parse -> print -> parse -> print; InternalError where the two prints differ, UserError where the
-// text is refused. The target of the fuzzers. Returns the print.
+// text is refused. Returns the print.
 std::string round_trip(std::string_view text);
+
+// What the fuzzers do with a text: round_trip, then import. Throws UserError where it is refused.
+void take(std::string_view text);
 
 // What parse says of a text it refuses; "" where it takes it.
 std::string refusal(std::string_view text);

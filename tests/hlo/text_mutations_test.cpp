@@ -80,7 +80,7 @@ class Mutator {
                                                      std::string(1, '\0'),
                                                      "\xff"};
     const size_t at = below(text.size() + 1);
-    switch (below(6)) {
+    switch (below(12)) {
       case 0:
         text.insert(at, kPieces[below(kPieces.size())]);
         break;
@@ -96,11 +96,32 @@ class Mutator {
       case 4:
         text.insert(at, text.substr(below(text.size() + 1), below(60)));
         break;
-      default: {
+      case 5: {
         const std::string& other = texts_[below(texts_.size())];
         text.insert(at, other.substr(below(other.size() + 1), below(120)));
+        break;
       }
+      default:
+        replace_word(text, at);
     }
+  }
+
+  // By a word of the same kind from elsewhere in the text: mostly still a module, seldom a right
+  // one.
+  void replace_word(std::string& text, size_t near) {
+    static constexpr std::string_view kDigits = "0123456789";
+    static constexpr std::string_view kLetters =
+        "abcdefghijklmnopqrstuvwxyz_-.ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    const std::string_view kind = below(2) == 0 ? kDigits : kLetters;
+    const auto word_near = [&](size_t at) {
+      const size_t start = std::min(text.find_first_of(kind, at), text.size());
+      const size_t end = std::min(text.find_first_not_of(kind, start), text.size());
+      return std::pair(start, end - start);
+    };
+    const auto [from, length] = word_near(below(text.size()));
+    const std::string word = text.substr(from, length);
+    const auto [to, old_length] = word_near(near);
+    text.replace(to, old_length, word);
   }
 
   std::vector<std::string> texts_;
@@ -115,7 +136,7 @@ TEST(HloMutations, EndInAPrintThatReturnsOrInAUserError) {
   Mutator mutator(texts, 20261121);
   int taken = 0, refused = 0;
   const auto start = std::chrono::steady_clock::now();
-  while (taken + refused < 6000 &&
+  while (taken + refused < 20000 &&
          std::chrono::steady_clock::now() - start < std::chrono::seconds(5)) {
     const std::string text = mutator.next();
     try {
