@@ -74,7 +74,9 @@ class CommandLine {
     try {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-      if (argc > 1 && argv[1][0] != '-' && !is_verb(argv[1])) return unknown_verb(argv[1]);
+      if (argc > 1 && argv[1][0] != '-' && !is_verb(app_, argv[1])) return unknown_verb(app_, "verb", argv[1]);
+      if (argc > 2 && argv[1] == std::string("hlo") && argv[2][0] != '-' && !is_verb(*app_.get_subcommand("hlo"), argv[2]))
+        return unknown_verb(*app_.get_subcommand("hlo"), "verb of hlo", argv[2]);
       // --help and --version come as errors of code 0.
       const int code = app_.exit(error);
       return code == 0 ? kExitDone : kExitUsage;
@@ -83,22 +85,23 @@ class CommandLine {
   }
 
  private:
-  std::vector<std::string> verbs() const {
+  static std::vector<std::string> verbs(const CLI::App& app) {
     std::vector<std::string> names;
-    for (const CLI::App* verb : app_.get_subcommands([](const CLI::App*) { return true; }))
+    for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; }))
       names.push_back(verb->get_name());
     return names;
   }
 
-  bool is_verb(const std::string& name) const {
-    const std::vector<std::string> known = verbs();
+  static bool is_verb(const CLI::App& app, const std::string& name) {
+    const std::vector<std::string> known = verbs(app);
     return std::find(known.begin(), known.end(), name) != known.end();
   }
 
-  int unknown_verb(const std::string& given) const {
-    const std::vector<std::string> known = verbs();
+  static int unknown_verb(const CLI::App& app, const char* what, const std::string& given) {
+    const std::vector<std::string> known = verbs(app);
     const std::string nearest = nearest_name(given, known);
-    log_error("tessera: there is no verb \"", given, "\"", nearest.empty() ? "" : cat("; did you mean \"", nearest, "\"?"),
+    log_error("tessera: there is no ", what, " \"", given, "\"",
+              nearest.empty() ? "" : cat("; did you mean \"", nearest, "\"?"),
               nearest.empty() ? "; the verbs are " + join(known) : "");
     return kExitUsage;
   }
@@ -208,15 +211,17 @@ class CommandLine {
     add_json_option(app, doctor_.json);
   }
 
-  CLI::App& hlo_verb(CLI::App& hlo, const char* name, const char* text, int (*run)(const HloArguments&), bool computes) {
-    CLI::App* sub = hlo.add_subcommand(name, text);
+  CLI::App& hlo_verb(const char* name, const char* text, const std::string& examples,
+                     int (*run)(const HloArguments&), bool computes) {
+    CLI::App* sub = app_.get_subcommand("hlo")->add_subcommand(name, text);
     sub->callback([this, run, computes] {
       action_ = [this, run, computes] {
         if (computes) bound_spinning(argv_);
         return run(hlo_);
       };
     });
-    sub->add_option("FILE", hlo_.file, "HLO text, as JAX's lowered.as_text(dialect=\"hlo\") prints it; - for standard input")
+    sub->footer(cat("Examples:\n", examples, "\n", kExitCodes));
+    sub->add_option("FILE", hlo_.file, "HLO text, as JAX's lowered.as_text(dialect=\"hlo\") gives it; - for standard input")
         ->required();
     return *sub;
   }
@@ -239,37 +244,35 @@ class CommandLine {
   }
 
   void add_hlo() {
-    CLI::App* hlo = app_.add_subcommand(
-        "hlo",
-        "Programs in HLO text, such as JAX exports: read, partition, run, check.\n\n"
-        "  tessera hlo run step.hlo --devices 4                    four virtual devices\n"
-        "  mpirun -np 4 tessera hlo run step.hlo --steps 10 --carry   ten steps of training\n"
-        "  tessera hlo check step.hlo --devices 4                  partitioned against whole\n");
+    CLI::App* hlo = app_.add_subcommand("hlo", "Read, partition, run and check programs in HLO text, such as JAX exports.");
     hlo->require_subcommand(1);
-    hlo_verb(*hlo, "print", "Parse a module and print it in canonical form.\n\n  tessera hlo print step.hlo", run_hlo_print,
+    hlo->footer(cat("tessera hlo VERB --help shows examples.\n\n", kExitCodes));
+    hlo_verb("print", "Parse a module and print it in canonical form.", "  tessera hlo print step.hlo\n", run_hlo_print,
              /*computes=*/false);
-    CLI::App& shardings = hlo_verb(*hlo, "shardings",
-                                   "Print how every instruction of the entry lies after propagation, as tiles and by\n"
-                                   "named axes.\n\n  tessera hlo shardings step.hlo --devices 8 --json -",
-                                   run_hlo_shardings, /*computes=*/false);
+    CLI::App& shardings = hlo_verb(
+        "shardings",
+        "Print how every instruction of the entry lies after propagation, as tiles and by\n"
+        "named axes.",
+        "  tessera hlo shardings step.hlo --devices 8 --json -\n", run_hlo_shardings, /*computes=*/false);
     add_hlo_devices(shardings);
     add_json_option(shardings, hlo_.json);
-    add_hlo_run(*hlo);
-    CLI::App& check = hlo_verb(*hlo, "check",
-                               "Interpret a module as for one device, run it partitioned, and compare. Exit code 0:\n"
-                               "equal; 1: the first output that differs is printed; 2: what is not supported is listed.\n\n"
-                               "  tessera hlo check step.hlo --devices 4 --json -",
-                               run_hlo_check, /*computes=*/true);
+    add_hlo_run();
+    CLI::App& check = hlo_verb(
+        "check",
+        "Interpret a module as for one device, run it partitioned, and compare. Exit code 0:\n"
+        "equal; 1: the first output that differs is printed; 2: what is not supported is listed.",
+        "  tessera hlo check step.hlo --devices 4\n  mpirun -np 4 tessera hlo check step.hlo --json -\n", run_hlo_check,
+        /*computes=*/true);
     add_hlo_inputs(check);
     add_json_option(check, hlo_.json);
   }
 
-  void add_hlo_run(CLI::App& hlo) {
-    CLI::App& app = hlo_verb(hlo, "run",
+  void add_hlo_run() {
+    CLI::App& app = hlo_verb("run",
                              "Partition a module and run it, on virtual devices or on the ranks of mpirun. Scalar\n"
-                             "outputs, such as a loss, are printed after each step.\n\n"
+                             "outputs, such as a loss, are printed after each step.",
                              "  tessera hlo run step.hlo --devices 4 --input x.npy w.npy --output-dir out\n"
-                             "  mpirun -np 4 tessera hlo run step.hlo --steps 100 --carry",
+                             "  mpirun -np 4 tessera hlo run step.hlo --steps 100 --carry\n",
                              run_hlo_run, /*computes=*/true);
     add_hlo_inputs(app);
     app.add_option("--output-dir", hlo_.output_folder, "write output.I.npy, logical tensors, into this folder");

@@ -38,6 +38,26 @@ bool mixes_bits(const Instruction& instruction) {
          name.starts_with("shift_right") || name == "bitcast_convert";
 }
 
+bool is_root_of(const Graph& graph, const Instruction& instruction) {
+  return (instruction.is(ops::kSqrt) || instruction.is(ops::kRsqrt) || instruction.is(ops::kLog)) &&
+         is_float(graph.type(instruction.operands[0]).dtype);
+}
+
+bool is_constant(const Graph& graph, Value value) {
+  const Instruction& instruction = graph.at(value);
+  if (instruction.is(ops::kConstant)) return true;
+  return (instruction.is(ops::kBroadcastInDim) || instruction.is(ops::kConvert)) &&
+         is_constant(graph, instruction.operands[0]);
+}
+
+// Floats that become multiples of themselves.
+bool scales(const Graph& graph, const Instruction& instruction, int operand) {
+  if (!is_float(graph.type(instruction.operands[0]).dtype)) return false;
+  if (instruction.is(ops::kDivide)) return operand == 0;
+  return instruction.is(ops::kMultiply) &&
+         is_constant(graph, instruction.operands[static_cast<size_t>(1 - operand)]);
+}
+
 // The extent along which `value` counts, where it is an iota, spread or converted; else none.
 std::optional<int64_t> iota_extent(const Graph& graph, Value value) {
   while (true) {
@@ -67,7 +87,8 @@ class UseWalk {
 
   // `component`: which entry of index vectors the value is; -1: not known.
   void visit(const Graph& graph, Value value, int64_t component) {
-    if (!is_integer(graph.type(value).dtype) || !seen_.insert({&graph, value, component}).second) return;
+    const DType dtype = graph.type(value).dtype;
+    if ((!is_integer(dtype) && !is_float(dtype)) || !seen_.insert({&graph, value, component}).second) return;
     for (size_t i = static_cast<size_t>(value.instruction) + 1; i < graph.instructions.size(); ++i) {
       const Instruction& user = graph.instructions[i];
       for (size_t o = 0; o < user.operands.size(); ++o)
@@ -78,11 +99,12 @@ class UseWalk {
   void visit_use(const Graph& graph, int index, int operand, int64_t component) {
     const Instruction& user = graph.instructions[static_cast<size_t>(index)];
     if (mixes_bits(user)) use_.is_bits = true;
+    if (is_root_of(graph, user)) use_.is_root = true;
     if (has_control_flow(user)) return visit_regions(graph, user, index, operand, component);
     if (user.is(ops::kOptimizationBarrier)) return visit(graph, {index, operand}, component);
     if (user.is(ops::kCompare)) return visit_compare(graph, user, operand);
     visit_positions(graph, user, operand, component);
-    if (!keeps_elements(user, operand)) return;
+    if (!keeps_elements(user, operand) && !scales(graph, user, operand)) return;
     if (user.is(ops::kConcatenate)) component = component_in(graph, user, operand, component);
     visit(graph, {index, 0}, component);
   }
@@ -99,6 +121,7 @@ class UseWalk {
 
   // A one_hot compares positions with iota.
   void visit_compare(const Graph& graph, const Instruction& compare, int operand) {
+    if (!is_integer(graph.type(compare.operands[0]).dtype)) return;
     if (const auto extent = iota_extent(graph, compare.operands[static_cast<size_t>(1 - operand)]))
       bound_by(*extent);
   }

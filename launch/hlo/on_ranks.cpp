@@ -45,70 +45,105 @@ int on_threads(const OnRanksOptions& options, const std::function<void(const Pre
   return code;
 }
 
-// What `step` throws on any rank ends all: rank 0 throws it, its own if it has one, and the others
-// return the exit code.
-std::optional<int> agree(World& world, const std::function<void()>& step) {
-  std::exception_ptr mine;
-  const std::vector<Outcome> outcomes = run_on_all(&world, [&]() -> std::string {
-    try {
-      step();
-    } catch (...) {
-      mine = std::current_exception();
-      throw;
-    }
-    return "";
-  });
-  const std::optional<Outcome> failure = common_failure(outcomes);
-  if (!failure) return std::nullopt;
-  if (world.rank() == 0) {
-    if (mine) std::rethrow_exception(mine);
-    throw_failure(failure->failure, failure->error);
+// The ranks of mpirun, on one of them. What all agree has failed, rank 0 throws when MPI is left in
+// order; the others return its exit code.
+class Processes {
+ public:
+  Processes(const OnRanksOptions& options, World& world)
+      : options_(options), world_(world), is_first_(world.rank() == 0), kernels_(cpu_kernel_table()) {}
+
+  int run(const std::function<void(const PreparedProgram&)>& before, const RankBody& body) {
+    // Standard input, and perhaps the file, is there for rank 0 alone.
+    const Outcome text = run_on_first(&world_, [&] { return read_hlo_text(options_.file); });
+    if (!agree([&] { prepare_here(text); })) return code_;
+    world_.set_timeout(0);  // interpreting takes as long as it takes
+    if (!agree([&] { is_first_ ? before(*prepared_) : void(); })) return code_;
+    world_.set_timeout(MpiOptions().timeout_seconds);
+    return run_body(body);
   }
-  return failure->failure == Failure::config ? kExitUsage : kExitFailed;
-}
+
+  // What rank 0 is to throw.
+  const std::exception_ptr& failure() const { return failure_; }
+
+ private:
+  void prepare_here(const Outcome& text) {
+    if (text.failed()) throw_failure(text.failure, text.error);
+    HloCompileOptions compile = options_.compile;
+    if (compile.devices > 0 && compile.devices != world_.size())
+      throw_config_error("--devices ", compile.devices, ", but mpirun started ", world_.size(),
+                         world_.size() == 1 ? " rank" : " ranks", "; leave out --devices, or start as many");
+    compile.devices = world_.size();
+    prepared_ = prepare(text.payload, options_, compile, kernels_);
+    prepared_->processes = world_.size();
+    if (is_first_) make_output_folder(options_);
+  }
+
+  // False where `step` threw on some rank.
+  bool agree(const std::function<void()>& step) {
+    std::exception_ptr mine;
+    const std::vector<Outcome> outcomes = run_on_all(&world_, [&]() -> std::string {
+      try {
+        step();
+      } catch (...) {
+        mine = std::current_exception();
+        throw;
+      }
+      return "";
+    });
+    const std::optional<Outcome> failure = common_failure(outcomes);
+    if (!failure) return true;
+    code_ = failure->failure == Failure::config ? kExitUsage : kExitFailed;
+    if (is_first_) failure_ = mine ? mine : exception_of(*failure);
+    return false;
+  }
+
+  static std::exception_ptr exception_of(const Outcome& failure) {
+    try {
+      throw_failure(failure.failure, failure.error);
+    } catch (...) {
+      return std::current_exception();
+    }
+  }
+
+  int run_body(const RankBody& body) {
+    try {
+      cpu::set_threads(rank_threads(/*wanted=*/0, world_));
+      const std::unique_ptr<Backend> backend = create_cpu_backend(kernels_);
+      return body(*prepared_, world_, *backend);
+    } catch (const AgreedError&) {
+      if (is_first_) failure_ = std::current_exception();
+      return kExitFailed;
+    } catch (const std::exception& error) {
+      world_.abort(error.what());
+      if (is_first_) throw;
+      log_error("tessera: rank ", world_.rank(), ": ", error.what());
+      return kExitFailed;
+    }
+  }
+
+  const OnRanksOptions& options_;
+  World& world_;
+  const bool is_first_;
+  const KernelTable kernels_;
+  std::optional<PreparedProgram> prepared_;
+  std::exception_ptr failure_;
+  int code_ = kExitDone;
+};
 
 int on_processes(const OnRanksOptions& options, const std::function<void(const PreparedProgram&)>& before,
                  const RankBody& body) {
-  const std::unique_ptr<World> world = create_mpi_world();
-  const bool is_first = world->rank() == 0;
-  init_logging({.console_level = is_first ? LogLevel::info : LogLevel::error, .rank = world->rank()});
-  const KernelTable kernels = cpu_kernel_table();
-  std::optional<PreparedProgram> prepared;
-  // Standard input, and perhaps the file, is there for rank 0 alone.
-  const Outcome text = run_on_first(world.get(), [&] { return read_hlo_text(options.file); });
-  const auto prepare_here = [&] {
-    if (text.failed()) throw_failure(text.failure, text.error);
-    HloCompileOptions compile = options.compile;
-    if (compile.devices > 0 && compile.devices != world->size())
-      throw_config_error("--devices ", compile.devices, ", but mpirun started ", world->size(),
-                         world->size() == 1 ? " rank" : " ranks", "; leave out --devices, or start as many");
-    compile.devices = world->size();
-    prepared = prepare(text.payload, options, compile, kernels);
-    prepared->processes = world->size();
-    if (is_first) make_output_folder(options);
-  };
-  if (const std::optional<int> code = agree(*world, prepare_here)) return *code;
-  // Interpreting takes as long as it takes.
-  world->set_timeout(0);
-  const std::optional<int> code = agree(*world, [&] {
-    if (is_first) before(*prepared);
-  });
-  if (code) return *code;
-  world->set_timeout(MpiOptions().timeout_seconds);
-  try {
-    cpu::set_threads(rank_threads(/*wanted=*/0, *world));
-    const std::unique_ptr<Backend> backend = create_cpu_backend(kernels);
-    return body(*prepared, *world, *backend);
-  } catch (const AgreedError&) {
-    world->barrier();
-    if (is_first) throw;
-    return kExitFailed;
-  } catch (const std::exception& error) {
-    world->abort(error.what());
-    if (is_first) throw;
-    log_error("tessera: rank ", world->rank(), ": ", error.what());
-    return kExitFailed;
+  std::exception_ptr failure;
+  int code = kExitDone;
+  {
+    const std::unique_ptr<World> world = create_mpi_world();
+    init_logging({.console_level = world->rank() == 0 ? LogLevel::info : LogLevel::error, .rank = world->rank()});
+    Processes processes(options, *world);
+    code = processes.run(before, body);
+    failure = processes.failure();
+    if (code != kExitDone) world->barrier();
   }
+  if (failure) std::rethrow_exception(failure);
+  return code;
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "launch/hlo/program_inputs.h"
 
+#include <cmath>
 #include <complex>
 
 #include "core/base/error.h"
@@ -26,8 +27,8 @@ ProgramInputs::ProgramInputs(const Graph& graph, std::vector<hlo::BoundaryLeaf> 
     : leaves_(std::move(leaves)), uses_(input_uses(graph)), seed_(options.seed), integers_(options.integers) {
   TESSERA_CHECK(leaves_.size() == uses_.size());
   if (options.files.size() > leaves_.size())
-    throw_user_error("--input was given ", options.files.size(), " files, but the program takes ", leaves_.size(),
-                     leaves_.size() == 1 ? " input" : " inputs");
+    throw_config_error("--input was given ", options.files.size(), " files, but the program takes ", leaves_.size(),
+                       leaves_.size() == 1 ? " input" : " inputs");
   for (size_t i = 0; i < options.files.size(); ++i) {
     files_.emplace_back(options.files[i]);
     check_type(files_.back(), leaves_[i], i);
@@ -68,7 +69,7 @@ void ProgramInputs::fill_random(size_t index, int64_t element, HostTensor& tenso
     return static_cast<double>(static_cast<int64_t>(whole) - kWholeFloats);
   };
   if (dtype == DType::c64) return tensor.set_complex(at, {real(0), real(1)});
-  if (is_float(dtype)) return tensor.set_real(at, real(0));
+  if (is_float(dtype)) return tensor.set_real(at, use.is_root ? std::abs(real(0)) : real(0));
   if (dtype == DType::pred) return tensor.set_int(at, below(2));
   if (use.bound) return tensor.set_int(at, below(*use.bound));
   if (!use.is_bits) return tensor.set_int(at, below(kSmallIntegers));

@@ -19,8 +19,8 @@ struct InputOptions {
 
 class ProgramInputs {
  public:
-  // `graph` has the inputs `leaves`. Throws UserError: more files than inputs, a file whose type is
-  // not the input's (naming both), a file that cannot be read.
+  // `graph` has the inputs `leaves`. Throws ConfigError for more files than inputs, UserError
+  // for a file whose type is not the input's (naming both) or that cannot be read.
   ProgramInputs(const Graph& graph, std::vector<hlo::BoundaryLeaf> leaves, const InputOptions& options);
 
   size_t size() const { return leaves_.size(); }
@@ -28,7 +28,7 @@ class ProgramInputs {
 
   // The block of input `index` that starts at `start`. Random elements depend on the seed, the
   // input's number and the element's place in the whole tensor alone: floats are normal with
-  // deviation 0.3, preds a coin, integers that index lie in range, words of bits have any, other
+  // deviation 0.3 (their magnitudes, where roots of them are taken), preds a coin, integers that index lie in range, words of bits have any, other
   // integers are in [0, 8).
   HostTensor block(size_t index, std::span<const int64_t> start, const Shape& shape) const;
   HostTensor whole(size_t index) const;

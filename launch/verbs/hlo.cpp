@@ -39,6 +39,15 @@ Notations notations_of(const hlo::InstructionSharding& instruction) {
   return {notation(hlo::tile_sharding), notation(hlo::named_sharding)};
 }
 
+// A row for each leaf; those of tuples are numbered.
+void add_rows(const hlo::InstructionSharding& instruction, TextTable& table) {
+  for (size_t leaf = 0; leaf < instruction.leaves.size(); ++leaf) {
+    const Sharding& sharding = instruction.leaves[leaf];
+    table.add({instruction.is_tuple ? cat(instruction.instruction, " {", leaf, "}") : instruction.instruction,
+               hlo::print(hlo::tile_sharding(sharding)), hlo::print(hlo::named_sharding(sharding))});
+  }
+}
+
 // ---- run --------------------------------------------------------------------------------------
 
 // The scalars among the outputs that no next step takes, such as a loss; all scalars where none is.
@@ -193,7 +202,7 @@ int run_hlo_shardings(const HloArguments& arguments) {
     for (const hlo::InstructionSharding& instruction : hlo::propagate_shardings(imported)) {
       const Notations notations = notations_of(instruction);
       json[instruction.instruction] = {{"tile", notations.tile}, {"named", notations.named}};
-      table.add({instruction.instruction, notations.tile, notations.named});
+      add_rows(instruction, table);
     }
     if (arguments.json != "-") std::cout << table.print() << std::flush;
     if (!arguments.json.empty()) write_report(arguments.json, json.dump(2));
