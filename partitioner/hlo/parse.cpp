@@ -95,6 +95,7 @@ class ModuleParser {
     lexer_.expect('=', cat("after the attribute ", name));
     for (const std::string& known : names_)
       if (known == name) lexer_.fail(at, cat("the attribute ", name, " stands twice"));
+    if (is_source_table(name)) lexer_.fail(at, cat(name, " is a table, not an attribute"));
     names_.push_back(name);
     if (name == "input_output_alias") {
       module_.aliases = read_aliases(lexer_);

@@ -50,6 +50,7 @@ TEST(HloErrors, Module) {
           {"HloModule m, x 3",
            "line 1, column 16: expected \"=\" after the attribute x, not \"3\""},
           {"HloModule m, x=1, x=1", "line 1, column 19: the attribute x stands twice"},
+          {"HloModule m, FileNames=3", "line 1, column 14: FileNames is a table, not an attribute"},
           {"HloModule m, x= ",
            "line 1, column 17: expected the value of an attribute, not the end"},
           {"HloModule m, num_partitions=0",
