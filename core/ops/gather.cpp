@@ -1,12 +1,13 @@
-// gather. On shards, an operand dim from which single elements are taken stays sharded: each device
-// gives zeros for the indices that it lacks, so the whole is the sum. Indices are clamped on global
-// extents before they are made local.
+// gather. On shards, an operand dim from which elements or windows are taken stays sharded: each
+// device gives zeros for what it lacks, windows element by element, so the whole is the sum.
+// Indices are clamped on global extents before they are made local.
 #include "core/ops/gather.h"
 
 #include <algorithm>
 
 #include "core/ir/padding.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/gather_elements.h"
 #include "core/ops/index_map.h"
 #include "core/ops/structure.h"
 
@@ -91,8 +92,8 @@ FactorRule gather_factors(const OpCall& call, std::span<const TensorType>) {
       operand[d] = result[static_cast<size_t>(dim.window_dim)] = add_factor(rule, size);
     else
       operand[d] = add_factor(rule, size,
-                              dim.size == 1 && dim.component >= 0 ? FactorKind::reduction
-                                                                  : FactorKind::need_replication);
+                              dim.size > 0 && dim.component >= 0 ? FactorKind::reduction
+                                                                 : FactorKind::need_replication);
     if (dim.batching < 0 && !is_whole && dim.window_dim >= 0)
       result[static_cast<size_t>(dim.window_dim)] =
           add_factor(rule, dim.size, FactorKind::need_replication);
@@ -106,10 +107,33 @@ std::vector<LinearSet> linear_gather(const OpCall&) {
   return {{{0}, ReduceKind::sum}, {{0}, ReduceKind::max}, {{0}, ReduceKind::min}};
 }
 
+// Operand dims in shards of which windows of several elements, but not all, are taken.
+std::vector<int> cut_windows(PartitionContext& c, const IndexMap& map) {
+  std::vector<int> cut;
+  for (size_t d = 0; d < map.dims.size(); ++d)
+    if (map.dims[d].size > 1 && map.dims[d].component >= 0 &&
+        map.dims[d].size < map.operand[static_cast<int>(d)] &&
+        cut_dim(c, 0, static_cast<int>(d)).is_cut())
+      cut.push_back(static_cast<int>(d));
+  return cut;
+}
+
 std::vector<Value> partition_gather(PartitionContext& c) {
   Builder& b = c.builder();
-  const IndexMap map = gather_map(c.call());
+  IndexMap map = gather_map(c.call());
   Attributes attributes = c.call().attributes;
+  Value indices = clamped_indices(b, c.operand(1), map);
+  if (const std::vector<int> windows = cut_windows(c, map); !windows.empty()) {
+    ElementGather elements = by_elements(b, indices, map, attributes, windows);
+    indices = elements.indices;
+    attributes = std::move(elements.attributes);
+    TensorType operand = c.call().operands[0];  // with batching dims as the indices have them
+    for (size_t d = 0; d < map.dims.size(); ++d)
+      if (map.dims[d].batching >= 0)
+        operand.shape[static_cast<int>(d)] = b.shape(c.operand(0))[static_cast<int>(d)];
+    const std::vector<TensorType> types{operand, b.type(indices)};
+    map = gather_map({types, attributes});
+  }
   Ints sizes = attributes.ints(Attr::slice_sizes);
   // Per component, how far a local index may go, and whether another device may own it.
   std::vector<int64_t> last(static_cast<size_t>(map.components()), 0);
@@ -125,7 +149,6 @@ std::vector<Value> partition_gather(PartitionContext& c) {
         is_owned ? cut.shard - 1 : cut.size - map.dims[d].size;
   }
   attributes.set(Attr::slice_sizes, sizes);
-  Value indices = clamped_indices(b, c.operand(1), map);
   if (!is_shared) return {b.emit(kGather, {c.operand(0), indices}, attributes)};
   indices = localized_indices(c, indices, map);
   const Shape shape = b.shape(indices);
@@ -157,6 +180,9 @@ std::vector<OpSample> gather_samples() {
           // Batching dims: row i of the operand with row i of the indices.
           sample(DType::f64, {4, 8, 6}, {4, 2, 1}, {{2}, {1}, {1}, 2, {0}, {0}}, {1, 1, 6}),
           sample(DType::f64, {6, 8, 4}, {2, 4}, {{1, 2}, {}, {0}, 2, {2}, {1}}, {3, 8, 1}),
+          // Windows over a part of dims that may be cut, in another order than the operand's dims.
+          sample(DType::f64, {8, 6, 4}, {2, 5}, {{0, 1, 3}, {}, {2, 0}, 0}, {3, 6, 2}),
+          sample(DType::f64, {7, 4}, {3}, {{0, 1}, {}, {0}, 1}, {4, 4}),
           sample(DType::bf16, {8, 6}, {4}, {{1}, {0}, {0}, 1}, {1, 6}, DType::u8),
           sample(DType::pred, {8}, {4}, {{}, {0}, {0}, 1}, {1})};
 }

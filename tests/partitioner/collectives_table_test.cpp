@@ -9,6 +9,7 @@
 #include "core/ops/contraction.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/embedding.h"
+#include "core/ops/gather.h"
 #include "core/ops/structure.h"
 #include "core/runtime/sharded_interpreter.h"
 #include "tests/partitioner/partition_fixture.h"
@@ -192,6 +193,20 @@ const Case kCases[] = {
              "[{}, {x}]");
      },
      ""},
+    {"windows that may straddle two shards", "x=4",
+     [](Table& t) {
+       t.out(ops::gather(t.b, t.in("[{x}, {}]", {1024, 16}), t.in("[{}, {}]", {2, 1}, DType::s32),
+                         {{1, 2}, {}, {0}, 1}, {3, 16}),
+             "[{}, {}, {}]");
+     },
+     "all_reduce{x} x1 384 B"},
+    {"windows that hold most of a dim", "x=4",
+     [](Table& t) {
+       t.out(ops::gather(t.b, t.in("[{x}, {}]"), t.in("[{}, {}]", {8, 1}, DType::s32),
+                         {{1, 2}, {}, {0}, 1}, {12, 16}),
+             "[{}, {}, {}]");
+     },
+     "all_gather{x} x1 256 B"},
     // ---- Where a reshard stands ---------------------------------------------------------------
     {"gathered narrow", "x=4",
      [](Table& t) {
