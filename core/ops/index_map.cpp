@@ -59,6 +59,9 @@ IndexMap common_map(const Names& names, const Attributes& attributes, const Tens
           op, ": ", window.size(), " ", name_of(names.window), ", ", collapsed.size(), " ",
           name_of(names.collapsed), " and ", batching.size(), " ", name_of(names.batching),
           " for operand ", operand);
+  for (int64_t d : batching)
+    require(!contains(collapsed, d), op, ": dim ", d, " of operand ", operand, " is both in ",
+            name_of(names.collapsed), " and in ", name_of(names.batching));
   require(static_cast<int64_t>(start_map.size()) == map.components(), op, ": ", name_of(names.map),
           " [", join(start_map, ","), "] for index vectors of ", map.components(), " in ", indices);
   for (int d = 0; d < indices.rank(); ++d)

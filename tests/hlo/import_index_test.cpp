@@ -66,6 +66,14 @@ TEST(ImportIndex, GatherRowsAndWithBatchingDims) {
                {"line 6", "gather: start_index_map [0,1]"});
 }
 
+TEST(ImportIndex, ADimIsCollapsedOrBatchingButNotBoth) {
+  expect_error(module_of(R"(
+    x = f32[4,4] parameter(0)
+    i = s32[4,3,1] parameter(1)
+    ROOT y = f32[4,3] gather(x, i), offset_dims={}, collapsed_slice_dims={1}, start_index_map={1}, operand_batching_dims={1}, start_indices_batching_dims={0}, index_vector_dim=2, slice_sizes={1,1})"),
+               {"gather: dim 1 of operand f32[4,4] is both in collapsed_slice_dims and in"});
+}
+
 const char kRegions[] = R"(
   add {
     x = f32[] parameter(0)
@@ -135,15 +143,26 @@ TEST(ImportIndex, ScatterOfSeveralAndWithBatchingDims) {
   EXPECT_EQ(reals(y[1]), (Reals{0, 5, 0, 9, 9, 9}));
 }
 
+// As XLA draws them on CPUs.
 TEST(ImportIndex, RandomBits) {
-  const std::string text = module_of(R"(
-    k = u64[2] parameter(0)
-    ROOT r = (u64[2], u32[4,4]) rng-bit-generator(k), algorithm=rng_default)");
-  const std::vector<HostTensor> y = run_module(text, {tensor<uint64_t>({2}, {1, 2})});
-  EXPECT_EQ(y[1].type(), (TensorType{DType::u32, {4, 4}}));
-  EXPECT_NE(y[0], (tensor<uint64_t>({2}, {1, 2})));
-  ASSERT_EQ(import_text(text).notes.size(), 1u);
-  EXPECT_NE(import_text(text).notes[0].find("not XLA's"), std::string::npos);
+  const auto drawn = [](std::string_view algorithm) {
+    return run_module(module_of(cat("k = u64[2] parameter(0)\n"
+                                    "ROOT r = (u64[2], u32[12]) rng-bit-generator(k), algorithm=",
+                                    algorithm)),
+                      {tensor<uint64_t>({2}, {1, 2})});
+  };
+  for (const char* algorithm : {"rng_default", "rng_philox"}) {
+    const std::vector<HostTensor> y = drawn(algorithm);
+    EXPECT_EQ(reals(y[0]), (Reals{1, 5}));
+    EXPECT_EQ(y[1], tensor<uint32_t>({12}, {0x7d34a749, 0xa9b8bbe8, 0x7ba423d7, 0x2fb324d9, 0x6cf923fe,
+                                            0xbadf79c3, 0xeccae2d7, 0x8175e74c, 0x19d83063, 0x95b31c34,
+                                            0xcb24ad21, 0xc91c5370}));
+  }
+  const std::vector<HostTensor> y = drawn("rng_three_fry");
+  EXPECT_EQ(reals(y[0]), (Reals{1, 8}));
+  EXPECT_EQ(y[1], tensor<uint32_t>({12}, {0x296e954, 0x802fd53b, 0xed3492d3, 0xdf435003, 0x63b40bd3,
+                                          0xfcc0f261, 0x7dbb1d60, 0x24e4d334, 0x9718c0ad, 0xe3f04ce5,
+                                          0xaafe5a17, 0xdfbf5831}));
   expect_error(module_of("k = u64[2] parameter(0)\n"
                          "ROOT r = (u64[2], u32[4]) rng-bit-generator(k), algorithm=rng_magic"),
                {"algorithm=rng_magic is none of rng_default"});
