@@ -65,15 +65,12 @@ OwnDevices own_devices(const HloModule& module, const MeshPtr& mesh) {
 AxisList axes_of_replica_groups(const OwnDevices& own, const HloInstruction& instruction,
                                 bool any_order) {
   const int64_t devices = own.mesh.devices();
-  std::vector<std::vector<int64_t>> groups = stated_groups(own, instruction);
+  const std::vector<std::vector<int64_t>> groups = stated_groups(own, instruction);
   if (groups.empty()) return own.all_axes();
   int64_t count = 0;
-  for (std::vector<int64_t>& group : groups) {
-    count += static_cast<int64_t>(group.size());
-    if (any_order) std::sort(group.begin(), group.end());
-  }
+  for (const std::vector<int64_t>& group : groups) count += static_cast<int64_t>(group.size());
   const std::optional<AxisList> axes =
-      count == devices ? axes_of_groups(groups, own.mesh) : std::nullopt;
+      count == devices ? axes_of_groups(groups, own.mesh, !any_order) : std::nullopt;
   if (!axes)
     refuse(instruction,
            cat("replica_groups=", print(*instruction.get<ReplicaGroups>("replica_groups")), " of ",
