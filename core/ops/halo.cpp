@@ -249,53 +249,15 @@ Value own_window(Builder& b, Value x, int64_t dim, Value first, int64_t length) 
   return slice_at(b, line, dim, add(b, inside, scalar_s64(b, length)), length);
 }
 
-namespace {
-
-// The parts of prime size of every axis.
-std::vector<AxisRef> prime_parts(const AxisList& axes) {
-  std::vector<AxisRef> parts;
-  for (const AxisRef& ref : axes) {
-    int64_t pre = ref.pre, left = ref.size;
-    for (int64_t p = 2; left > 1; ++p)
-      for (; left % p == 0; left /= p) {
-        parts.push_back({ref.axis, pre, p});
-        pre *= p;
-      }
-  }
-  return parts;
-}
-
-}  // namespace
-
-// A coordinate is mirrored by mirroring each of its digits. Two devices swap; in a digit of p each
-// distance along the ring serves one of the devices.
 Value mirror_shards(Builder& b, Value x, const AxisList& axes) {
-  for (const AxisRef& part : prime_parts(axes)) {
-    const int64_t p = part.size;
-    if (p == 2) {
-      x = shift(b, x, {part}, 1, true);
-      continue;
-    }
-    const Value coordinate = axis_index(b, {part});
-    Value made = x;
-    for (int64_t places = 1; places < p; ++places) {
-      int64_t digit = 0;  // whose mirror image stands `places` before it
-      while (((2 * digit - p + 1 - places) % p + p) % p != 0) ++digit;
-      const Value is_here = compare(b, coordinate, scalar_s64(b, digit), CompareDirection::eq);
-      const Shape shape = b.shape(x);
-      made =
-          select(b, broadcast_scalar(b, is_here, shape), shift(b, x, {part}, places, true), made);
-    }
-    x = made;
-  }
-  return x;
+  const int64_t parts = size_of(axes);
+  if (parts == 1) return x;
+  Ints sources;
+  for (int64_t c = parts; c-- > 0;) sources.push_back(c);
+  return collective_permute_from(b, x, axes, std::move(sources));
 }
 
-int64_t mirror_sends(const AxisList& axes) {
-  int64_t sends = 0;
-  for (const AxisRef& part : prime_parts(axes)) sends += part.size - 1;
-  return sends;
-}
+int64_t mirror_sends(const AxisList& axes) { return size_of(axes) > 1 ? 1 : 0; }
 
 double halo_rows(const CutDim& cut, const HaloWindow& window) {
   const int64_t whole = (cut.parts() - 1) * cut.shard;

@@ -79,7 +79,7 @@ TEST(Halo, SendsOnlyWhatIsNeeded) {
                                         {Attr::strides, Ints{1, 1}}}}),
             "shift 48 B");
   EXPECT_EQ(exchanges_of(ops::kReverse, {{x}, {{Attr::dimensions, Ints{0}}}}),
-            "shift 96 B, shift 96 B");
+            "collective_permute 96 B");
   // 1, then 1 and 2 places: one row each.
   EXPECT_EQ(
       exchanges_of(*find_op("scan"),

@@ -244,7 +244,7 @@ const Case kCases[] = {
      "shift{x} x1 128 B"},
     {"rows turned round", "x=4",
      [](Table& t) { t.out(ops::reverse(t.b, t.in("[{x}, {}]"), {0}), "[{x}, {}]"); },
-     "shift{x:(1)2} x1 256 B; shift{x:(2)2} x1 256 B"},
+     "collective_permute{x} x1 256 B"},
     {"two rows of padding before", "x=4",
      [](Table& t) {
        const Value zero = ops::constant(t.b, 0.0, {DType::f32, {}});
