@@ -10,6 +10,7 @@
 #include "core/passes/dead_code.h"
 #include "core/passes/elementwise_fusion.h"
 #include "core/passes/pass_runner.h"
+#include "core/passes/split_complex.h"
 
 namespace tessera {
 namespace {
@@ -104,6 +105,8 @@ CompiledGraph lower(const Graph& source, const MeshPtr& mesh, const KernelTable&
   auto run = [&](std::string_view pass, Graph (*function)(const Graph&)) {
     graph = passes.run(pass, GraphStage::local, graph, function);
   };
+  // Complex arithmetic is done on parts, which kernels and fusion know.
+  run("split_complex", split_complex);
   run("merge_common_local", merge_common_subexpressions);
   run("remove_dead_local", eliminate_dead_code);
   // Gradients are added to their accumulators by the products that make them.
