@@ -1,7 +1,5 @@
 #include "partitioner/hlo/collective_groups.h"
 
-#include <algorithm>
-
 #include "core/base/error.h"
 #include "partitioner/hlo/convert_sharding.h"
 
