@@ -20,6 +20,11 @@ TEST(Verbs, HelpIsGoodAndWrongUseIs2) {
     EXPECT_EQ(run.exit_code, 0) << verb << run.all();
     EXPECT_TRUE(run.says("--json")) << run.all();
   }
+  for (const char* verb : {"shardings", "run", "check"}) {
+    const Outcome run = run_program({"hlo", verb, "--help"});
+    EXPECT_EQ(run.exit_code, 0) << verb << run.all();
+    EXPECT_TRUE(run.says("--json") && run.says("Examples:")) << run.all();
+  }
   EXPECT_EQ(run_program({"--help"}).exit_code, 0);
   EXPECT_TRUE(run_program({"--version"}).says("commit"));
   for (const std::vector<std::string>& wrong : std::vector<std::vector<std::string>>{{}, {"fly"}, {"train"}, {"train", "nowhere.textproto"}})
