@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "core/base/error.h"
+#include "core/ir/verifier.h"
 #include "partitioner/hlo/import.h"
 
 namespace tessera::testing {
@@ -24,7 +25,11 @@ std::string round_trip(std::string_view text) {
   return first;
 }
 
-void take(std::string_view text) { hlo::import(hlo::parse(round_trip(text))); }
+void take(std::string_view text) {
+  const hlo::Imported imported = hlo::import(hlo::parse(round_trip(text)));
+  verify(imported.graph, GraphStage::built);
+  verify(hlo::simplify_imported(imported.graph), GraphStage::built);
+}
 
 std::string refusal(std::string_view text) {
   try {

@@ -15,7 +15,8 @@ std::string entry_of(std::string_view body);
 // text is refused. Returns the print.
 std::string round_trip(std::string_view text);
 
-// What the fuzzers do with a text: round_trip, then import. Throws UserError where it is refused.
+// What the fuzzers do with a text: round_trip, import, simplify. Throws UserError where it
+// is refused.
 void take(std::string_view text);
 
 // What parse says of a text it refuses; "" where it takes it.
