@@ -1,4 +1,6 @@
 // The walk: tuples as leaves, order of parameters, shapes that contradict, all that is unsupported.
+#include <chrono>
+
 #include "core/ops/control.h"
 #include "tests/hlo/run_module.h"
 
@@ -81,7 +83,8 @@ TEST(ImportWalk, ComputationsBecomeOneRegionEach) {
   for (const Instruction& instruction : imported.graph.instructions)
     if (instruction.is(ops::kCall))
       callees.push_back(instruction.attributes.get<GraphRef>(Attr::callee));
-  if (callees.size() == 2) EXPECT_EQ(callees[0], callees[1]);
+  ASSERT_EQ(callees.size(), 2u);
+  EXPECT_EQ(callees[0], callees[1]);
   EXPECT_EQ(reals(run_module(text, {floats({1, 2, 3, 4})})[0]), (Reals{3, 12, 27, 48}));
 }
 
@@ -231,6 +234,31 @@ TEST(ImportWalk, DeepCallsAreRefused) {
   };
   EXPECT_EQ(import_error(nested(100)), "");
   expect_error(nested(300), {"deeper than"});
+}
+
+TEST(ImportWalk, FourteenThousandInstructionsTakeAFractionOfASecond) {
+  std::string body = "x0 = f32[64,32]{1,0} parameter(0)\nzero = f32[] constant(0)\n";
+  constexpr int kRepeats = 14000 / 7;
+  for (int i = 0; i < kRepeats; ++i)
+    body += cat("t", i, " = f32[64,32]{1,0} tanh(x", i, ")\n",
+                "c", i, " = f32[] constant(", i, ".5)\n",
+                "b", i, " = f32[64,32]{1,0} broadcast(c", i, "), dimensions={}\n",
+                "a", i, " = f32[64,32]{1,0} add(t", i, ", b", i, ")\n",
+                "r", i, " = f32[64]{0} reduce(a", i, ", zero), dimensions={1}, to_apply=f\n",
+                "s", i, " = f32[64,32]{1,0} broadcast(r", i, "), dimensions={0}\n",
+                "x", i + 1, " = f32[64,32]{1,0} subtract(s", i, ", t", i, ")\n");
+  body += cat("ROOT y = f32[64,32]{1,0} negate(x", kRepeats, ")");
+  const HloModule module = parse(module_of(body, R"(
+  f {
+    x = f32[] parameter(0)
+    y = f32[] parameter(1)
+    ROOT r = f32[] add(x, y)
+  })"));
+  const auto start = std::chrono::steady_clock::now();
+  const Imported imported = import(module);
+  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+  EXPECT_EQ(imported.values.size(), 14003u);
+  EXPECT_LT(spent.count(), 5.0) << "0.1 s on a quiet machine";
 }
 
 }  // namespace
