@@ -14,9 +14,9 @@
 
 namespace tessera {
 
-// `attributes` are those of a manual_computation. Takes and returns logical tensors. Throws
-// InternalError where coordinates that should hold the same result differ, or where a collective
-// joins coordinates that took different ways.
+// `attributes` are those of a manual_computation. Takes and returns logical tensors. Throws UserError
+// where coordinates that should hold the same result differ, and InternalError where a collective joins
+// coordinates that took different ways.
 std::vector<HostTensor> interpret_manual(const Attributes& attributes,
                                          std::span<const HostTensor> inputs);
 

@@ -70,7 +70,7 @@ class DeviceRun {
       for (int64_t device : place.devices) {
         Devices group = mesh_.group(device, axes);
         std::ranges::sort(group);
-        at(wholes, device) = assemble_from(results[r], part, group);
+        at(wholes, device) = assembled(results[r], part, group, r);
       }
       results[r] = std::move(wholes);
     }
@@ -78,6 +78,22 @@ class DeviceRun {
   }
 
  private:
+  // Replicas that differ are the program's mistake: it says that they do not.
+  HostTensor assembled(const Shards& result, const Sharding& part, const Devices& group,
+                       size_t number) const {
+    try {
+      return assemble_from(result, part, group);
+    } catch (const InternalError& error) {
+      std::string_view reason = error.what();  // "internal error at FILE:LINE: ... (failed: ...)"
+      reason = reason.substr(0, reason.rfind(" (failed"));
+      if (const size_t at = reason.rfind("devices "); at != std::string_view::npos)
+        reason = reason.substr(at);
+      throw_user_error("manual_computation: result ", number, " lies ", part,
+                       ", so that it is the same along all other manual axes, but ", reason,
+                       "; reduce or gather it, or let it lie along them");
+    }
+  }
+
   static HostTensor& at(Shards& shards, int64_t device) { return shards[static_cast<size_t>(device)]; }
   static HostTensor& at(Shards&& shards, int64_t device) { return shards[static_cast<size_t>(device)]; }
   static const HostTensor& at(const Shards& shards, int64_t device) {

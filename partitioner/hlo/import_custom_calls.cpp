@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "core/base/error.h"
+#include "core/ir/regions.h"
 #include "core/ops/control.h"
 #include "core/ops/custom_call.h"
 #include "core/ops/elementwise.h"
@@ -82,10 +83,41 @@ Shardings boundary(ImportContext& c, std::string_view name, const ManualAxes& ax
   return shardings;
 }
 
+bool lies_along(const ResultInfo& info, const AxisList& axes) {
+  return info.sharding && overlaps(info.sharding->used_axes(), axes);
+}
+
+// Inside, a manual axis is nobody's to shard by, whatever an annotation says.
+Graph without_axes(const Graph& graph, const AxisList& axes) {
+  Graph stripped = with_mapped_regions(
+      graph, [&](const Graph& region) { return without_axes(region, axes); });
+  for (Instruction& instruction : stripped.instructions)
+    for (ResultInfo& info : instruction.results) {
+      if (!lies_along(info, axes)) continue;
+      for (DimSharding& dim : info.sharding->dims) dim.axes = canonical(without(dim.axes, axes));
+    }
+  return stripped;
+}
+
+GraphRef manual_body(ImportContext& c, const AxisList& axes) {
+  const GraphRef body = c.region(c.name_of("to_apply"));
+  std::string named;
+  for_each_region(*body, [&](const Graph& graph) {
+    for (const Instruction& instruction : graph.instructions)
+      for (const ResultInfo& info : instruction.results)
+        if (named.empty() && lies_along(info, axes) && *info.sharding->mesh == *c.mesh())
+          named = cat(info.name, " ", *info.sharding);
+  });
+  if (named.empty()) return body;
+  c.note(cat("in the manual region ", body->name, " a value is annotated along manual axes, which is "
+             "left out: ", named));
+  return std::make_shared<const Graph>(without_axes(*body, axes));
+}
+
 void import_manual_call(ImportContext& c) {
   Builder& b = c.builder();
-  const GraphRef body = c.region(c.name_of("to_apply"));
   const ManualAxes axes = manual_axes_of(c.instruction(), c.mesh());
+  const GraphRef body = manual_body(c, axes.own);
   const std::vector<Value> operands = c.all_operands();
   std::vector<TensorType> taken, given;
   for (Value operand : operands) taken.push_back(b.type(operand));
@@ -97,7 +129,7 @@ void import_manual_call(ImportContext& c) {
   Shardings in = boundary(c, "in_shardings", axes, taken);
   Shardings out = boundary(c, "out_shardings", axes, given);
   // Nothing manual (a mesh of one device): a function like any other.
-  if (size_of(axes.own) == 1) return c.set(ops::call(b, body, operands));
+  if (axes.own.empty()) return c.set(ops::call(b, body, operands));
   c.set(ops::manual_computation(b, body, operands, axes.own, std::move(in), std::move(out)));
 }
 

@@ -213,6 +213,23 @@ class CollectiveCheck {
   std::set<int> seen_;
 };
 
+// Calls are inlined, and passes go into every region by itself: what doubles at each of many levels of
+// calls never ends.
+void check_expanded_size(const HloModule& module) {
+  constexpr double kMost = 1e6;
+  std::map<std::string_view, double> size_of;
+  for (const HloComputation& computation : module.computations) {
+    double size = static_cast<double>(computation.instructions.size());
+    for (const HloInstruction& instruction : computation.instructions)
+      for (const std::string& callee : called_by(instruction))
+        if (const auto found = size_of.find(callee); found != size_of.end()) size += found->second;
+    if (size > kMost)
+      throw_user_error("the computation ", computation.name, " with all that it calls has more than ",
+                       static_cast<int64_t>(kMost), " instructions");
+    size_of.emplace(computation.name, size);
+  }
+}
+
 bool has_border(const HloComputation& computation) {
   return std::any_of(computation.instructions.begin(), computation.instructions.end(),
                      [](const HloInstruction& instruction) {
@@ -284,6 +301,7 @@ void drop_unused(HloComputation& computation, std::vector<bool> dropped,
 }
 
 std::optional<HloModule> outline_manual_regions(const HloModule& module) {
+  check_expanded_size(module);
   if (std::none_of(module.computations.begin(), module.computations.end(), has_border)) {
     CollectiveCheck(module).run();
     return std::nullopt;

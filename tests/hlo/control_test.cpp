@@ -286,6 +286,15 @@ condition {
   }
 }
 
+TEST(HloControl, CallsThatDoubleManyTimes) {
+  std::string computations = "f0 {\n  x = f32[] parameter(0)\n  ROOT r = f32[] negate(x)\n}\n";
+  for (int i = 1; i < 60; ++i)
+    computations += cat("f", i, " {\n  x = f32[] parameter(0)\n  a = f32[] call(x), to_apply=f", i - 1,
+                        "\n  ROOT r = f32[] call(a), to_apply=f", i - 1, "\n}\n");
+  expect_error(module_of("x = f32[] parameter(0)\nROOT y = f32[] call(x), to_apply=f59", computations),
+               {"more than 1000000 instructions"});
+}
+
 TEST(HloControl, WhatThereIsNotIsListed) {
   EXPECT_EQ(unsupported_of(module_of(R"(
     x = f32[4] parameter(0)

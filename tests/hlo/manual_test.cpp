@@ -252,6 +252,22 @@ TEST(HloManualRegions, AValueThatPassesStraightThrough) {
   EXPECT_EQ(expect_equal_on_shards(text, {counting(DType::f32, {8})}, 4)[0], counting(DType::f32, {8}));
 }
 
+// shard_map without its check, of a program that gives each device another result.
+TEST(HloManualRegions, ResultsThatDifferWhereTheyMustNot) {
+  const std::string text = module_of(R"(
+    x = f32[8] parameter(0)
+    s = f32[8] custom-call(x), custom_call_target="Sharding", sharding={devices=[4]<=[4]}
+    l = f32[2] custom-call(s), custom_call_target="SPMDFullToShardShape", sharding={manual}
+    ROOT g = f32[2] custom-call(l), custom_call_target="SPMDShardToFullShape", sharding={replicated})");
+  try {
+    run_module(text, {counting(DType::f32, {8})});
+    ADD_FAILURE() << "four devices hold four results";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("devices 0 and 1 should hold the same shard of f32[2]"),
+              std::string::npos) << error.what();
+  }
+}
+
 TEST(HloManualRegions, OldBordersThatDoNotFit) {
   auto refused = [](std::string_view body, const std::vector<std::string>& parts) {
     expect_error(module_of(cat("\n    x = f32[8] parameter(0)\n", body), kAdd), parts);
@@ -283,6 +299,19 @@ TEST(HloManualRegions, OldBordersThatDoNotFit) {
     k = f32[2] add(j, n)
     ROOT m = f32[8] custom-call(k), custom_call_target="SPMDShardToFullShape", sharding={devices=[4]<=[4]})",
           {"cannot be taken apart"});
+}
+
+TEST(HloManualRegions, AnnotationsAlongManualAxesAreLeftOut) {
+  const std::string text = module_of(R"(
+    x = f32[8,4] parameter(0), sharding={devices=[2,2]<=[4]}
+    s = f32[8,4] custom-call(x), custom_call_target="Sharding", sharding={devices=[2,1,2]<=[4] last_tile_dim_replicate}
+    l = f32[4,4] custom-call(s), custom_call_target="SPMDFullToShardShape", sharding={devices=[1,1,2,2]<=[4] last_tile_dims={manual, replicated}}
+    n = f32[4,4] negate(l), sharding={devices=[2,2]<=[4]}
+    ROOT g = f32[8,4] custom-call(n), custom_call_target="SPMDShardToFullShape", sharding={devices=[2,1,2]<=[4] last_tile_dim_replicate})");
+  EXPECT_EQ(reals(expect_equal_on_shards(text, {counting(DType::f32, {8, 4})}, 4)[0])[5], -5);
+  const Imported imported = import_text(text);
+  ASSERT_EQ(imported.notes.size(), 1u);
+  EXPECT_NE(imported.notes[0].find("left out: n [{x0}, {x1}]"), std::string::npos) << imported.notes[0];
 }
 
 TEST(HloManualRegions, CollectivesOverAxesThatAreNotManual) {
