@@ -23,14 +23,15 @@ A combined(A a, A b) {
   return (kKind == ReduceKind::max) == (a > b) ? a : b;
 }
 
-// The neutral element of a kind of floats.
+// The neutral element of a kind of numbers.
 template <typename A>
 A identity(ReduceKind kind) {
+  using Limits = std::numeric_limits<A>;
   switch (kind) {
     case ReduceKind::max:
-      return -std::numeric_limits<A>::infinity();
+      return Limits::has_infinity ? -Limits::infinity() : Limits::lowest();
     case ReduceKind::min:
-      return std::numeric_limits<A>::infinity();
+      return Limits::has_infinity ? Limits::infinity() : Limits::max();
     case ReduceKind::product:
       return 1;
     default:

@@ -53,7 +53,7 @@ void register_each(KernelTable& table, std::index_sequence<kIndices...>) {
 }  // namespace
 
 void register_elementwise(KernelTable& table) {
-  constexpr size_t kMost = 40;
+  constexpr size_t kMost = 64;
   TESSERA_CHECK(tile_ops().size() <= kMost);
   register_each(table, std::make_index_sequence<kMost>());
 }

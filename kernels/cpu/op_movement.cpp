@@ -1,8 +1,10 @@
-// Ops that move elements: transpose, broadcast, slice, reshape, concatenate, pad, and constants.
+// Ops that move elements: transpose, broadcast, slice, reshape, bitcast, concatenate, pad, and
+// constants.
 #include <algorithm>
 #include <cstring>
 #include <numeric>
 
+#include "core/ops/elementwise_bits.h"
 #include "core/ops/structure.h"
 #include "kernels/cpu/op_support.h"
 #include "kernels/cpu/parallel.h"
@@ -188,9 +190,8 @@ void run_constant(const KernelArgs& args) {
 }
 
 Refusal accept_iota(const OpCall&, Results results) {
-  const DType dtype = results[0].dtype;
-  if (is_kernel_float(dtype) || dtype == DType::s32 || dtype == DType::s64) return std::nullopt;
-  return cat("compiled for s32, s64, f32, f64 and bf16, not ", dtype);
+  if (is_integer(results[0].dtype)) return std::nullopt;
+  return refuse_float(results[0]);
 }
 
 template <typename T>
@@ -209,13 +210,10 @@ void run_iota(const KernelArgs& args) {
   const auto dimension = static_cast<int>(args.instruction.attributes.integer(Attr::dimension));
   const TensorView& y = args.results[0];
   const int64_t start = start_operand(args, 0);
-  const auto run_as = [&]<typename T>() {
-    iota_elements(y.type.shape, dimension, start, y.as<T>());
-  };
-  if (is_kernel_float(y.type.dtype))
-    dispatch_kernel_float(y.type.dtype, run_as);
-  else
-    dispatch_id(y.type.dtype, run_as);
+  dispatch_dtype(y.type.dtype, [&]<typename T>() {
+    if constexpr (std::is_arithmetic_v<T> || std::is_same_v<T, bfloat16>)
+      iota_elements(y.type.shape, dimension, start, y.as<T>());
+  });
 }
 
 }  // namespace
@@ -227,6 +225,8 @@ void register_movement(KernelTable& table) {
   Kernel reshape = make_kernel("cpu.reshape", nullptr, run_reshape);
   reshape.in_place = [](const OpCall&, int) { return 0; };
   table.add(ops::kReshape, reshape);
+  reshape.name = "cpu.bitcast_convert";
+  table.add(ops::kBitcastConvert, reshape);
   table.add(ops::kConcatenate, make_kernel("cpu.concatenate", nullptr, run_concatenate));
   table.add(ops::kPad, make_kernel("cpu.pad", nullptr, run_pad));
   table.add(ops::kReverse, make_kernel("cpu.reverse", nullptr, run_reverse));

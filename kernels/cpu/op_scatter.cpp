@@ -190,15 +190,6 @@ void run_with(const Scatter& s, Apply apply) {
     run_any(s, apply);
 }
 
-// body<T>() with the types that are combined.
-template <typename Body>
-void dispatch_number(DType dtype, Body body) {
-  if (is_kernel_float(dtype))
-    dispatch_kernel_float(dtype, body);
-  else
-    dispatch_id(dtype, body);
-}
-
 void run_scatter(const KernelArgs& args) {
   const TensorView &x = args.operands[0], &indices = args.operands[1], &y = args.results[0];
   const Attributes& attributes = args.instruction.attributes;
@@ -231,8 +222,7 @@ Refusal accept_scatter(const OpCall& call, Results) {
   const bool replaces = ops::is_replacement(call.attributes);
   const std::optional<ReduceKind> kind = ops::Combiner(call.attributes).kind();
   if (!replaces && !kind) return "a combiner region";
-  if (!replaces && !is_kernel_float(dtype) && dtype != DType::s32 && dtype != DType::s64)
-    return cat("compiled for f32, f64, bf16, s32 and s64, not ", dtype);
+  if (Refusal refusal = refuse_number(call.operands[0]); refusal && !replaces) return refusal;
   const ops::IndexMap map = ops::scatter_map(call);
   if (are_single(map) || map.batch_shape().elements() <= 1) return std::nullopt;
   for (size_t i = 0; i < map.window_batch_dims.size(); ++i)

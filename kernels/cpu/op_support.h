@@ -34,6 +34,20 @@ decltype(auto) dispatch_id(DType dtype, Body&& body) {
   return body.template operator()<int32_t>();
 }
 
+// Calls body<T>() with the numbers that are combined element by element: floats, s32 and s64.
+template <typename Body>
+void dispatch_number(DType dtype, Body&& body) {
+  if (is_kernel_float(dtype))
+    dispatch_kernel_float(dtype, body);
+  else
+    dispatch_id(dtype, body);
+}
+inline Refusal refuse_number(const TensorType& type) {
+  if (is_kernel_float(type.dtype) || type.dtype == DType::s32 || type.dtype == DType::s64)
+    return std::nullopt;
+  return cat("compiled for f32, f64, bf16, s32 and s64, not ", type.dtype);
+}
+
 inline Refusal refuse_float(const TensorType& type) {
   if (is_kernel_float(type.dtype)) return std::nullopt;
   return cat("compiled for f32, f64 and bf16, not ", type.dtype);

@@ -121,36 +121,51 @@ void run_select_and_scatter(const KernelArgs& args) {
 
 // ---- scan ---------------------------------------------------------------------------------------
 
-// [outer, size, inner]: `inner` scans side by side, summed in double.
-void run_scan(const KernelArgs& args) {
+// [outer, size, inner]: `inner` scans side by side. Floats are summed in double, integers in their
+// own type, where they wrap.
+template <typename T>
+T rounded(auto value) {
+  if constexpr (std::is_same_v<T, bfloat16>)
+    return bfloat16(static_cast<float>(value));
+  else
+    return static_cast<T>(value);
+}
+
+template <typename T, ReduceKind kKind>
+void scan(const KernelArgs& args, int64_t size, int64_t inner) {
+  using A = std::conditional_t<std::is_integral_v<T>, T, double>;
   const Attributes& attributes = args.instruction.attributes;
-  const TensorView &x = args.operands[0], &y = args.results[0];
-  const auto dim = static_cast<int>(attributes.integer(Attr::dimension));
-  const int64_t size = x.type.shape[dim];
-  const int64_t inner = x.type.shape.strides()[static_cast<size_t>(dim)];
-  if (x.type.elements() == 0) return;
   const bool is_reverse = attributes.flag(Attr::is_reverse);
   const bool is_exclusive = attributes.flag(Attr::is_exclusive);
-  dispatch_kernel_float(y.type.dtype, [&]<typename T>() {
-    if constexpr (!std::is_same_v<T, bfloat16>)
-      dispatch_kind(attributes.get<ReduceKind>(Attr::reduce_kind), [&]<ReduceKind kKind>() {
-        parallel_for(x.type.elements() / (size * inner), [&](int64_t outer) {
-          double* sums = scratch_array<double>(0, static_cast<size_t>(inner));
-          std::fill(sums, sums + inner, identity<double>(kKind));
-          for (int64_t i = 0; i < size; ++i) {
-            const int64_t at = (outer * size + (is_reverse ? size - 1 - i : i)) * inner;
-            const T* from = x.as<const T>() + at;
-            T* to = y.as<T>() + at;
-            for (int64_t f = 0; f < inner; ++f) {
-              const double next = combined<kKind, double>(sums[f], from[f]);
-              to[f] = static_cast<T>(is_exclusive ? sums[f] : next);
-              sums[f] = next;
-            }
-          }
-        });
-      });
+  parallel_for(args.results[0].type.elements() / (size * inner), [&](int64_t outer) {
+    A* sums = scratch_array<A>(0, static_cast<size_t>(inner));
+    std::fill(sums, sums + inner, identity<A>(kKind));
+    for (int64_t i = 0; i < size; ++i) {
+      const int64_t at = (outer * size + (is_reverse ? size - 1 - i : i)) * inner;
+      const T* from = args.operands[0].as<const T>() + at;
+      T* to = args.results[0].as<T>() + at;
+      for (int64_t f = 0; f < inner; ++f) {
+        const A next = combined<kKind, A>(sums[f], A(from[f]));
+        to[f] = rounded<T>(is_exclusive ? sums[f] : next);
+        sums[f] = next;
+      }
+    }
   });
 }
+
+void run_scan(const KernelArgs& args) {
+  const Attributes& attributes = args.instruction.attributes;
+  const TensorType& type = args.operands[0].type;
+  if (type.elements() == 0) return;
+  const auto dim = static_cast<int>(attributes.integer(Attr::dimension));
+  const int64_t inner = type.shape.strides()[static_cast<size_t>(dim)];
+  dispatch_number(type.dtype, [&]<typename T>() {
+    dispatch_kind(attributes.get<ReduceKind>(Attr::reduce_kind),
+                  [&]<ReduceKind kKind>() { scan<T, kKind>(args, type.shape[dim], inner); });
+  });
+}
+
+Refusal accept_scan(const OpCall& call, Results) { return refuse_number(call.operands[0]); }
 
 }  // namespace
 
@@ -158,7 +173,7 @@ void register_windows(KernelTable& table) {
   table.add(ops::kReduceWindow, make_kernel("cpu.reduce_window", accept_kind, run_reduce_window));
   table.add(ops::kSelectAndScatter,
             make_kernel("cpu.select_and_scatter", accept_kind, run_select_and_scatter));
-  table.add(ops::kScan, make_kernel("cpu.scan", accept_kind, run_scan));
+  table.add(ops::kScan, make_kernel("cpu.scan", accept_scan, run_scan));
 }
 
 }  // namespace tessera::cpu

@@ -1,6 +1,7 @@
 // The loops behind tile_ops.h, per type of tile. Included by tile_ops.cpp alone.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -95,6 +96,10 @@ TileFunction find_float(TileOp op) {
     TESSERA_UNARY(erf, simd::erf(x))
     TESSERA_UNARY(sine, lanes_of(x, [](double v) { return std::sin(v); }))
     TESSERA_UNARY(cosine, lanes_of(x, [](double v) { return std::cos(v); }))
+    TESSERA_UNARY(tan, lanes_of(x, [](double v) { return std::tan(v); }))
+    TESSERA_UNARY(cbrt, lanes_of(x, [](double v) { return std::cbrt(v); }))
+    TESSERA_UNARY(exponential_minus_one, lanes_of(x, [](double v) { return std::expm1(v); }))
+    TESSERA_UNARY(log_plus_one, lanes_of(x, [](double v) { return std::log1p(v); }))
     TESSERA_UNARY(gelu, gelu(x))
     TESSERA_UNARY(gelu_tanh, gelu_tanh(x))
     TESSERA_BINARY(add, x + y)
@@ -140,6 +145,32 @@ T divide_integers(T x, T y) {
   }
   return x / y;
 }
+// The sign of the dividend; x where the divisor is 0.
+template <typename T>
+T remainder_integers(T x, T y) {
+  if (y == 0) return x;
+  if constexpr (std::is_signed_v<T>) {
+    if (y == -1) return T(0);
+  }
+  return x % y;
+}
+// By as many places as the type has, or more: nothing is left but copies of the sign.
+template <typename T>
+T shift_left(T x, T places) {
+  constexpr int kBits = std::numeric_limits<Wrapping<T>>::digits;
+  return Wrapping<T>(places) < kBits ? T(Wrapping<T>(x) << Wrapping<T>(places)) : T(0);
+}
+template <typename T>
+T shift_right(T x, T places) {
+  constexpr int kBits = std::numeric_limits<Wrapping<T>>::digits;
+  return Wrapping<T>(places) < kBits ? T(Wrapping<T>(x) >> Wrapping<T>(places)) : T(0);
+}
+template <typename T>
+T shift_with_sign(T x, T places) {
+  constexpr int kLast = std::numeric_limits<Wrapping<T>>::digits - 1;
+  const int by = Wrapping<T>(places) > kLast ? kLast : int(places);
+  return T(std::make_signed_t<T>(x) >> by);
+}
 
 #define TESSERA_UNARY(op, R, expression)                                       \
   case TileOp::op:                                                             \
@@ -159,6 +190,7 @@ TileFunction find_integer(TileOp op) {
       TESSERA_UNARY(logical_not, T, !x)
       TESSERA_BINARY(logical_and, T, x && y)
       TESSERA_BINARY(logical_or, T, x || y)
+      TESSERA_BINARY(logical_xor, T, x != y)
       TESSERA_BINARY(maximum, T, x || y)
       TESSERA_BINARY(minimum, T, x && y)
       default:
@@ -171,14 +203,21 @@ TileFunction find_integer(TileOp op) {
       TESSERA_UNARY(abs, T, x < T(0) ? W(0) - W(x) : W(x))
       TESSERA_UNARY(sign, T, x > T(0) ? T(1) : x < T(0) ? T(-1) : T(0))
       TESSERA_UNARY(logical_not, T, ~x)
+      TESSERA_UNARY(popcnt, T, std::popcount(W(x)))
+      TESSERA_UNARY(count_leading_zeros, T, std::countl_zero(W(x)))
       TESSERA_BINARY(add, T, W(x) + W(y))
       TESSERA_BINARY(subtract, T, W(x) - W(y))
       TESSERA_BINARY(multiply, T, W(x) * W(y))
       TESSERA_BINARY(divide, T, divide_integers<T>(x, y))
+      TESSERA_BINARY(remainder, T, remainder_integers<T>(x, y))
       TESSERA_BINARY(maximum, T, x > y ? x : y)
       TESSERA_BINARY(minimum, T, x < y ? x : y)
       TESSERA_BINARY(logical_and, T, x & y)
       TESSERA_BINARY(logical_or, T, x | y)
+      TESSERA_BINARY(logical_xor, T, x ^ y)
+      TESSERA_BINARY(shift_left, T, shift_left<T>(x, y))
+      TESSERA_BINARY(shift_right_arithmetic, T, shift_with_sign<T>(x, y))
+      TESSERA_BINARY(shift_right_logical, T, shift_right<T>(x, y))
       default:
         return nullptr;
     }
@@ -227,7 +266,13 @@ TileFunction find_any(TileOp op) {
   if constexpr (std::is_floating_point_v<T>) {
     switch (op) {
       TESSERA_UNARY(is_finite, bool, std::abs(x) <= std::numeric_limits<T>::max())
+      TESSERA_UNARY(floor, T, std::floor(x))
+      TESSERA_UNARY(ceil, T, std::ceil(x))
+      TESSERA_UNARY(round_nearest_even, T, std::nearbyint(x))
+      TESSERA_UNARY(round_nearest_afz, T, std::round(x))
       TESSERA_BINARY(power, T, T(std::pow(double(x), double(y))))
+      TESSERA_BINARY(remainder, T, T(std::fmod(double(x), double(y))))
+      TESSERA_BINARY(atan2, T, T(std::atan2(double(x), double(y))))
       default:
         break;
     }

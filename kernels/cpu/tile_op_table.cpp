@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/ops/elementwise.h"
+#include "core/ops/elementwise_bits.h"
 
 namespace tessera::cpu {
 namespace {
@@ -29,7 +30,17 @@ std::span<const Entry> plain_entries() {
       Entry{&kErf, TileOp::erf},
       Entry{&kSine, TileOp::sine},
       Entry{&kCosine, TileOp::cosine},
+      Entry{&kTan, TileOp::tan},
+      Entry{&kCbrt, TileOp::cbrt},
+      Entry{&kExponentialMinusOne, TileOp::exponential_minus_one},
+      Entry{&kLogPlusOne, TileOp::log_plus_one},
+      Entry{&kFloor, TileOp::floor},
+      Entry{&kCeil, TileOp::ceil},
+      Entry{&kRoundNearestEven, TileOp::round_nearest_even},
+      Entry{&kRoundNearestAfz, TileOp::round_nearest_afz},
       Entry{&kIsFinite, TileOp::is_finite},
+      Entry{&kPopcnt, TileOp::popcnt},
+      Entry{&kCountLeadingZeros, TileOp::count_leading_zeros},
       Entry{&kLogicalNot, TileOp::logical_not},
       Entry{&kAdd, TileOp::add},
       Entry{&kSubtract, TileOp::subtract},
@@ -38,8 +49,14 @@ std::span<const Entry> plain_entries() {
       Entry{&kMaximum, TileOp::maximum},
       Entry{&kMinimum, TileOp::minimum},
       Entry{&kPower, TileOp::power},
+      Entry{&kRemainder, TileOp::remainder},
+      Entry{&kAtan2, TileOp::atan2},
       Entry{&kLogicalAnd, TileOp::logical_and},
       Entry{&kLogicalOr, TileOp::logical_or},
+      Entry{&kLogicalXor, TileOp::logical_xor},
+      Entry{&kShiftLeft, TileOp::shift_left},
+      Entry{&kShiftRightArithmetic, TileOp::shift_right_arithmetic},
+      Entry{&kShiftRightLogical, TileOp::shift_right_logical},
       Entry{&kSelect, TileOp::select},
       Entry{&kClamp, TileOp::clamp},
       Entry{&kConvert, TileOp::convert},

@@ -26,8 +26,18 @@ TileFunction with_tile_type(DType dtype, Body&& body) {
       return body.template operator()<int32_t>();
     case DType::s64:
       return body.template operator()<int64_t>();
+    case DType::s8:
+      return body.template operator()<int8_t>();
+    case DType::s16:
+      return body.template operator()<int16_t>();
+    case DType::u8:
+      return body.template operator()<uint8_t>();
+    case DType::u16:
+      return body.template operator()<uint16_t>();
     case DType::u32:
       return body.template operator()<uint32_t>();
+    case DType::u64:
+      return body.template operator()<uint64_t>();
     case DType::pred:
       return body.template operator()<bool>();
     default:
@@ -93,6 +103,12 @@ void tile_fill(DType dtype, int64_t n, const void* element, void* tile) {
     case 1:
       std::memset(tile, value[0], static_cast<size_t>(n));
       return;
+    case 2: {
+      uint16_t word;
+      std::memcpy(&word, value, 2);
+      std::fill_n(static_cast<uint16_t*>(tile), n, word);
+      return;
+    }
     case 4: {
       uint32_t word;
       std::memcpy(&word, value, 4);

@@ -2,7 +2,7 @@
 // so that a chain of operations touches memory only at its ends (tile_program.h).
 //
 // A tile holds elements in the type they are computed in: f32 for f32 and bf16 (which is rounded to
-// bf16 after each operation, as if stored), f64, s32, s64, u32, and pred as one byte. Functions may
+// bf16 after each operation, as if stored), f64, integers, and pred as one byte. Functions may
 // compute up to a multiple of 64 elements; tiles are padded to that.
 #pragma once
 
@@ -26,7 +26,17 @@ enum class TileOp : uint8_t {
   erf,
   sine,
   cosine,
+  tan,
+  cbrt,
+  exponential_minus_one,
+  log_plus_one,
+  floor,
+  ceil,
+  round_nearest_even,
+  round_nearest_afz,
   is_finite,
+  popcnt,
+  count_leading_zeros,
   logical_not,
   gelu,
   gelu_tanh,
@@ -37,8 +47,14 @@ enum class TileOp : uint8_t {
   maximum,
   minimum,
   power,
+  remainder,
+  atan2,
   logical_and,
   logical_or,
+  logical_xor,
+  shift_left,
+  shift_right_arithmetic,
+  shift_right_logical,
   eq,
   ne,
   lt,

@@ -1,6 +1,7 @@
 // Every registered kernel against its op's own reference, over the op table.
 #include "core/ops/contraction.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/elementwise_bits.h"
 #include "core/ops/fusion.h"
 #include "core/ops/op_list.h"
 #include "core/ops/structure.h"
@@ -75,11 +76,65 @@ TEST(Register, EveryKernelAgreesWithItsReference) {
                            "pad",
                            "reshape",
                            "constant",
+                           "xor",
+                           "shift_left",
+                           "shift_right_arithmetic",
+                           "shift_right_logical",
+                           "popcnt",
+                           "count_leading_zeros",
+                           "remainder",
+                           "floor",
+                           "ceil",
+                           "round_nearest_even",
+                           "round_nearest_afz",
+                           "log_plus_one",
+                           "exponential_minus_one",
+                           "cbrt",
+                           "tan",
+                           "atan2",
+                           "bitcast_convert",
                            "dynamic_slice",
                            "dynamic_update_slice",
                            "gather",
                            "scatter"}) {
     EXPECT_TRUE(covered.count(name)) << name << " has no kernel that takes its samples";
+  }
+}
+
+const std::vector<DType> kTileTypes = {DType::pred, DType::s8,   DType::s16, DType::s32,
+                                       DType::s64,  DType::u8,   DType::u16, DType::u32,
+                                       DType::u64,  DType::bf16, DType::f32, DType::f64};
+
+// Values beyond the narrower type's range too.
+TEST(Register, ConvertsBetweenAllTypes) {
+  for (DType from : kTileTypes)
+    for (DType to : kTileTypes) {
+      if (from == to) continue;
+      const bool is_signed = is_float(from) || is_signed_integer(from);
+      const double most = from == DType::pred ? 1 : from == DType::s8 ? 127 : 255;
+      const OpSample sample{
+          {{from, {600}}}, {{Attr::dtype, to}}, {{is_signed ? -std::min(most, 128.0) : 0, most}}};
+      EXPECT_TRUE(check_call(ops::kConvert, sample).accepted);
+    }
+}
+
+TEST(Register, IntegersOfAllWidths) {
+  for (DType dtype : kTileTypes) {
+    if (!is_integer(dtype)) continue;
+    const bool is_signed = is_signed_integer(dtype);
+    for (const char* name :
+         {"add", "subtract", "multiply", "divide", "remainder", "maximum", "minimum", "and", "or",
+          "xor", "shift_left", "shift_right_logical", "shift_right_arithmetic"})
+      EXPECT_TRUE(
+          check_call(*find_op(name), {{{dtype, {600}}, {dtype, {600}}},
+                                      {},
+                                      {{is_signed ? -128 : 0, 127}, {is_signed ? -2 : 0, 70}}})
+              .accepted)
+          << name << " of " << dtype;
+    for (const char* name : {"not", "popcnt", "count_leading_zeros"})
+      EXPECT_TRUE(check_call(*find_op(name), {{{dtype, {600}}}, {}, {{is_signed ? -128 : 0, 127}}})
+                      .accepted)
+          << name << " of " << dtype;
   }
 }
 
@@ -159,6 +214,22 @@ TEST(Register, FusionsWithBroadcastsAndReshapes) {
     b.output(silu(b, y), "silu");
   });
   EXPECT_TRUE(check_call(kFusion, reshaped).accepted);
+
+  // A round of a counter-based generator, from 64-bit counters to floats in [1, 2).
+  const OpSample bits = fusion_of([&](Builder& b) {
+    const Value counter = in(b, "counter", DType::u64, {5, 24}), key = in(b, "key", DType::u32, {});
+    const auto number = [&](double value) {
+      return broadcast_scalar(b, constant(b, value, {DType::u32, {}}), {5, 24});
+    };
+    const Value low = convert(b, counter, DType::u32);
+    const Value x = add(b, low, broadcast_scalar(b, key, {5, 24}));
+    const Value turned =
+        logical_or(b, shift_left(b, x, number(13)), shift_right_logical(b, x, number(19)));
+    b.output(logical_or(b, shift_right_logical(b, logical_xor(b, turned, low), number(9)),
+                        number(0x3f800000)),
+             "bits");
+  });
+  EXPECT_TRUE(check_call(kFusion, bits).accepted);
 
   // One operand read in two ways; a broadcast of a broadcast.
   const OpSample twice = fusion_of([&](Builder& b) {
