@@ -1,5 +1,5 @@
-// The partitioner: seconds and memory per 1,000 instructions of a decoder's training step, from 8 to
-// 65,536 devices. Nothing in a program's size depends on the number of devices, so neither does the
+// The partitioner: seconds and memory per 1,000 instructions of the training steps of a decoder and of
+// a mixture of experts, from 8 to 65,536 devices. Nothing in a program's size depends on the number of devices, so neither does the
 // time. The step's batch grows with the data axis; its graph does not.
 //
 //   ninja bench_partition_bench && bench/bench_partition_bench
@@ -13,6 +13,7 @@
 #include "core/base/strings.h"
 #include "models/training_step.h"
 #include "partitioner/partition.h"
+#include "tests/bench/expert_step.h"
 
 namespace tessera {
 namespace {
@@ -58,12 +59,10 @@ double memory_mib(const char* key) {
 }
 void reset_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
-void BM_PartitionDecoder(benchmark::State& state) {
-  const int64_t devices = state.range(0), model = 8, data = devices / model;
-  const auto mesh =
-      std::make_shared<const Mesh>(parse_mesh(cat("data=", data, ",model=", model)));
-  const Graph step = models::build_step(step_of(data), false);
-  const ShardingConfig config = tensor_sequence();
+// Partitions `step` for the mesh, again and again.
+void measure(benchmark::State& state, const Graph& step, const std::string& axes,
+             const ShardingConfig& config) {
+  const auto mesh = std::make_shared<const Mesh>(parse_mesh(axes));
   const double before = memory_mib("VmRSS:");
   reset_peak();
   const double thousands = static_cast<double>(step.instructions.size()) / 1000;
@@ -77,7 +76,33 @@ void BM_PartitionDecoder(benchmark::State& state) {
                          benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
   state.counters["peak_MiB"] = memory_mib("VmHWM:") - before;
 }
+
+void BM_PartitionDecoder(benchmark::State& state) {
+  const int64_t model = 8, data = state.range(0) / model;
+  measure(state, models::build_step(step_of(data), false), cat("data=", data, ",model=", model),
+          tensor_sequence());
+}
+
+// Experts over an axis of their own, batch over both; the dispatch is an all_to_all between them.
+ShardingConfig experts() {
+  ShardingConfig config;
+  config.parameter_rules = {{"expert", {"expert"}}};
+  config.activation_rules = {{"expert", {"expert"}}, {"batch", {"data", "expert"}}, {"batch", {"data"}}};
+  return config;
+}
+
+void BM_PartitionExperts(benchmark::State& state) {
+  const int64_t expert = 8, data = state.range(0) / expert;
+  const bench::ExpertStep step{.layers = 24, .embed = 1024, .heads = 16, .mlp = 8192, .experts = 64,
+                               .capacity = 64, .vocab = 32768, .batch = 4 * state.range(0), .length = 1024};
+  measure(state, bench::build_expert_step(step), cat("data=", data, ",expert=", expert), experts());
+}
+
 BENCHMARK(BM_PartitionDecoder)
+    ->RangeMultiplier(8)
+    ->Range(8, 1 << 16)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_PartitionExperts)
     ->RangeMultiplier(8)
     ->Range(8, 1 << 16)
     ->Unit(benchmark::kMillisecond);
