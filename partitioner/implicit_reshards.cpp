@@ -4,8 +4,8 @@
 
 #include "core/base/error.h"
 #include "core/ir/parameter.h"
-#include "core/ir/regions.h"
 #include "core/ops/sharding.h"
+#include "partitioner/regions.h"
 #include "partitioner/uses.h"
 
 namespace tessera {
@@ -105,9 +105,11 @@ void check_implicit_reshards(const Graph& graph, ReshardPlanner& planner, int64_
   if (limit <= 0) return;
   constexpr size_t kMostWarnings = 8;
   std::vector<ImplicitReshard> found;
-  for_each_region(graph, [&](const Graph& each) {
+  with_regions(graph, {}, [&](const Graph& each, const AxisList& manual) {
+    planner.set_manual(manual);
     const std::vector<ImplicitReshard> here = find_implicit_reshards(each, planner, limit);
     found.insert(found.end(), here.begin(), here.end());
+    return each;
   });
   std::stable_sort(found.begin(), found.end(),
                    [](const auto& a, const auto& b) { return a.bytes > b.bytes; });

@@ -38,8 +38,8 @@ enum class Stage { built, sharded, explicit_reshards, local };
 // Runs, times, verifies and shows one pass.
 class PassRunner {
  public:
-  PassRunner(const PartitionOptions& options, PartitionReport* report)
-      : options_(options), report_(report) {}
+  PassRunner(const PartitionOptions& options, ReshardPlanner& planner, PartitionReport* report)
+      : options_(options), planner_(planner), report_(report) {}
 
   template <typename Pass>
   Graph run(std::string_view name, Stage stage, const Pass& pass) {
@@ -60,11 +60,17 @@ class PassRunner {
   // A pass that treats each region as a graph of its own, with a fixed boundary.
   Graph run_on_regions(std::string_view name, Stage stage, const Graph& graph,
                        const GraphPass& pass) {
-    return run(name, stage, [&] { return with_regions(graph, pass); });
+    return run(name, stage, [&] {
+      return with_regions(graph, {}, [&](const Graph& each, const AxisList& manual) {
+        planner_.set_manual(manual);
+        return pass(each);
+      });
+    });
   }
 
  private:
   const PartitionOptions& options_;
+  ReshardPlanner& planner_;
   PartitionReport* report_;
 };
 
@@ -99,7 +105,7 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   PartitionReport unread;
   PartitionReport& notes = report ? *report : unread;
   ReshardPlanner planner(mesh, options.machine);
-  PassRunner passes(options, &notes);
+  PassRunner passes(options, planner, &notes);
   Origins origins;
 
   check_program(source);
@@ -129,11 +135,10 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   graph = passes.run_on_regions("expand_norms", Stage::sharded, graph,
                                 [&](const Graph& each) { return expand_norms(each); });
   // Each op decides along which of its factors it is computed in shards.
-  graph = passes.run("choose_op_shardings", Stage::sharded, [&] {
-    return with_regions(offer_carried_partials(graph), [&](const Graph& each) {
-      return choose_op_shardings(settle_carried_partials(each), planner);
-    });
-  });
+  graph = passes.run_on_regions(
+      "choose_op_shardings", Stage::sharded, offer_carried_partials(graph), [&](const Graph& each) {
+        return choose_op_shardings(settle_carried_partials(each), planner);
+      });
   // Where an operand lies otherwise than its op demands, an explicit reshard is put in.
   graph = passes.run_on_regions("insert_reshards", Stage::explicit_reshards, graph,
                                 [&](const Graph& each) { return insert_reshards(each); });

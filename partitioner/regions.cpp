@@ -1,5 +1,7 @@
 #include "partitioner/regions.h"
 
+#include <map>
+
 #include "core/base/error.h"
 #include "core/ops/control.h"
 
@@ -10,6 +12,23 @@ int first_region_operand(const Instruction& instruction) {
 }
 
 bool gives_results(const Region& region) { return region.key != Attr::condition; }
+
+Graph with_regions(const Graph& graph, const AxisList& manual, const PassUnderManual& pass) {
+  std::map<const Graph*, AxisList> taken;  // of a region that several share, by any of them
+  for (const Instruction& instruction : graph.instructions)
+    for (const Region& region : control_regions(instruction)) {
+      AxisList& axes = taken[region.graph.get()];
+      axes = concat(axes, without(manual, axes));
+      if (instruction.is(ops::kManualComputation))
+        axes = concat(axes, without(instruction.attributes.get<AxisList>(Attr::axes), axes));
+    }
+  if (taken.empty()) return pass(graph, manual);
+  return pass(with_mapped_regions(graph,
+                                  [&](const Graph& region) {
+                                    return with_regions(region, taken.at(&region), pass);
+                                  }),
+              manual);
+}
 
 const Graph& region_at(const Graph& graph, std::string_view path) {
   if (path.empty()) return graph;

@@ -25,6 +25,11 @@ int first_region_operand(const Instruction& instruction);
 // Whether the outputs of the region are the results of the op (not for the condition of a loop).
 bool gives_results(const Region& region);
 
+// The pass on a graph and on all its regions, innermost first, each with the axes that the manual
+// computations around it have taken: what it holds differs along them.
+using PassUnderManual = std::function<Graph(const Graph&, const AxisList& manual)>;
+Graph with_regions(const Graph& graph, const AxisList& manual, const PassUnderManual& pass);
+
 // The region at a path (core/ir/regions.h). Throws InternalError where there is none.
 const Graph& region_at(const Graph& graph, std::string_view path);
 

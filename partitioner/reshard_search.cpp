@@ -49,7 +49,7 @@ ReshardPlan ReshardPlanner::search(const Sharding& from, const Sharding& to,
     return plan;
   }
   ++searches_;
-  const StateSearch search(from, to, type, *mesh_, machine_, limits_);
+  const StateSearch search(from, to, type, *mesh_, machine_, limits_, manual_);
   const auto larger = static_cast<double>(
       std::max(search.local_bytes(search.start()), search.local_bytes(search.goal())));
   StateSearch::Result found = search.run(std::max(limits_.memory_factor * larger, limits_.memory_floor_bytes));
@@ -92,7 +92,7 @@ const ReshardPlan& ReshardPlanner::plan(const Sharding& from, const Sharding& to
   const Sharding source = from.closed(), target = to.closed();
   if (source.indivisible_dim(type.shape) >= 0 || target.indivisible_dim(type.shape) >= 0)
     return plan(source, target, padded_for(source, target, type));
-  std::string key = cat(type, " ", source, " > ", target);
+  std::string key = cat(type, " ", source, " > ", target, " ", print_axes(*mesh_, manual_));
   if (const auto known = memo_.find(key); known != memo_.end()) return known->second;
   return memo_.emplace(std::move(key), search(source, target, type)).first->second;
 }

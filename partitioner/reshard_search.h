@@ -46,6 +46,9 @@ class ReshardPlanner {
     return plan(from, to, type).seconds;
   }
 
+  // Axes that hold no replicas from here on: those of the manual computations around.
+  void set_manual(AxisList manual) { manual_ = std::move(manual); }
+
   const MachineModel& machine() const { return machine_; }
   const MeshPtr& mesh() const { return mesh_; }
   int64_t searches() const { return searches_; }
@@ -61,6 +64,7 @@ class ReshardPlanner {
   MeshPtr mesh_;
   MachineModel machine_;
   SearchLimits limits_;
+  AxisList manual_;
   std::unordered_map<std::string, ReshardPlan> memo_;
   int64_t searches_ = 0, fallbacks_ = 0, over_memory_ = 0;
 };

@@ -54,7 +54,8 @@ bool cross_each_other(const Sharding& a, const Sharding& b) {
 }
 
 // Cuts every axis at the borders of all its parts.
-void StateSearch::collect_atoms(const Sharding& from, const Sharding& to) {
+void StateSearch::collect_atoms(const Sharding& from, const Sharding& to,
+                                const AxisList& manual) {
   TESSERA_CHECK(!cross_each_other(from, to), "parts of a mesh axis cross each other: ", from,
                 " and ", to);
   for (const auto& [axis, cuts] : borders_of(from, to))
@@ -65,7 +66,8 @@ void StateSearch::collect_atoms(const Sharding& from, const Sharding& to) {
   constexpr size_t kMostAtoms = 5;
   const Borders used = borders_of(from, to);
   for (int a = 0; a < mesh_.rank() && atoms_.size() < kMostAtoms; ++a)
-    if (mesh_.axis(a).size > 1 && !used.count(a)) atoms_.push_back(mesh_.axis(a));
+    if (mesh_.axis(a).size > 1 && !used.count(a) && !overlaps(manual, mesh_.axis(a)))
+      atoms_.push_back(mesh_.axis(a));
 }
 
 std::vector<int> StateSearch::atoms_of(const AxisList& axes) const {

@@ -42,10 +42,11 @@ struct AtomMove {
 
 class StateSearch {
  public:
+  // `manual`: axes that hold no replicas.
   StateSearch(const Sharding& from, const Sharding& to, const TensorType& type, const Mesh& mesh,
-              const MachineModel& machine, const SearchLimits& limits)
+              const MachineModel& machine, const SearchLimits& limits, const AxisList& manual = {})
       : type_(type), mesh_(mesh), machine_(machine), limits_(limits) {
-    collect_atoms(from, to);
+    collect_atoms(from, to, manual);
     start_ = state_of(from);
     goal_ = state_of(to);
   }
@@ -84,7 +85,7 @@ class StateSearch {
   static State apply(State state, const AtomMove& move, const State* permuted = nullptr);
 
  private:
-  void collect_atoms(const Sharding& from, const Sharding& to);
+  void collect_atoms(const Sharding& from, const Sharding& to, const AxisList& manual);
   State state_of(const Sharding& sharding) const;
   std::vector<int> atoms_of(const AxisList& axes) const;
   int64_t product(const std::vector<int>& atoms) const {

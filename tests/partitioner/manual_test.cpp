@@ -103,6 +103,20 @@ TEST(Manual, AFreeAxisThatDoesNotDivideBehindAManualOne) {
     }
 }
 
+// What coordinates of a manual axis hold differs: no reshard inside may cut it along that axis, though
+// by way of {x, data} the same tiles would be a permute away.
+TEST(Manual, ReshardsInsideKeepOffManualAxes) {
+  Program p("data=2,x=2,y=4");
+  const Value x = p.input("x", {4096}, "[{data, x}]");
+  const GraphRef body = region(p.mesh, {p.type({2048})}, [&](Builder& b, std::vector<Value> v) {
+    return std::vector{ops::shift(b, ops::tanh(b, v[0]), p.axis("data"), 1, true)};
+  });
+  const auto made = ops::manual_computation(p.b, body, {x}, p.axis("data"),
+                                            {p.lying("[{data, x}]")}, {p.lying("[{data, y}]")});
+  p.output(made[0], "[{data, y}]");
+  EXPECT_EQ(p.check(), "");
+}
+
 // The body of a loop within, its carried value cut over the free axis.
 TEST(Manual, ALoopOfShiftsWithPaddedRows) {
   Program p("data=2,x=2");
