@@ -27,8 +27,8 @@ DType common_type(DType a, DType b, DType result) {
 
 struct Product {
   Value lhs, rhs;
-  DType dtype;          // of the product
-  bool is_logical;      // of preds: any of both
+  DType dtype;      // of the product
+  bool is_logical;  // of preds: any of both
 };
 
 Product operands_of(ImportContext& c) {
@@ -90,9 +90,9 @@ SideDims side_of(const ImportContext& c, const std::string& labels, char first, 
   return side;
 }
 
-void check_sides(const ImportContext& c, const SideDims& input, const SideDims& kernel,
+void check_sides(ImportContext& c, const SideDims& input, const SideDims& kernel,
                  const SideDims& output, const Window& window) {
-  Builder& b = const_cast<ImportContext&>(c).builder();
+  Builder& b = c.builder();
   const size_t spatial = input.spatial.size();
   if (kernel.spatial.size() != spatial || output.spatial.size() != spatial)
     c.fail("dim_labels: input, kernel and output differ in their number of spatial dims");
@@ -111,8 +111,7 @@ void convolution(ImportContext& c) {
   const SideDims input = side_of(c, labels->input, 'b', 'f'),
                  kernel = side_of(c, labels->kernel, 'i', 'o'),
                  output = side_of(c, labels->output, 'b', 'f');
-  const Window window =
-      full_window(c, c.instruction().get<Window>("window"), input.spatial.size());
+  const Window window = full_window(c, c.instruction().get<Window>("window"), input.spatial.size());
   check_sides(c, input, kernel, output, window);
   ops::Convolution convolution;
   convolution.input_batch = input.first;
@@ -132,9 +131,9 @@ void convolution(ImportContext& c) {
   convolution.reversal = window.rhs_reversal;
   convolution.feature_groups = c.integer_or("feature_group_count", 1);
   convolution.batch_groups = c.integer_or("batch_group_count", 1);
-  set_product(
-      c, ops::convolution(c.builder(), product.lhs, product.rhs, convolution, product.dtype),
-      product);
+  set_product(c,
+              ops::convolution(c.builder(), product.lhs, product.rhs, convolution, product.dtype),
+              product);
 }
 
 }  // namespace

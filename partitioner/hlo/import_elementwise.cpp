@@ -39,8 +39,7 @@ void sign(ImportContext& c) {
   // z / |z|, and 0 of 0.
   const Value size = ops::abs(b, x);
   const Value quotient = ops::divide(b, x, ops::complex(b, size, ops::zeros_like(b, size)));
-  const Value is_zero =
-      ops::compare(b, size, ops::zeros_like(b, size), CompareDirection::eq);
+  const Value is_zero = ops::compare(b, size, ops::zeros_like(b, size), CompareDirection::eq);
   c.set({ops::select(b, is_zero, ops::zeros_like(b, x), quotient)});
 }
 
@@ -76,8 +75,8 @@ bool is_total_order(const ImportContext& c, DType dtype) {
     return is_float(dtype);
   const bool fits = (type == "FLOAT" && (is_float(dtype) || dtype == DType::c64)) ||
                     (type == "SIGNED" && is_signed_integer(dtype)) ||
-                    (type == "UNSIGNED" && (dtype == DType::pred ||
-                                            (is_integer(dtype) && !is_signed_integer(dtype))));
+                    (type == "UNSIGNED" &&
+                     (dtype == DType::pred || (is_integer(dtype) && !is_signed_integer(dtype))));
   if (!fits) c.fail(cat("type=", type, " does not compare ", dtype));
   return false;
 }

@@ -65,15 +65,13 @@ void check_batching(const ImportContext& c, const ops::GatherDims& dims) {
 
 void gather(ImportContext& c) {
   expect_operands(c, 2);
-  const ops::GatherDims dims{c.ints_or_empty("offset_dims"),
-                             c.ints_or_empty("collapsed_slice_dims"),
-                             c.ints_or_empty("start_index_map"),
-                             c.integer("index_vector_dim"),
-                             c.ints_or_empty("operand_batching_dims"),
-                             c.ints_or_empty("start_indices_batching_dims")};
+  const ops::GatherDims dims{
+      c.ints_or_empty("offset_dims"),           c.ints_or_empty("collapsed_slice_dims"),
+      c.ints_or_empty("start_index_map"),       c.integer("index_vector_dim"),
+      c.ints_or_empty("operand_batching_dims"), c.ints_or_empty("start_indices_batching_dims")};
   check_batching(c, dims);
-  c.set({ops::gather(c.builder(), c.operand(0), c.operand(1), dims,
-                     c.ints_or_empty("slice_sizes"))});
+  c.set(
+      {ops::gather(c.builder(), c.operand(0), c.operand(1), dims, c.ints_or_empty("slice_sizes"))});
 }
 
 // ---- scatter ------------------------------------------------------------------------------------

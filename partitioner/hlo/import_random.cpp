@@ -20,7 +20,8 @@ void import_rng_bit_generator(ImportContext& c) {
   if (c.instruction().shape.leaves().size() != 2)
     c.fail("rng-bit-generator has two results, the next state and the bits");
   const TensorType bits = c.result_type(1);
-  if (!is_integer(bits.dtype)) return c.unsupported(cat("opcode rng-bit-generator of ", bits.dtype));
+  if (!is_integer(bits.dtype))
+    return c.unsupported(cat("opcode rng-bit-generator of ", bits.dtype));
   const ops::RandomBits made =
       ops::rng_bit_generator(c.builder(), c.operand(0), bits, algorithm_of(c));
   c.set({made.state, made.bits});

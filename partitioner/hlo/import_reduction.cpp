@@ -87,13 +87,15 @@ bool is_iota(const Graph& graph, Value value) {
 }
 
 // The extreme, and the first index where it stands, by reductions of known kinds: they cut, and
-// combine over devices, like any others. Indices ascend, so the first NaN is the smallest index too.
+// combine over devices, like any others. Indices ascend, so the first NaN is the smallest index
+// too.
 std::vector<Value> extreme(Builder& b, const Reduced& reduced, const Ints& dims, ReduceKind kind) {
   const Value x = reduced.xs[0], index = reduced.xs[1];
   const bool is_neutral = is_identity_constant(b.graph(), reduced.inits[0], kind);
   std::vector<Value> operands{x};
   if (!is_neutral) operands.push_back(reduced.inits[0]);
-  const Value best = b.emit(ops::kReduce, operands, {{Attr::dimensions, dims}, {Attr::reduce_kind, kind}});
+  const Value best =
+      b.emit(ops::kReduce, operands, {{Attr::dimensions, dims}, {Attr::reduce_kind, kind}});
   Ints kept;
   for (int64_t d = 0; d < b.shape(x).rank(); ++d)
     if (std::find(dims.begin(), dims.end(), d) == dims.end()) kept.push_back(d);
@@ -105,8 +107,8 @@ std::vector<Value> extreme(Builder& b, const Reduced& reduced, const Ints& dims,
   const Value spread =
       b.shape(best) == b.shape(x) ? best : ops::broadcast_in_dim(b, best, b.shape(x), kept);
   const double last = ops::identity_of(ReduceKind::min, b.dtype(index));
-  const Value candidates = b.emit(
-      ops::kSelect, {equals(x, spread), index, ops::constant_like(b, index, last)});
+  const Value candidates =
+      b.emit(ops::kSelect, {equals(x, spread), index, ops::constant_like(b, index, last)});
   const Value first = ops::reduce(b, candidates, dims, ReduceKind::min);
   // The initial pair takes part where its value is the best one.
   const auto over_results = [&](Value scalar) {
@@ -189,17 +191,17 @@ bool is_log_sum_exp(const Graph& region, DType dtype) {
   const Value x = b.input(InputKind::data, "x", {dtype, {}}),
               y = b.input(InputKind::data, "y", {dtype, {}});
   const Value difference = ops::subtract(b, x, y);
-  const Value sum = ops::add(
-      b, ops::maximum(b, x, y),
-      ops::log_plus_one(b, ops::exponential(b, ops::negate(b, ops::abs(b, difference)))));
+  const Value sum =
+      ops::add(b, ops::maximum(b, x, y),
+               ops::log_plus_one(b, ops::exponential(b, ops::negate(b, ops::abs(b, difference)))));
   const Value is_nan = ops::compare(b, difference, difference, CompareDirection::ne);
   return expression_of(region) ==
          expression_of(wanted, b.emit(ops::kSelect, {is_nan, ops::add(b, x, y), sum}));
 }
 
 Attributes window_attributes(const Window& window) {
-  return {{Attr::window_dimensions, window.size},   {Attr::window_strides, window.stride},
-          {Attr::padding_low, window.pad_low},      {Attr::padding_high, window.pad_high},
+  return {{Attr::window_dimensions, window.size},    {Attr::window_strides, window.stride},
+          {Attr::padding_low, window.pad_low},       {Attr::padding_high, window.pad_high},
           {Attr::base_dilations, window.lhs_dilate}, {Attr::window_dilations, window.rhs_dilate}};
 }
 
@@ -219,7 +221,8 @@ Value window_of_kind(Builder& b, const Reduced& reduced, const Window& window,
   if (is_identity_constant(b.graph(), init, kind)) return made;
   if (b.type(init) != TensorType{b.dtype(made), {}})
     throw_user_error("reduce-window: ", b.type(made), " cannot start from ", b.type(init));
-  const Value spread = b.shape(made).rank() == 0 ? init : ops::broadcast_scalar(b, init, b.shape(made));
+  const Value spread =
+      b.shape(made).rank() == 0 ? init : ops::broadcast_scalar(b, init, b.shape(made));
   return ops::combine_values(b, kind, made, spread);
 }
 
@@ -227,8 +230,8 @@ void reduce_window(ImportContext& c) {
   Builder& b = c.builder();
   const Reduced reduced = reduced_of(c);
   const Shape shape = b.shape(reduced.xs[0]);
-  const Window window = full_window(c, c.instruction().get<Window>("window"),
-                                    static_cast<size_t>(shape.rank()));
+  const Window window =
+      full_window(c, c.instruction().get<Window>("window"), static_cast<size_t>(shape.rank()));
   const GraphRef region = flat_region(c, "to_apply");
   const DType dtype = b.dtype(reduced.xs[0]);
   const bool is_single = reduced.xs.size() == 1;
@@ -260,8 +263,8 @@ void select_and_scatter(ImportContext& c) {
   Builder& b = c.builder();
   const Value x = c.operand(0), source = c.operand(1), init = c.operand(2);
   const DType dtype = b.dtype(x);
-  const Window window = full_window(c, c.instruction().get<Window>("window"),
-                                    static_cast<size_t>(b.shape(x).rank()));
+  const Window window =
+      full_window(c, c.instruction().get<Window>("window"), static_cast<size_t>(b.shape(x).rank()));
   for (const Ints* dilations : {&window.lhs_dilate, &window.rhs_dilate})
     for (int64_t dilation : *dilations)
       if (dilation != 1) return c.unsupported("opcode select-and-scatter with dilated windows");

@@ -8,9 +8,17 @@
 namespace tessera::hlo {
 namespace {
 
-constexpr std::string_view kCalling[] = {
-    "to_apply", "body", "condition", "select", "scatter", "comparator", "calls",
-    "true_computation", "false_computation", "branch_computations", "called_computations"};
+constexpr std::string_view kCalling[] = {"to_apply",
+                                         "body",
+                                         "condition",
+                                         "select",
+                                         "scatter",
+                                         "comparator",
+                                         "calls",
+                                         "true_computation",
+                                         "false_computation",
+                                         "branch_computations",
+                                         "called_computations"};
 
 // The computations that an instruction names.
 std::vector<std::string> callees_of(const HloInstruction& instruction) {
@@ -46,7 +54,8 @@ std::vector<int> needed_computations(const HloModule& module) {
   is_needed[static_cast<size_t>(module.entry)] = true;
   for (int c = module.entry; c >= 0; --c) {
     if (!is_needed[static_cast<size_t>(c)]) continue;
-    for (const HloInstruction& instruction : module.computations[static_cast<size_t>(c)].instructions)
+    for (const HloInstruction& instruction :
+         module.computations[static_cast<size_t>(c)].instructions)
       for (const std::string& callee : callees_of(instruction)) {
         const auto found = index_of.find(callee);
         if (found == index_of.end())
@@ -67,7 +76,8 @@ OpcodeHandler ImportState::handler_of(const HloInstruction& instruction) {
   if (instruction.opcode == "custom-call") {
     const HloAttribute* target = instruction.find("custom_call_target");
     const std::string* name = target ? std::get_if<std::string>(&target->value) : nullptr;
-    if (!name) throw_user_error(where(instruction), ": custom-call needs custom_call_target=\"...\"");
+    if (!name)
+      throw_user_error(where(instruction), ": custom-call needs custom_call_target=\"...\"");
     if (const auto found = targets.find(*name); found != targets.end()) return found->second;
     const std::vector<std::string> registered = ops::known_custom_calls();
     if (std::find(registered.begin(), registered.end(), *name) != registered.end())

@@ -1,6 +1,6 @@
-// sort and topk. What JAX compares by is one key, or several keys lexicographically; each float in the
-// numeric total order, in which all NaN are the last and -0 is +0. Keys are then made such that the
-// bits have that order, and are sorted by direction, the last key first (sorts are stable).
+// sort and topk. What JAX compares by is one key, or several keys lexicographically; each float in
+// the numeric total order, in which all NaN are the last and -0 is +0. Keys are then made such that
+// the bits have that order, and are sorted by direction, the last key first (sorts are stable).
 #include <algorithm>
 #include <limits>
 

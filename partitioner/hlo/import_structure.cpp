@@ -29,9 +29,8 @@ Value constant_of(Builder& b, const ConstTensor& tensor) {
   if (type.elements() == 0) return ops::constant(b, 0.0, type);
   if (is_uniform(*tensor)) {
     const double scalar = tensor->dtype() == DType::c64 ? tensor->get_complex(0).real()
-                          : is_integer(tensor->dtype())
-                              ? static_cast<double>(tensor->get_int(0))
-                              : tensor->get_real(0);
+                          : is_integer(tensor->dtype()) ? static_cast<double>(tensor->get_int(0))
+                                                        : tensor->get_real(0);
     const HostTensor one = HostTensor::filled({type.dtype, {}}, scalar);
     const bool is_exact = !is_integer(type.dtype) || std::abs(scalar) <= kExactIntegers;
     if (is_exact &&
@@ -171,15 +170,16 @@ void pad(ImportContext& c) {
   const auto* config = c.instruction().get<PadConfig>("padding");
   if (!config) c.fail("pad needs the attribute padding");
   const Shape& shape = c.builder().shape(c.operand(0));
-  const Ints interior =
-      config->interior.empty() ? Ints(config->low.size(), 0) : config->interior;
+  const Ints interior = config->interior.empty() ? Ints(config->low.size(), 0) : config->interior;
   if (static_cast<int>(config->low.size()) != shape.rank())
-    c.fail(cat("padding has ", config->low.size(), " entries for ", c.builder().type(c.operand(0))));
+    c.fail(
+        cat("padding has ", config->low.size(), " entries for ", c.builder().type(c.operand(0))));
   check_extents(c, config->low);
   check_extents(c, config->high);
   for (size_t d = 0; d < interior.size(); ++d)
     if (const int64_t size = shape[static_cast<int>(d)];
-        interior[d] < 0 || (size > 1 && interior[d] > std::numeric_limits<int64_t>::max() / 8 / size))
+        interior[d] < 0 ||
+        (size > 1 && interior[d] > std::numeric_limits<int64_t>::max() / 8 / size))
       c.fail(cat("padding puts ", interior[d], " elements between those of dim ", d));
   c.set({ops::pad(c.builder(), c.operand(0), c.operand(1), config->low, config->high, interior)});
 }
@@ -188,8 +188,7 @@ void slice(ImportContext& c) {
   expect_operands(c, 1);
   const auto* ranges = c.instruction().get<SliceRanges>("slice");
   if (!ranges) c.fail("slice needs the attribute slice");
-  const Ints strides =
-      ranges->stride.empty() ? Ints(ranges->start.size(), 1) : ranges->stride;
+  const Ints strides = ranges->stride.empty() ? Ints(ranges->start.size(), 1) : ranges->stride;
   check_extents(c, strides);
   c.set({ops::slice(c.builder(), c.operand(0), ranges->start, ranges->limit, strides)});
 }

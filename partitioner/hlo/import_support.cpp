@@ -14,9 +14,9 @@ void expect_operands(const ImportContext& context, int count) {
                      context.operand_count()));
 }
 
-std::vector<Value> results_of(const Builder& builder, Value first) {
+std::vector<Value> results_of(Builder& builder, Value first) {
   std::vector<Value> results;
-  const size_t count = const_cast<Builder&>(builder).graph().at(first).results.size();
+  const size_t count = builder.graph().at(first).results.size();
   for (size_t i = 0; i < count; ++i) results.push_back({first.instruction, static_cast<int>(i)});
   return results;
 }
@@ -49,7 +49,8 @@ Window full_window(const ImportContext& context, const Window* window, size_t ra
   const auto complete = [&](Ints& entries, int64_t fallback, bool is_positive, const char* what) {
     if (entries.empty()) entries.assign(rank, fallback);
     if (entries.size() != rank)
-      context.fail(cat("window has ", entries.size(), " entries of ", what, " for ", rank, " dims"));
+      context.fail(
+          cat("window has ", entries.size(), " entries of ", what, " for ", rank, " dims"));
     for (int64_t entry : entries)
       if (is_positive && entry < 1)
         context.fail(cat("window: ", what, "=", join(entries, "x"), " must be positive"));

@@ -13,11 +13,12 @@ namespace tessera::hlo {
 void expect_operands(const ImportContext& context, int count);
 
 // All results of the instruction that made `first`, its result 0.
-std::vector<Value> results_of(const Builder& builder, Value first);
+std::vector<Value> results_of(Builder& builder, Value first);
 
 // The element of a scalar constant; null where the value is not one.
 std::optional<HostTensor> scalar_constant(const Graph& graph, Value value);
-// Whether the value is a scalar constant equal to the neutral element of `kind` (-0 is one of sums).
+// Whether the value is a scalar constant equal to the neutral element of `kind` (-0 is one of
+// sums).
 bool is_identity_constant(const Graph& graph, Value value, ReduceKind kind);
 
 // The region that attribute `name` names, with what it calls inlined.

@@ -32,7 +32,8 @@ class Walk final : public ImportContext {
     return std::move(leaves_);
   }
 
-  // ---- ImportContext ------------------------------------------------------------------------------
+  // ---- ImportContext
+  // ------------------------------------------------------------------------------
 
   Builder& builder() override { return builder_; }
   const HloModule& module() const override { return state_.module; }
@@ -47,8 +48,8 @@ class Walk final : public ImportContext {
     check_operand(index);
     const HloInstruction& source = operand_instruction(index);
     if (source.shape.is_tuple)
-      fail(cat("operand ", index, " of ", instruction().opcode, ", ", source.name, ", is a tuple: ",
-               print(source.shape, false)));
+      fail(cat("operand ", index, " of ", instruction().opcode, ", ", source.name,
+               ", is a tuple: ", print(source.shape, false)));
     return leaves(index)[0];
   }
   int operand_count() const override { return static_cast<int>(instruction().operands.size()); }
@@ -82,13 +83,14 @@ class Walk final : public ImportContext {
   void note(std::string text) override {
     text = cat(where(instruction()), ": ", text);
     std::vector<std::string>& notes = state_.notes;
-    if (std::find(notes.begin(), notes.end(), text) == notes.end()) notes.push_back(std::move(text));
+    if (std::find(notes.begin(), notes.end(), text) == notes.end())
+      notes.push_back(std::move(text));
   }
 
  private:
   const HloInstruction& operand_instruction(int index) const {
-    return computation_.instructions[static_cast<size_t>(
-        instruction().operands[static_cast<size_t>(index)])];
+    return computation_
+        .instructions[static_cast<size_t>(instruction().operands[static_cast<size_t>(index)])];
   }
   void check_operand(int index) const {
     if (index < 0 || index >= operand_count())
@@ -201,7 +203,8 @@ class Walk final : public ImportContext {
     bool is_same = stated.size() == made.size();
     for (size_t i = 0; is_same && i < made.size(); ++i)
       is_same = stated[i]->dtype == made[i].dtype && stated[i]->dims == made[i].shape;
-    if (instruction().shape.is_tuple && made.size() == 1) is_same = is_same && may_be_tuple_of_one();
+    if (instruction().shape.is_tuple && made.size() == 1)
+      is_same = is_same && may_be_tuple_of_one();
     if (!is_same) fail_contradiction(made.size() == 1 ? cat(made[0]) : cat("(", join(made), ")"));
   }
 
@@ -212,14 +215,16 @@ class Walk final : public ImportContext {
   HloShape tuple_of_operands() const {
     HloShape tuple;
     tuple.is_tuple = true;
-    for (int i = 0; i < operand_count(); ++i) tuple.elements.push_back(operand_instruction(i).shape);
+    for (int i = 0; i < operand_count(); ++i)
+      tuple.elements.push_back(operand_instruction(i).shape);
     return tuple;
   }
 
   // What hands on tuples or has a literal; all others give one array as it is.
   bool may_be_tuple_of_one() const {
-    static constexpr std::string_view kNames[] = {"while",       "call",     "conditional", "custom-call",
-                                                  "opt-barrier", "constant", "copy",        "all-to-all"};
+    static constexpr std::string_view kNames[] = {"while",       "call",        "conditional",
+                                                  "custom-call", "opt-barrier", "constant",
+                                                  "copy",        "all-to-all"};
     return std::find(std::begin(kNames), std::end(kNames), instruction().opcode) !=
            std::end(kNames);
   }
@@ -252,9 +257,9 @@ class Walk final : public ImportContext {
 
 HandlerMap opcode_handlers() {
   HandlerMap handlers;
-  for (auto entries : {elementwise_opcodes(), structure_opcodes(), contraction_opcodes(),
-                       reduction_opcodes(), index_opcodes(), control_opcodes(),
-                       collective_opcodes()})
+  for (auto entries :
+       {elementwise_opcodes(), structure_opcodes(), contraction_opcodes(), reduction_opcodes(),
+        index_opcodes(), control_opcodes(), collective_opcodes()})
     for (const OpcodeEntry& entry : entries) handlers.emplace(entry.opcode, entry.handler);
   return handlers;
 }

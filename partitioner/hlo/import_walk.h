@@ -25,9 +25,9 @@ struct ImportState {
   MeshPtr mesh;
   HandlerMap opcodes, targets;
   std::unordered_map<std::string_view, int> computation_of_name;
-  std::vector<GraphRef> regions;      // by computation; null before its walk
+  std::vector<GraphRef> regions;  // by computation; null before its walk
   std::set<std::string> unsupported;
-  std::vector<std::string> notes;     // each once
+  std::vector<std::string> notes;  // each once
 
   // The handler of an instruction; null where there is none, then listed as unsupported.
   OpcodeHandler handler_of(const HloInstruction& instruction);
@@ -49,11 +49,12 @@ std::vector<TensorType> leaf_types(const HloShape& shape);
 // "", "0", "0.1": where each leaf stands in its tuple.
 std::vector<Ints> leaf_paths(const HloShape& shape);
 
-// "jit(step)/jit(main)/block.0/dot_general" -> "block.0": what JAX puts around the user's names is cut.
+// "jit(step)/jit(main)/block.0/dot_general" -> "block.0": what JAX puts around the user's names is
+// cut.
 std::string scope_of_op_name(std::string_view op_name);
 
-// Appends a computation to `graph`: its parameters' leaves as inputs, then its instructions, then its
-// root's leaves as outputs. Returns the leaves of every instruction.
+// Appends a computation to `graph`: its parameters' leaves as inputs, then its instructions, then
+// its root's leaves as outputs. Returns the leaves of every instruction.
 std::vector<std::vector<Value>> import_computation(ImportState& state, int computation,
                                                    Graph& graph);
 

@@ -4,6 +4,7 @@
 
 #include "core/ir/parameter.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/structure.h"
 
 namespace tessera::hlo {
 namespace {
@@ -37,7 +38,8 @@ std::string expression_of(const Graph& region, Value value) {
   for (size_t i = 0; i < count; ++i) {
     const Instruction& instruction = region.instructions[i];
     if (instruction.is(ops::kParameter)) continue;
-    if (instruction.results.size() != 1) continue;  // its users have no text
+    // Of anything else there is no text, nor of what uses it.
+    if (!instruction.op->elementwise && !instruction.is(ops::kConstant)) continue;
     std::vector<std::string> operands;
     bool is_complete = true;
     for (Value operand : instruction.operands) {
@@ -46,7 +48,8 @@ std::string expression_of(const Graph& region, Value value) {
     }
     if (!is_complete) continue;
     if (is_symmetric(instruction)) std::sort(operands.begin(), operands.end());
-    texts[i] = cat(instruction.op->name, attributes_text(instruction), "(", join(operands, ","), ")");
+    texts[i] =
+        cat(instruction.op->name, attributes_text(instruction), "(", join(operands, ","), ")");
     if (texts[i].size() > kMostText) texts[i].clear();
   }
   return texts.back();

@@ -11,7 +11,8 @@
 
 namespace tessera::hlo {
 
-// "" where the expression is too large to be one of those looked for.
+// "" where the expression is too large to be one of those looked for, or is more than elementwise
+// ops.
 std::string expression_of(const Graph& region, Value value);
 std::string expression_of(const Graph& region, int output = 0);
 

@@ -1,6 +1,6 @@
-// Every program under golden/ on 1, 2, 4 and 8 devices, as far as its shardings allow: interpreted as
-// a whole, partitioned and run on the shards of virtual devices, and run on threads with the CPU's
-// kernels. All must say the same.
+// Every program under golden/ on 1, 2, 4 and 8 devices, as far as its shardings allow: interpreted
+// as a whole, partitioned and run on the shards of virtual devices, and run on threads with the
+// CPU's kernels. All must say the same.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -36,7 +36,8 @@ HostTensor random_input(const TensorType& type, uint64_t seed) {
     state = state * 6364136223846793005ULL + 1442695040888963407ULL;
     const auto drawn = static_cast<int64_t>(state >> 33);
     if (type.dtype == DType::c64)
-      x.set_complex(i, {static_cast<double>(drawn % 17 - 8) / 4, static_cast<double>(drawn / 17 % 17 - 8) / 4});
+      x.set_complex(i, {static_cast<double>(drawn % 17 - 8) / 4,
+                        static_cast<double>(drawn / 17 % 17 - 8) / 4});
     else if (is_float(type.dtype))
       x.set_real(i, static_cast<double>(drawn % 17 - 8) / 4);
     else

@@ -8,11 +8,12 @@ using namespace testing;
 
 TEST(ImportContraction, DotWithBatchDims) {
   // [b, m, k] x [b, k, n] -> [b, m, n]
-  const HostTensor y = run_entry(R"(
+  const HostTensor y =
+      run_entry(R"(
     x = f32[2,1,2] parameter(0)
     w = f32[2,2,2] parameter(1)
     ROOT d = f32[2,1,2] dot(x, w), lhs_batch_dims={0}, lhs_contracting_dims={2}, rhs_batch_dims={0}, rhs_contracting_dims={1}, operand_precision={highest,highest}, algorithm=dot_f32_f32_f32)",
-                                 {counting(DType::f32, {2, 1, 2}), counting(DType::f32, {2, 2, 2})});
+                {counting(DType::f32, {2, 1, 2}), counting(DType::f32, {2, 2, 2})});
   EXPECT_EQ(reals(y), (Reals{2, 3, 26, 31}));
 }
 
@@ -33,11 +34,13 @@ TEST(ImportContraction, DotOfIntegersAndPreds) {
                             {tensor<int8_t>({2}, {-100, 100})})),
             (Reals{20000}));
   EXPECT_EQ(reals(run_entry(cat("x = s8[2] parameter(0)\ny = u8[2] parameter(1)\n"
-                                "ROOT d = s32[] dot(x, y)", dims),
+                                "ROOT d = s32[] dot(x, y)",
+                                dims),
                             {tensor<int8_t>({2}, {-100, 1}), tensor<uint8_t>({2}, {200, 3})})),
             (Reals{-19997}));
   EXPECT_EQ(reals(run_entry(cat("x = pred[2] parameter(0)\ny = pred[2] parameter(1)\n"
-                                "ROOT d = pred[] dot(x, y)", dims),
+                                "ROOT d = pred[] dot(x, y)",
+                                dims),
                             {tensor<bool>({2}, {true, true}), tensor<bool>({2}, {true, true})})),
             (Reals{1}));
 }
@@ -56,9 +59,10 @@ TEST(ImportContraction, OperandsOfUnlikeTypes) {
 }
 
 TEST(ImportContraction, DotErrors) {
-  expect_error(module_of("x = f32[2,3] parameter(0)\nROOT d = f32[2,2] dot(x, x), "
-                         "lhs_contracting_dims={1}, rhs_contracting_dims={0}"),
-               {"line 5", "dot_general: contracting dim 1 of f32[2,3] and dim 0 of f32[2,3] differ"});
+  expect_error(
+      module_of("x = f32[2,3] parameter(0)\nROOT d = f32[2,2] dot(x, x), "
+                "lhs_contracting_dims={1}, rhs_contracting_dims={0}"),
+      {"line 5", "dot_general: contracting dim 1 of f32[2,3] and dim 0 of f32[2,3] differ"});
   expect_error(module_of("x = f32[2] parameter(0)\nROOT d = f32[] dot(x), "
                          "lhs_contracting_dims={0}, rhs_contracting_dims={0}"),
                {"dot"});
@@ -79,10 +83,10 @@ TEST(ImportContraction, ConvolutionWithStridesPaddingAndDilation) {
     ROOT c = f32[2,3,3,4] convolution(x, k), window={size=3x2 stride=2x1 pad=1_1x0_1 rhs_dilate=1x2}, dim_labels=b01f_01io->b01f)",
                                  {pattern({2, 5, 4, 2}, 1, 7, 3), pattern({3, 2, 2, 4}, 3, 5, 2)});
   EXPECT_EQ(reals(y),
-            (Reals{2, -8, -8, 2, 0, -5, 10, -10, -2, 2, 6, 0, 5, 1, 7, -17, -6, -1, 14, -1, 6, -14, 6,
-                   1, -9, -1, 7, 5, 5, -10, 10, -5, 6, 2, -2, -6, -10, 10, -5, 0, 2, -8, -8, 2, 0, 0,
-                   0, 0, -5, 3, -14, 9, 5, 1, 7, -17, -2, 0, 7, -1, -2, 1, 4, -13, -9, -1, 7, 5, 5,
-                   -10, 10, -5}));
+            (Reals{2,   -8,  -8, 2,   0, -5, 10, -10, -2, 2,   6,  0,   5,  1,  7,   -17, -6, -1,
+                   14,  -1,  6,  -14, 6, 1,  -9, -1,  7,  5,   5,  -10, 10, -5, 6,   2,   -2, -6,
+                   -10, 10,  -5, 0,   2, -8, -8, 2,   0,  0,   0,  0,   -5, 3,  -14, 9,   5,  1,
+                   7,   -17, -2, 0,   7, -1, -2, 1,   4,  -13, -9, -1,  7,  5,  5,   -10, 10, -5}));
 }
 
 TEST(ImportContraction, ConvolutionInGroups) {
@@ -118,8 +122,10 @@ TEST(ImportContraction, ConvolutionWithoutSpaceIsAProduct) {
 
 TEST(ImportContraction, ConvolutionErrors) {
   const auto module = [](std::string_view attributes) {
-    return module_of(cat("x = f32[2,5,2] parameter(0)\nk = f32[3,2,4] parameter(1)\n"
-                         "ROOT c = f32[2,3,4] convolution(x, k), ", attributes));
+    return module_of(
+        cat("x = f32[2,5,2] parameter(0)\nk = f32[3,2,4] parameter(1)\n"
+            "ROOT c = f32[2,3,4] convolution(x, k), ",
+            attributes));
   };
   EXPECT_EQ(import_error(module("window={size=3}, dim_labels=b0f_0io->b0f")), "");
   expect_error(module("window={size=2}, dim_labels=b0f_0io->b0f"),

@@ -8,9 +8,10 @@ using namespace testing;
 
 TEST(ImportIndex, DynamicSlicesClampTheirStarts) {
   const auto slice = [](int32_t start) {
-    return reals(run_entry("x = s32[8] iota(), iota_dimension=0\ni = s32[] parameter(0)\n"
-                           "ROOT y = s32[3] dynamic-slice(x, i), dynamic_slice_sizes={3}",
-                           {tensor<int32_t>({}, {start})}));
+    return reals(
+        run_entry("x = s32[8] iota(), iota_dimension=0\ni = s32[] parameter(0)\n"
+                  "ROOT y = s32[3] dynamic-slice(x, i), dynamic_slice_sizes={3}",
+                  {tensor<int32_t>({}, {start})}));
   };
   EXPECT_EQ(slice(2), (Reals{2, 3, 4}));
   EXPECT_EQ(slice(7), (Reals{5, 6, 7}));
@@ -52,13 +53,13 @@ TEST(ImportIndex, GatherRowsAndWithBatchingDims) {
                             {counting(DType::f32, {4, 2}), tensor<int32_t>({3, 1}, {3, 0, 9})})),
             (Reals{6, 7, 0, 1, 6, 7}));
   // take_along_axis
-  EXPECT_EQ(reals(run_entry(R"(
+  EXPECT_EQ(
+      reals(run_entry(R"(
     x = f32[2,3] parameter(0)
     i = s32[2,2,1] parameter(1)
     ROOT y = f32[2,2] gather(x, i), offset_dims={}, collapsed_slice_dims={1}, start_index_map={1}, operand_batching_dims={0}, start_indices_batching_dims={0}, index_vector_dim=2, slice_sizes={1,1})",
-                            {counting(DType::f32, {2, 3}),
-                             tensor<int32_t>({2, 2, 1}, {2, 0, 1, 1})})),
-            (Reals{2, 0, 4, 4}));
+                      {counting(DType::f32, {2, 3}), tensor<int32_t>({2, 2, 1}, {2, 0, 1, 1})})),
+      (Reals{2, 0, 4, 4}));
   expect_error(module_of(R"(
     x = f32[4,2] parameter(0)
     i = s32[3,1] parameter(1)
@@ -100,8 +101,10 @@ TEST(ImportIndex, ScatterAddsAndReplaces) {
                                           tensor<int32_t>({3, 1}, {1, 4, 1}),
                                           tensor<float>({3, 2}, {10, 20, 30, 40, 50, 60})};
   EXPECT_EQ(reals(run_module(scatter_text("add"), inputs)[0]), (Reals{0, 1, 62, 83, 4, 5, 6, 7}));
-  EXPECT_EQ(reals(run_module(scatter_text("second"), inputs)[0]), (Reals{0, 1, 50, 60, 4, 5, 6, 7}));
-  EXPECT_TRUE(find_op(import_text(scatter_text("add")).graph, "scatter")->attributes.has(Attr::reduce_kind));
+  EXPECT_EQ(reals(run_module(scatter_text("second"), inputs)[0]),
+            (Reals{0, 1, 50, 60, 4, 5, 6, 7}));
+  EXPECT_TRUE(find_op(import_text(scatter_text("add")).graph, "scatter")
+                  ->attributes.has(Attr::reduce_kind));
 }
 
 // XLA leaves out a window that reaches beyond the operand, and so JAX's outputs have it.
@@ -154,15 +157,15 @@ TEST(ImportIndex, RandomBits) {
   for (const char* algorithm : {"rng_default", "rng_philox"}) {
     const std::vector<HostTensor> y = drawn(algorithm);
     EXPECT_EQ(reals(y[0]), (Reals{1, 5}));
-    EXPECT_EQ(y[1], tensor<uint32_t>({12}, {0x7d34a749, 0xa9b8bbe8, 0x7ba423d7, 0x2fb324d9, 0x6cf923fe,
-                                            0xbadf79c3, 0xeccae2d7, 0x8175e74c, 0x19d83063, 0x95b31c34,
-                                            0xcb24ad21, 0xc91c5370}));
+    EXPECT_EQ(y[1], tensor<uint32_t>({12}, {0x7d34a749, 0xa9b8bbe8, 0x7ba423d7, 0x2fb324d9,
+                                            0x6cf923fe, 0xbadf79c3, 0xeccae2d7, 0x8175e74c,
+                                            0x19d83063, 0x95b31c34, 0xcb24ad21, 0xc91c5370}));
   }
   const std::vector<HostTensor> y = drawn("rng_three_fry");
   EXPECT_EQ(reals(y[0]), (Reals{1, 8}));
   EXPECT_EQ(y[1], tensor<uint32_t>({12}, {0x296e954, 0x802fd53b, 0xed3492d3, 0xdf435003, 0x63b40bd3,
-                                          0xfcc0f261, 0x7dbb1d60, 0x24e4d334, 0x9718c0ad, 0xe3f04ce5,
-                                          0xaafe5a17, 0xdfbf5831}));
+                                          0xfcc0f261, 0x7dbb1d60, 0x24e4d334, 0x9718c0ad,
+                                          0xe3f04ce5, 0xaafe5a17, 0xdfbf5831}));
   expect_error(module_of("k = u64[2] parameter(0)\n"
                          "ROOT r = (u64[2], u32[4]) rng-bit-generator(k), algorithm=rng_magic"),
                {"algorithm=rng_magic is none of rng_default"});

@@ -8,8 +8,9 @@ using namespace testing;
 
 std::string scalar_region(std::string_view name, std::string_view opcode,
                           std::string_view dtype = "f32", bool is_swapped = false) {
-  return cat(name, " {\n  x = ", dtype, "[] parameter(0)\n  y = ", dtype, "[] parameter(1)\n  ROOT r = ",
-             dtype, "[] ", opcode, is_swapped ? "(y, x)\n}\n" : "(x, y)\n}\n");
+  return cat(name, " {\n  x = ", dtype, "[] parameter(0)\n  y = ", dtype,
+             "[] parameter(1)\n  ROOT r = ", dtype, "[] ", opcode,
+             is_swapped ? "(y, x)\n}\n" : "(x, y)\n}\n");
 }
 
 TEST(ImportReduction, KnownCombinersInBothOrders) {
@@ -37,10 +38,10 @@ TEST(ImportReduction, KnownCombinersInBothOrders) {
 }
 
 TEST(ImportReduction, OtherStartsStay) {
-  const std::string text =
-      module_of("x = s32[3] parameter(0)\ni = s32[] constant(100)\n"
-                "ROOT y = s32[] reduce(x, i), dimensions={0}, to_apply=f",
-                scalar_region("f", "add", "s32"));
+  const std::string text = module_of(
+      "x = s32[3] parameter(0)\ni = s32[] constant(100)\n"
+      "ROOT y = s32[] reduce(x, i), dimensions={0}, to_apply=f",
+      scalar_region("f", "add", "s32"));
   EXPECT_EQ(reals(run_module(text, {integers({1, 2, 3})})[0]), (Reals{106}));
   EXPECT_EQ(find_op(import_text(text).graph, "reduce")->operands.size(), 2u);
 }
@@ -90,7 +91,8 @@ std::string argmax_text(std::string_view direction) {
     x = f32[2,4] parameter(0)
     i = s32[4] iota(), iota_dimension=0
     is = s32[2,4] broadcast(i), dimensions={1}
-    worst = f32[] constant()" + std::string(direction == "GT" ? "-inf" : "inf") + R"()
+    worst = f32[] constant()" +
+                       std::string(direction == "GT" ? "-inf" : "inf") + R"()
     zero = s32[] constant(0)
     ROOT r = (f32[2], s32[2]) reduce(x, is, worst, zero), dimensions={1}, to_apply=region_0.1)",
                    cat(R"(
@@ -135,10 +137,13 @@ TEST(ImportReduction, Errors) {
                      region);
   };
   const std::string add = scalar_region("f", "add");
-  expect_error(module("reduce(x, i), dimensions={1}, to_apply=f", add), {"dimensions={1} of a rank of 1"});
-  expect_error(module("reduce(x, i), dimensions={0}", add), {"reduce needs the attribute to_apply"});
-  expect_error(module("reduce(x, i), dimensions={0}, to_apply=f", scalar_region("f", "multiply", "s32")),
-               {"reduce: the region"});
+  expect_error(module("reduce(x, i), dimensions={1}, to_apply=f", add),
+               {"dimensions={1} of a rank of 1"});
+  expect_error(module("reduce(x, i), dimensions={0}", add),
+               {"reduce needs the attribute to_apply"});
+  expect_error(
+      module("reduce(x, i), dimensions={0}, to_apply=f", scalar_region("f", "multiply", "s32")),
+      {"reduce: the region"});
   expect_error(module("reduce(x, i, i), dimensions={0}, to_apply=f", add),
                {"reduce takes", "not 3"});
 }
@@ -158,7 +163,8 @@ TEST(ImportReduction, PoolingStartsFromTheIdentity) {
   EXPECT_EQ(reals(run_module(pool, {x})[0]), (Reals{3, 5, 0, 4}));
   EXPECT_EQ(find_op(import_text(pool).graph, "reduce_window")->operands.size(), 1u);
   EXPECT_EQ(reals(run_module(window_text("f32[2,4]", "size=1x3 pad=0_0x1_1", "add", "10"), {x})[0]),
-            (Reals{14, 16, 18, 17, 9, 13, 17, 18})) << "padding is left out";
+            (Reals{14, 16, 18, 17, 9, 13, 17, 18}))
+      << "padding is left out";
 }
 
 TEST(ImportReduction, WindowsAsLargeAsADimAreScans) {
@@ -174,7 +180,9 @@ TEST(ImportReduction, WindowsAsLargeAsADimAreScans) {
   EXPECT_EQ(scan("size=1x4 pad=0_0x3_0", "minimum", "inf"), (Reals{3, 1, 1, 1, 0, -1, -1, -1}));
   EXPECT_EQ(scan("size=1x4 pad=0_0x3_0", "add", "1"), (Reals{4, 5, 7, 12, 1, 0, 4, 8}));
   // Another padding is no scan.
-  EXPECT_EQ(count_of(import_text(window_text("f32[2,4]", "size=1x4 pad=0_0x2_1", "add", "0")).graph, "scan"), 0);
+  EXPECT_EQ(count_of(import_text(window_text("f32[2,4]", "size=1x4 pad=0_0x2_1", "add", "0")).graph,
+                     "scan"),
+            0);
 }
 
 TEST(ImportReduction, LogSumExpScans) {
@@ -208,7 +216,8 @@ TEST(ImportReduction, SelectAndScatter) {
     return module_of(cat(R"(
     x = f32[2,4] parameter(0)
     s = f32[2,3] parameter(1)
-    i = f32[] constant()", init, R"()
+    i = f32[] constant()",
+                         init, R"()
     ROOT y = f32[2,4] select-and-scatter(x, s, i), window={size=1x2}, select=g, scatter=f)"),
                      cat(scalar_region("f", "add"), "g {\n x = f32[] parameter(0)\n",
                          " y = f32[] parameter(1)\n ROOT r = pred[] compare(x, y), direction=",

@@ -40,16 +40,17 @@ TEST(ImportSort, FloatsAsJaxOrdersThem) {
     ROOT s = (f32[6], s32[6]) sort(x, i), dimensions={0}, is_stable=true, to_apply=cmp)",
                                      canonical_comparator("LT", 2));
   // -0 and +0 are equal, so their order stays; NaN of either sign are last.
-  const std::vector<HostTensor> y = run_module(text, {floats({NAN, 0.f, -0.f, -INFINITY, -NAN, 1})});
+  const std::vector<HostTensor> y =
+      run_module(text, {floats({NAN, 0.f, -0.f, -INFINITY, -NAN, 1})});
   EXPECT_EQ(reals(y[1]), (Reals{3, 1, 2, 5, 0, 4}));
   EXPECT_FALSE(std::signbit(y[0].get_real(1)));
   EXPECT_TRUE(std::signbit(y[0].get_real(2)));
   EXPECT_FALSE(has_region(import_text(text).graph));
-  const std::vector<HostTensor> down = run_module(
-      module_of("x = f32[6] parameter(0)\n"
-                "ROOT s = f32[6] sort(x), dimensions={0}, to_apply=cmp",
-                canonical_comparator("GT", 1)),
-      {floats({3, 0, -1, INFINITY, 2, 1})});
+  const std::vector<HostTensor> down =
+      run_module(module_of("x = f32[6] parameter(0)\n"
+                           "ROOT s = f32[6] sort(x), dimensions={0}, to_apply=cmp",
+                           canonical_comparator("GT", 1)),
+                 {floats({3, 0, -1, INFINITY, 2, 1})});
   EXPECT_EQ(reals(down[0]), (Reals{INFINITY, 3, 2, 1, 0, -1}));
 }
 
@@ -60,14 +61,18 @@ TEST(ImportSort, IntegersAndTotalOrder) {
                      cat("cmp {\n x = ", type, "[] parameter(0)\n y = ", type,
                          "[] parameter(1)\n ROOT r = pred[] ", compare, "\n}\n"));
   };
-  EXPECT_EQ(reals(run_module(text("s32", "compare(x, y), direction=LT"), {integers({3, -1, 2, 0})})[0]),
-            (Reals{-1, 0, 2, 3}));
-  EXPECT_EQ(reals(run_module(text("s32", "compare(y, x), direction=LT"), {integers({3, -1, 2, 0})})[0]),
-            (Reals{3, 2, 0, -1}));
-  for (const char* compare : {"compare(x, y), direction=LT", "compare(x, y), direction=LT, type=TOTALORDER"})
-    EXPECT_EQ(reals(run_module(text("f32", compare), {floats({3, -1, 2, 0})})[0]), (Reals{-1, 0, 2, 3}));
-  EXPECT_FALSE(has_region(
-      import_text(text("f32", "compare(x, y), direction=LT, type=TOTALORDER")).graph));
+  EXPECT_EQ(
+      reals(run_module(text("s32", "compare(x, y), direction=LT"), {integers({3, -1, 2, 0})})[0]),
+      (Reals{-1, 0, 2, 3}));
+  EXPECT_EQ(
+      reals(run_module(text("s32", "compare(y, x), direction=LT"), {integers({3, -1, 2, 0})})[0]),
+      (Reals{3, 2, 0, -1}));
+  for (const char* compare :
+       {"compare(x, y), direction=LT", "compare(x, y), direction=LT, type=TOTALORDER"})
+    EXPECT_EQ(reals(run_module(text("f32", compare), {floats({3, -1, 2, 0})})[0]),
+              (Reals{-1, 0, 2, 3}));
+  EXPECT_FALSE(
+      has_region(import_text(text("f32", "compare(x, y), direction=LT, type=TOTALORDER")).graph));
 }
 
 TEST(ImportSort, SeveralKeysOneAfterTheOther) {
@@ -114,16 +119,20 @@ TEST(ImportSort, AnyOtherComparatorIsARegion) {
 
 TEST(ImportSort, Errors) {
   const std::string cmp = canonical_comparator("LT", 1);
-  expect_error(module_of("x = f32[4] parameter(0)\nROOT s = f32[4] sort(x), dimensions={1}, to_apply=cmp", cmp),
-               {"sort: dimension 1 of f32[4]"});
-  expect_error(module_of("x = s32[4] parameter(0)\nROOT s = s32[4] sort(x), dimensions={0}, to_apply=cmp", cmp),
-               {"sort: the region", "must be"});
+  expect_error(
+      module_of("x = f32[4] parameter(0)\nROOT s = f32[4] sort(x), dimensions={1}, to_apply=cmp",
+                cmp),
+      {"sort: dimension 1 of f32[4]"});
+  expect_error(
+      module_of("x = s32[4] parameter(0)\nROOT s = s32[4] sort(x), dimensions={0}, to_apply=cmp",
+                cmp),
+      {"sort: the region", "must be"});
 }
 
 TEST(ImportSort, TopK) {
   const auto text = [](std::string_view largest) {
-    return module_of(cat("x = f32[2,4] parameter(0)\nROOT t = (f32[2,2], s32[2,2]) topk(x), k=2",
-                         largest));
+    return module_of(
+        cat("x = f32[2,4] parameter(0)\nROOT t = (f32[2,2], s32[2,2]) topk(x), k=2", largest));
   };
   const HostTensor x = tensor<float>({2, 4}, {3, 1, 7, 5, 0, -1, 4, 4});
   std::vector<HostTensor> y = run_module(text(", largest=true"), {x});
@@ -131,6 +140,10 @@ TEST(ImportSort, TopK) {
   EXPECT_EQ(reals(y[1]), (Reals{2, 3, 2, 3}));
   y = run_module(text(", largest=false"), {x});
   EXPECT_EQ(reals(y[0]), (Reals{1, 3, -1, 0}));
+  // +0 comes before -0, NaN before infinity.
+  y = run_module(text(", largest=true"),
+                 {tensor<float>({2, 4}, {-1, -0.f, 0.f, -2, 1, NAN, 3, INFINITY})});
+  EXPECT_EQ(reals(y[1]), (Reals{2, 1, 1, 3}));
 }
 
 }  // namespace

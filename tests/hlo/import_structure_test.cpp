@@ -30,8 +30,8 @@ TEST(ImportStructure, EqualElementsBecomeOneNumber) {
 }
 
 TEST(ImportStructure, TupleLiterals) {
-  const std::vector<HostTensor> y = run_module(module_of(
-      "ROOT t = (f32[2], (s32[], pred[])) constant(({1, 2}, (7, true)))"));
+  const std::vector<HostTensor> y =
+      run_module(module_of("ROOT t = (f32[2], (s32[], pred[])) constant(({1, 2}, (7, true)))"));
   ASSERT_EQ(y.size(), 3u);
   EXPECT_EQ(reals(y[0]), (Reals{1, 2}));
   EXPECT_EQ(reals(y[1]), (Reals{7}));
@@ -83,12 +83,14 @@ TEST(ImportStructure, ReshapeAndBitcast) {
 }
 
 TEST(ImportStructure, TransposeAndReverse) {
-  EXPECT_EQ(reals(run_entry("x = f32[2,3] parameter(0)\nROOT y = f32[3,2] transpose(x), dimensions={1,0}",
-                            {counting(DType::f32, {2, 3})})),
-            (Reals{0, 3, 1, 4, 2, 5}));
-  EXPECT_EQ(reals(run_entry("x = f32[2,3] parameter(0)\nROOT y = f32[2,3] reverse(x), dimensions={1}",
-                            {counting(DType::f32, {2, 3})})),
-            (Reals{2, 1, 0, 5, 4, 3}));
+  EXPECT_EQ(
+      reals(run_entry("x = f32[2,3] parameter(0)\nROOT y = f32[3,2] transpose(x), dimensions={1,0}",
+                      {counting(DType::f32, {2, 3})})),
+      (Reals{0, 3, 1, 4, 2, 5}));
+  EXPECT_EQ(
+      reals(run_entry("x = f32[2,3] parameter(0)\nROOT y = f32[2,3] reverse(x), dimensions={1}",
+                      {counting(DType::f32, {2, 3})})),
+      (Reals{2, 1, 0, 5, 4, 3}));
   expect_error(module_of("x = f32[2,3] parameter(0)\n"
                          "ROOT y = f32[3,2] transpose(x), dimensions={1,1}"),
                {"dimensions={1,1} must be different dims below 2"});

@@ -227,8 +227,9 @@ TEST(ImportWalk, DeepCallsAreRefused) {
   const auto nested = [](int depth) {
     std::string computations = "c0 {\n p = f32[] parameter(0)\n ROOT r = f32[] negate(p)\n}\n";
     for (int i = 1; i < depth; ++i)
-      computations += cat("c", i, " {\n p = f32[] parameter(0)\n ROOT r = f32[] call(p), to_apply=c",
-                          i - 1, "\n}\n");
+      computations +=
+          cat("c", i, " {\n p = f32[] parameter(0)\n ROOT r = f32[] call(p), to_apply=c", i - 1,
+              "\n}\n");
     return module_of(cat("x = f32[] parameter(0)\nROOT r = f32[] call(x), to_apply=c", depth - 1),
                      computations);
   };
@@ -240,13 +241,12 @@ TEST(ImportWalk, FourteenThousandInstructionsTakeAFractionOfASecond) {
   std::string body = "x0 = f32[64,32]{1,0} parameter(0)\nzero = f32[] constant(0)\n";
   constexpr int kRepeats = 14000 / 7;
   for (int i = 0; i < kRepeats; ++i)
-    body += cat("t", i, " = f32[64,32]{1,0} tanh(x", i, ")\n",
-                "c", i, " = f32[] constant(", i, ".5)\n",
-                "b", i, " = f32[64,32]{1,0} broadcast(c", i, "), dimensions={}\n",
-                "a", i, " = f32[64,32]{1,0} add(t", i, ", b", i, ")\n",
-                "r", i, " = f32[64]{0} reduce(a", i, ", zero), dimensions={1}, to_apply=f\n",
-                "s", i, " = f32[64,32]{1,0} broadcast(r", i, "), dimensions={0}\n",
-                "x", i + 1, " = f32[64,32]{1,0} subtract(s", i, ", t", i, ")\n");
+    body +=
+        cat("t", i, " = f32[64,32]{1,0} tanh(x", i, ")\n", "c", i, " = f32[] constant(", i, ".5)\n",
+            "b", i, " = f32[64,32]{1,0} broadcast(c", i, "), dimensions={}\n", "a", i,
+            " = f32[64,32]{1,0} add(t", i, ", b", i, ")\n", "r", i, " = f32[64]{0} reduce(a", i,
+            ", zero), dimensions={1}, to_apply=f\n", "s", i, " = f32[64,32]{1,0} broadcast(r", i,
+            "), dimensions={0}\n", "x", i + 1, " = f32[64,32]{1,0} subtract(s", i, ", t", i, ")\n");
   body += cat("ROOT y = f32[64,32]{1,0} negate(x", kRepeats, ")");
   const HloModule module = parse(module_of(body, R"(
   f {

@@ -74,7 +74,8 @@ inline const Instruction* find_op(const Graph& graph, std::string_view op) {
   return nullptr;
 }
 
-// NaN where NaN is wanted; else within a few units of f32, relative to the larger of 1 and the value.
+// NaN where NaN is wanted; else within a few units of f32, relative to the larger of 1 and the
+// value.
 inline void expect_near(const HostTensor& got, const Reals& wanted, double tolerance = 2e-6) {
   const Reals values = reals(got);
   ASSERT_EQ(values.size(), wanted.size());
@@ -111,7 +112,8 @@ inline void expect_error(std::string_view text, const std::vector<std::string>& 
   const std::string message = import_error(text);
   EXPECT_NE(message, "") << text;
   for (const std::string& part : parts)
-    EXPECT_NE(message.find(part), std::string::npos) << "\"" << message << "\" lacks \"" << part << "\"";
+    EXPECT_NE(message.find(part), std::string::npos)
+        << "\"" << message << "\" lacks \"" << part << "\"";
 }
 
 }  // namespace tessera::hlo::testing
