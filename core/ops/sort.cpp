@@ -25,10 +25,9 @@ int dimension_of(const OpCall& call) {
 
 // ---- Keys ---------------------------------------------------------------------------------------
 
-// NaN of either sign above infinity, -0 like +0.
+// NaN of either sign above infinity; else the total order, -0 below +0, as XLA has it.
 int64_t top_rank(double value) {
-  if (value != value) return std::numeric_limits<int64_t>::max();
-  return total_rank(value == 0 ? 0.0 : value);
+  return value != value ? std::numeric_limits<int64_t>::max() : total_rank(value);
 }
 
 std::vector<int64_t> ranks_of(const HostTensor& x, int64_t (*rank_of)(double)) {

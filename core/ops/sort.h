@@ -14,7 +14,7 @@ std::vector<Value> sort(Builder& b, std::vector<Value> xs, int64_t dimension,
                         CompareDirection direction = CompareDirection::lt);
 
 // top_k{k, largest}(x) -> values, indices s32: along the last dim, best first. NaN counts as more
-// than infinity.
+// than infinity, -0 as less than +0.
 extern const OpDef kTopK;
 struct TopK {
   Value values, indices;
