@@ -1,6 +1,8 @@
 #include "core/passes/dead_code.h"
 
 #include <algorithm>
+#include <memory>
+#include <set>
 
 #include "core/ir/parameter.h"
 #include "core/ir/regions.h"
@@ -53,6 +55,37 @@ GraphRef cut(const Graph& graph, const Numbers& inputs, const Numbers& outputs) 
   return std::make_shared<const Graph>(with_boundary(graph, inputs, outputs));
 }
 
+class Pruned;
+
+// What the wanted values of a graph need, and what those need. More may be wanted later.
+class Needs {
+ public:
+  explicit Needs(const Graph& graph);
+  ~Needs();
+  void want(Value value) {
+    std::vector<bool>& used = used_[static_cast<size_t>(value.instruction)];
+    if (used[static_cast<size_t>(value.result)]) return;
+    used[static_cast<size_t>(value.result)] = true;
+    open_.insert(value.instruction);
+  }
+  void follow();
+
+  bool is_used(Value value) const {
+    return used_[static_cast<size_t>(value.instruction)][static_cast<size_t>(value.result)];
+  }
+  bool is_live(size_t i) const {
+    return std::find(used_[i].begin(), used_[i].end(), true) != used_[i].end();
+  }
+  // Of control flow that is live; null otherwise.
+  const Pruned* pruned(size_t i) const { return pruned_[i].get(); }
+
+ private:
+  const Graph& graph_;
+  std::vector<std::vector<bool>> used_;  // by instruction and result
+  std::vector<std::unique_ptr<Pruned>> pruned_;
+  std::set<int> open_;  // instructions with results newly wanted
+};
+
 // An instruction with regions, of which only some results are used.
 class Pruned {
  public:
@@ -80,22 +113,21 @@ class Pruned {
     const Graph &condition = *it_.attributes.get<GraphRef>(Attr::condition),
                 &body = *it_.attributes.get<GraphRef>(Attr::body);
     const Graph verdict = with_outputs(condition, {0});
-    auto mark = [&](const Graph& graph) {
-      const std::vector<bool> inputs = used_inputs(graph);
-      for (size_t i = 0; i < inputs.size(); ++i)
-        if (inputs[i]) live[i] = true;
-    };
-    mark(verdict);
-    Graph turn;
+    const std::vector<bool> tested = used_inputs(verdict);
+    for (size_t i = 0; i < tested.size(); ++i)
+      if (tested[i]) live[i] = true;
+    Needs needs(body);
     for (Numbers kept; kept != true_numbers(live);) {
       kept = true_numbers(live);
-      turn = with_outputs(body, kept);
-      mark(turn);
+      for (int i : kept) needs.want(body.outputs[static_cast<size_t>(i)].value);
+      needs.follow();
+      for (size_t i = 0; i < live.size(); ++i)
+        if (needs.is_used(body.inputs[i].value)) live[i] = true;
     }
     operands_ = results_ = true_numbers(live);
     attributes_ = it_.attributes;
     attributes_.set(Attr::condition, cut(verdict, operands_, {0}));
-    attributes_.set(Attr::body, cut(turn, operands_, numbers(results_.size())));
+    attributes_.set(Attr::body, cut(with_outputs(body, results_), operands_, numbers(results_.size())));
   }
 
   void prune_case() {
@@ -132,42 +164,50 @@ class Pruned {
   Numbers operands_, results_;
 };
 
+Needs::Needs(const Graph& graph) : graph_(graph), pruned_(graph.instructions.size()) {
+  for (const Instruction& instruction : graph.instructions)
+    used_.emplace_back(instruction.results.size(), false);
+}
+
+Needs::~Needs() = default;
+
+// From the end: of control flow all results that are wanted are known by then, but for those that are
+// wanted later.
+void Needs::follow() {
+  while (!open_.empty()) {
+    const auto i = static_cast<size_t>(*open_.rbegin());
+    open_.erase(std::prev(open_.end()));
+    const Instruction& instruction = graph_.instructions[i];
+    if (!has_control_flow(instruction)) {
+      for (Value operand : instruction.operands) want(operand);
+      continue;
+    }
+    pruned_[i] = std::make_unique<Pruned>(instruction, used_[i]);
+    for (int operand : pruned_[i]->operands()) want(instruction.operands[static_cast<size_t>(operand)]);
+  }
+}
+
 }  // namespace
 
 Graph eliminate_dead_code(const Graph& graph) {
-  std::vector<std::vector<bool>> used;  // by instruction and result
-  for (const Instruction& instruction : graph.instructions)
-    used.emplace_back(instruction.results.size(), false);
-  auto mark = [&](Value value) {
-    used[static_cast<size_t>(value.instruction)][static_cast<size_t>(value.result)] = true;
-  };
-  for (const GraphInput& input : graph.inputs) mark(input.value);
-  for (const GraphOutput& output : graph.outputs) mark(output.value);
-  auto is_live = [&](size_t i) { return std::find(used[i].begin(), used[i].end(), true) != used[i].end(); };
-  std::vector<std::unique_ptr<Pruned>> pruned(graph.instructions.size());
-  for (size_t i = graph.instructions.size(); i-- > 0;) {
-    const Instruction& instruction = graph.instructions[i];
-    if (!is_live(i)) continue;
-    if (!has_control_flow(instruction)) {
-      for (Value operand : instruction.operands) mark(operand);
-      continue;
-    }
-    pruned[i] = std::make_unique<Pruned>(instruction, used[i]);
-    for (int operand : pruned[i]->operands()) mark(instruction.operands[static_cast<size_t>(operand)]);
-  }
+  Needs needs(graph);
+  for (const GraphInput& input : graph.inputs) needs.want(input.value);
+  for (const GraphOutput& output : graph.outputs) needs.want(output.value);
+  needs.follow();
   GraphRewriter rewriter(graph);
   for (size_t i = 0; i < graph.instructions.size(); ++i) {
     const int index = static_cast<int>(i);
-    if (!is_live(i)) continue;
-    if (!pruned[i]) {
+    if (!needs.is_live(i)) continue;
+    const Pruned* pruned = needs.pruned(i);
+    if (!pruned) {
       rewriter.copy(index);
       continue;
     }
-    Instruction instruction = pruned[i]->instruction();
+    Instruction instruction = pruned->instruction();
     for (Value& operand : instruction.operands) operand = rewriter.mapped(operand);
     const Value made = rewriter.append(std::move(instruction));
-    for (size_t r = 0; r < pruned[i]->results().size(); ++r)
-      rewriter.replace({index, pruned[i]->results()[r]}, {made.instruction, static_cast<int>(r)});
+    for (size_t r = 0; r < pruned->results().size(); ++r)
+      rewriter.replace({index, pruned->results()[r]}, {made.instruction, static_cast<int>(r)});
   }
   return rewriter.finish();
 }

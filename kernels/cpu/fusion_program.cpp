@@ -186,8 +186,11 @@ std::shared_ptr<const FusionProgram> fusion_program(const GraphRef& body) {
     std::shared_ptr<const FusionProgram> program;
   };
   thread_local std::map<const Graph*, Entry> programs;
-  if (programs.size() >= 4096) {
+  // Programs of other frameworks have thousands of fusions: a look at all of them must stay rare.
+  thread_local size_t sweep_at = 4096;
+  if (programs.size() >= sweep_at) {
     std::erase_if(programs, [](const auto& item) { return item.second.body.expired(); });
+    sweep_at = std::max<size_t>(4096, 2 * programs.size());
   }
   Entry& entry = programs[body.get()];
   // The address may be a later graph's: what counts is that the body itself still lives.
