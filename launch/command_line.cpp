@@ -236,8 +236,8 @@ class CommandLine {
   void add_hlo_inputs(CLI::App& app) {
     add_hlo_devices(app);
     app.add_option("--input", hlo_.inputs,
-                   "NumPy files for the arrays among the entry's parameters, in order; those that\n"
-                   "have none are random");
+                   "NumPy files for the arrays among the entry's parameters, in order, or a folder of\n"
+                   "input.0.npy, input.1.npy, ...; arrays that have none are random");
     app.add_option("--seed", hlo_.seed, "of the random inputs");
     app.add_flag("--integers", hlo_.integers, "random floats are whole numbers from -4 to 4, so that sums are exact");
     app.add_flag("--strict", hlo_.strict, "refuse ops of weight on a reference kernel, and much padding");

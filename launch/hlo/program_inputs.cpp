@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <complex>
+#include <filesystem>
 
 #include "core/base/error.h"
 #include "core/ops/philox.h"
@@ -21,16 +22,33 @@ void check_type(const NpyFile& file, const hlo::BoundaryLeaf& leaf, size_t index
                    is_narrow && is_float(leaf.type.dtype) ? "; NumPy writes such floats with ml_dtypes, as raw bytes" : "");
 }
 
+// A folder stands for the files input.0.npy, input.1.npy, ... in it.
+std::vector<std::string> expand_folders(const std::vector<std::string>& given) {
+  std::vector<std::string> files;
+  for (const std::string& path : given) {
+    if (!std::filesystem::is_directory(path)) {
+      files.push_back(path);
+      continue;
+    }
+    const size_t before = files.size();
+    for (std::string file; file = cat(path, "/input.", files.size() - before, ".npy"), std::filesystem::exists(file);)
+      files.push_back(file);
+    if (files.size() == before) throw_user_error("--input ", path, ": the folder has no input.0.npy");
+  }
+  return files;
+}
+
 }  // namespace
 
 ProgramInputs::ProgramInputs(const Graph& graph, std::vector<hlo::BoundaryLeaf> leaves, const InputOptions& options)
     : leaves_(std::move(leaves)), uses_(input_uses(graph)), seed_(options.seed), integers_(options.integers) {
   TESSERA_CHECK(leaves_.size() == uses_.size());
-  if (options.files.size() > leaves_.size())
-    throw_config_error("--input was given ", options.files.size(), " files, but the program takes ", leaves_.size(),
+  const std::vector<std::string> files = expand_folders(options.files);
+  if (files.size() > leaves_.size())
+    throw_config_error("--input was given ", files.size(), " files, but the program takes ", leaves_.size(),
                        leaves_.size() == 1 ? " input" : " inputs");
-  for (size_t i = 0; i < options.files.size(); ++i) {
-    files_.emplace_back(options.files[i]);
+  for (size_t i = 0; i < files.size(); ++i) {
+    files_.emplace_back(files[i]);
     check_type(files_.back(), leaves_[i], i);
   }
 }

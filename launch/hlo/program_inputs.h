@@ -12,7 +12,7 @@
 namespace tessera {
 
 struct InputOptions {
-  std::vector<std::string> files;  // .npy, for the first inputs in order
+  std::vector<std::string> files;  // .npy, for the first inputs in order; or folders of input.I.npy
   uint64_t seed = 0;
   bool integers = false;  // floats are whole numbers in [-4, 4], so that sums are exact
 };

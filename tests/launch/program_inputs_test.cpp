@@ -145,6 +145,9 @@ TEST(ProgramInputs, FilesComeFirstAndAreChecked) {
   const ProgramInputs inputs(imported.graph, imported.inputs, {.files = {folder / "a.npy"}});
   EXPECT_EQ(inputs.files(), 1u);
   EXPECT_EQ(inputs.whole(0), given);
+  folder.write("made/nothing", "");
+  std::filesystem::copy_file(folder / "a.npy", folder / "made/input.0.npy");
+  EXPECT_EQ(ProgramInputs(imported.graph, imported.inputs, {.files = {folder / "made"}}).whole(0), given);
   const auto refusal = [&](std::vector<std::string> files) -> std::string {
     try {
       ProgramInputs(imported.graph, imported.inputs, {.files = std::move(files)});
@@ -157,6 +160,7 @@ TEST(ProgramInputs, FilesComeFirstAndAreChecked) {
   EXPECT_NE(refusal({folder / "wrong.npy"}).find("is f64[6,4], but parameter 0 (a), input 0, is f32[6,4]"), std::string::npos);
   EXPECT_NE(refusal({a, a}).find("is f32[6,4], but parameter 1 (b), input 1, is s32[5]"), std::string::npos);
   EXPECT_NE(refusal({a, a, a, a}).find("given 4 files, but the program takes 3 inputs"), std::string::npos);
+  EXPECT_NE(refusal({folder.path()}).find("has no input.0.npy"), std::string::npos);
   EXPECT_NE(refusal({folder / "none.npy"}).find("none.npy cannot be read"), std::string::npos) << refusal({folder / "none.npy"});
 }
 
