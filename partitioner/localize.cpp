@@ -75,6 +75,8 @@ class Localizer {
     Instruction instruction = source_.instructions[static_cast<size_t>(index)];
     TESSERA_CHECK(!instruction.is(ops::kReshard), "%", index, " is still a reshard");
     if (instruction.is(ops::kResizePadding)) return resize_one(index);
+    if (changes_nothing(instruction))
+      return rewriter_.replace({index, 0}, rewriter_.mapped(instruction.operands[0]));
     if (!instruction.factor_axes.empty()) {
       const FactorRule rule = factor_rule(source_, instruction);
       if (needs_partition(*instruction.op, rule, instruction.factor_axes))
@@ -103,6 +105,14 @@ class Localizer {
     const Value made = rewriter_.append(std::move(instruction));
     for (size_t r = 0; r < inferred.size(); ++r)
       rewriter_.replace({index, static_cast<int>(r)}, {made.instruction, static_cast<int>(r)});
+  }
+
+  // A constraint (a conversion to the same type, with a lying demanded of it) that holds already.
+  bool changes_nothing(const Instruction& instruction) const {
+    if (!instruction.is(ops::kConvert)) return false;
+    const ResultInfo &to = instruction.results[0], &from = source_.info(instruction.operands[0]);
+    return to.type == from.type && to.sharding->same_layout(*from.sharding) &&
+           to.stored_shape() == from.stored_shape();
   }
 
   static void set_local(ResultInfo& info, const TensorType& type) {

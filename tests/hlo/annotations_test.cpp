@@ -81,6 +81,16 @@ TEST(HloAnnotations, AConstraintHoldsForItsResultAlone) {
   EXPECT_EQ(count_of(run.local, "all_to_all"), 1);
 }
 
+// Nothing is left of one where the value lies as it demands.
+TEST(HloAnnotations, AConstraintThatHoldsCostsNothing) {
+  const ShardedRun run = run_sharded(module_of(R"(
+    x = f32[8,4] parameter(0), sharding={devices=[4,1]<=[4]}
+    n = f32[8,4] negate(x)
+    c = f32[8,4] custom-call(n), custom_call_target="Sharding", sharding={devices=[4,1]<=[4]}
+    ROOT r = f32[8,4] exponential(c))"), {counting(DType::f32, {8, 4})}, 0);
+  EXPECT_EQ(run.local.instructions.size(), 3u);
+}
+
 TEST(HloAnnotations, AnyInstructionMayStateItsSharding) {
   const std::string text = module_of(R"(
     x = f32[8,4] parameter(0)
