@@ -18,6 +18,7 @@ void register_cpu_kernels(KernelTable& table) {
   cpu::register_dynamic_slices(table);
   cpu::register_gather(table);
   cpu::register_scatter(table);
+  cpu::register_sorts(table);
 }
 
 KernelTable cpu_kernel_table() {

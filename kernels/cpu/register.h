@@ -29,6 +29,7 @@ void register_windows(KernelTable& table);
 void register_dynamic_slices(KernelTable& table);
 void register_gather(KernelTable& table);
 void register_scatter(KernelTable& table);
+void register_sorts(KernelTable& table);
 
 }  // namespace cpu
 }  // namespace tessera

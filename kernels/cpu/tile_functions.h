@@ -246,6 +246,18 @@ void clamp_tile(int64_t n, void* out, const void* a, const void* b, const void* 
   }
 }
 
+// An integer that orders as the total order of floats does.
+template <typename T>
+auto total_rank(T x) {
+  if constexpr (std::is_floating_point_v<T>) {
+    using Bits = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+    const auto bits = std::bit_cast<Bits>(x);
+    return bits < 0 ? Bits(bits ^ std::numeric_limits<Bits>::max()) : bits;
+  } else {
+    return x;
+  }
+}
+
 template <typename T>
 TileFunction find_any(TileOp op) {
   switch (op) {
@@ -256,6 +268,12 @@ TileFunction find_any(TileOp op) {
     TESSERA_BINARY(le, bool, x <= y)
     TESSERA_BINARY(gt, bool, x > y)
     TESSERA_BINARY(ge, bool, x >= y)
+    TESSERA_BINARY(total_eq, bool, total_rank(x) == total_rank(y))
+    TESSERA_BINARY(total_ne, bool, total_rank(x) != total_rank(y))
+    TESSERA_BINARY(total_lt, bool, total_rank(x) < total_rank(y))
+    TESSERA_BINARY(total_le, bool, total_rank(x) <= total_rank(y))
+    TESSERA_BINARY(total_gt, bool, total_rank(x) > total_rank(y))
+    TESSERA_BINARY(total_ge, bool, total_rank(x) >= total_rank(y))
     case TileOp::select:
       return select_tile<T>;
     case TileOp::clamp:

@@ -64,20 +64,20 @@ std::span<const Entry> plain_entries() {
   return kEntries;
 }
 
-TileOp compare_op(CompareDirection direction) {
+TileOp compare_op(CompareDirection direction, bool is_total) {
   switch (direction) {
     case CompareDirection::eq:
-      return TileOp::eq;
+      return is_total ? TileOp::total_eq : TileOp::eq;
     case CompareDirection::ne:
-      return TileOp::ne;
+      return is_total ? TileOp::total_ne : TileOp::ne;
     case CompareDirection::lt:
-      return TileOp::lt;
+      return is_total ? TileOp::total_lt : TileOp::lt;
     case CompareDirection::le:
-      return TileOp::le;
+      return is_total ? TileOp::total_le : TileOp::le;
     case CompareDirection::gt:
-      return TileOp::gt;
+      return is_total ? TileOp::total_gt : TileOp::gt;
     case CompareDirection::ge:
-      return TileOp::ge;
+      return is_total ? TileOp::total_ge : TileOp::ge;
   }
   __builtin_unreachable();
 }
@@ -88,8 +88,9 @@ std::optional<TileOp> tile_op_of(const OpDef& op, const Attributes& attributes) 
   const bool approximate = attributes.flag(Attr::is_approximate);
   if (&op == &ops::kGelu) return approximate ? TileOp::gelu_tanh : TileOp::gelu;
   if (&op == &ops::kGeluGrad) return approximate ? TileOp::gelu_tanh_grad : TileOp::gelu_grad;
-  if (&op == &ops::kCompare && attributes.flag(Attr::total_order)) return std::nullopt;
-  if (&op == &ops::kCompare) return compare_op(attributes.get<CompareDirection>(Attr::direction));
+  if (&op == &ops::kCompare)
+    return compare_op(attributes.get<CompareDirection>(Attr::direction),
+                      attributes.flag(Attr::total_order));
   const auto entries = plain_entries();
   const auto found =
       std::find_if(entries.begin(), entries.end(), [&](const Entry& e) { return e.op == &op; });

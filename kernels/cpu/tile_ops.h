@@ -61,6 +61,12 @@ enum class TileOp : uint8_t {
   le,
   gt,
   ge,
+  total_eq,  // by the bits of floats: -NaN < -inf < ... < -0 < 0 < ... < NaN
+  total_ne,
+  total_lt,
+  total_le,
+  total_gt,
+  total_ge,
   gelu_grad,
   gelu_tanh_grad,
   select,

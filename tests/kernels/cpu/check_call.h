@@ -49,9 +49,11 @@ struct Outcome {
   std::string refusals;
 };
 
-// Runs the table's choice on random operands, poisoned results and workspace, with 1 and 3 threads,
-// and in place wherever the kernel says it can; compares with eval.
-inline Outcome check_call(const OpDef& op, const OpSample& sample) {
+// Runs the table's choice on `operands`, and random ones for those that are missing, poisoned
+// results and workspace, with 1 and 3 threads, and in place wherever the kernel says it can;
+// compares with eval.
+inline Outcome check_call(const OpDef& op, const OpSample& sample,
+                          std::vector<HostTensor> operands = {}) {
   const OpCall call{sample.operands, sample.attributes};
   const std::vector<TensorType> types = infer_types(op, call);
   const KernelTable::Choice choice = cpu_table().choose(op, call, types);
@@ -60,9 +62,8 @@ inline Outcome check_call(const OpDef& op, const OpSample& sample) {
   SCOPED_TRACE(testing::Message() << op.name << "(" << join(sample.operands) << ") by "
                                   << choice.kernel->name);
 
-  std::vector<HostTensor> operands;
   std::vector<const HostTensor*> pointers;
-  for (size_t i = 0; i < sample.operands.size(); ++i) {
+  for (size_t i = operands.size(); i < sample.operands.size(); ++i) {
     const auto range = i < sample.ranges.size() ? sample.ranges[i] : std::pair{-1.0, 1.0};
     operands.push_back(
         random_operand_tensor(sample.operands[i], static_cast<unsigned>(i + 1), range));
