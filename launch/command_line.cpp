@@ -241,6 +241,7 @@ class CommandLine {
     app.add_option("--seed", hlo_.seed, "of the random inputs");
     app.add_flag("--integers", hlo_.integers, "random floats are whole numbers from -4 to 4, so that sums are exact");
     app.add_flag("--strict", hlo_.strict, "refuse ops of weight on a reference kernel, and much padding");
+    app.add_flag("--check-passes", hlo_.check_passes, "verify the program after every pass, also a large one");
   }
 
   void add_hlo() {

@@ -3,8 +3,10 @@
 #include <chrono>
 #include <iostream>
 #include <iterator>
+#include <set>
 
 #include "core/base/error.h"
+#include "core/runtime/buffer_store.h"
 #include "launch/checkpoint/file_system.h"
 
 namespace tessera {
@@ -14,8 +16,19 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// A module of this size is no longer verified after every pass.
+// Above this size a module is not verified after every pass unless that is asked for.
 constexpr int64_t kVerifiedInstructions = 2000;
+
+// Memory is kept by name, and "p.1" may be both a parameter and a part of the tuple "p".
+void tell_inputs_apart(Graph& graph) {
+  std::set<std::string> names;
+  for (size_t i = 0; i < graph.inputs.size(); ++i) {
+    if (names.insert(input_name(graph, static_cast<int>(i))).second) continue;
+    std::string& name = graph.info(graph.inputs[i].value).name;
+    name = cat(input_name(graph, static_cast<int>(i)), "#", i);
+    names.insert(name);
+  }
+}
 
 void carry_outputs(Graph& graph, const std::vector<std::pair<int, int>>& pairs) {
   if (pairs.empty())
@@ -43,12 +56,13 @@ HloProgram compile_hlo(const std::string& text, const KernelTable& kernels, cons
   start = std::chrono::steady_clock::now();
   program.imported = hlo::import(module, {options.devices});
   Graph graph = hlo::simplify_imported(program.imported.graph);
+  tell_inputs_apart(graph);
   if (options.carry) {
     program.carried = program.imported.carry;
     carry_outputs(graph, program.carried);
   }
   program.compiled = lower(graph, program.imported.mesh, kernels,
-                           {.strict = options.strict, .verify = program.instructions <= kVerifiedInstructions});
+                           {.strict = options.strict, .verify = options.check_passes || program.instructions <= kVerifiedInstructions});
   program.compile_seconds = seconds_since(start);
   return program;
 }

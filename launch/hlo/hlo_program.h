@@ -15,7 +15,8 @@ struct HloCompileOptions {
   int64_t devices = 0;  // 0: as many as the module speaks of
   // Outputs that are inputs of the next step (Imported::carry) lie as these and overwrite them.
   bool carry = false;
-  bool strict = false;  // see LowerOptions
+  bool strict = false;        // see LowerOptions
+  bool check_passes = false;  // verify after every pass, however large the module
 };
 
 struct HloProgram {

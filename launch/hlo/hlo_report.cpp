@@ -54,6 +54,7 @@ Json program_json(const PreparedProgram& prepared) {
           {"parse_seconds", program.parse_seconds},
           {"partition_seconds", partition.seconds},
           {"compile_seconds", program.compile_seconds},
+          {"copies", program.compiled.executable->copies},
           {"memory_bytes", program.compiled.executable->memory.peak_bytes()},
           {"collectives", collectives_json(partition)},
           {"notes", notes},

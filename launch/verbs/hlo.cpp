@@ -18,7 +18,8 @@ namespace {
 
 OnRanksOptions options_of(const HloArguments& arguments) {
   return {.file = arguments.file,
-          .compile = {.devices = arguments.devices, .carry = arguments.carry, .strict = arguments.strict},
+          .compile = {.devices = arguments.devices, .carry = arguments.carry, .strict = arguments.strict,
+                      .check_passes = arguments.check_passes},
           .inputs = {.files = arguments.inputs, .seed = arguments.seed, .integers = arguments.integers},
           .output_folder = arguments.output_folder};
 }
@@ -135,7 +136,7 @@ int run_rank(const HloArguments& arguments, const PreparedProgram& prepared, Wor
   nlohmann::json json = program_json(prepared);
   json["steps"] = arguments.steps;
   json["step_seconds"] = {{"best", times.best}, {"median", times.median}};
-  json["carried"] = program.carried.size();
+  json["carried"] = program.carried;
   json["scalars"] = record.scalars;
   json["outputs"] = outputs_json(program, arguments.output_folder);
   write_report(arguments.json, json.dump(2));

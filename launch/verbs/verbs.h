@@ -82,6 +82,7 @@ struct HloArguments {
   int64_t steps = 1;                // --steps (run)
   bool carry = false;               // --carry: outputs are the next step's inputs (run)
   bool strict = false;              // --strict
+  bool check_passes = false;        // --check-passes
   std::string json;
 };
 

@@ -121,7 +121,8 @@ TEST_F(HloVerbs, CarriedStepsTrain) {
   const std::vector<double> losses = json.at("scalars").at("out.1");
   ASSERT_EQ(losses.size(), 30u);
   EXPECT_LT(losses.back(), 0.9 * losses.front());
-  EXPECT_EQ(json.at("carried"), 1);
+  EXPECT_EQ(json.at("carried"), Json::parse("[[0, 0]]"));
+  EXPECT_EQ(json.at("copies"), 0);
   EXPECT_EQ(json.at("devices"), 2);
   EXPECT_EQ(json.at("ranks"), 1);
   EXPECT_EQ(json.at("steps"), 30);
@@ -154,6 +155,20 @@ TEST_F(HloVerbs, CarriedOutputsTakeTheLyingOfTheirInputs) {
   }
   EXPECT_EQ(output("4", 0), a);
   EXPECT_EQ(output("4", 1), b);
+}
+
+TEST_F(HloVerbs, ParametersMayBeNamedLikePartsOfTuples) {
+  const std::string file = folder_.write("names.hlo", R"(HloModule names, num_partitions=2
+
+ENTRY main {
+  p.1 = f32[6] parameter(0), sharding={devices=[2]<=[2]}
+  p = (f32[2], f32[6]) parameter(1)
+  a = f32[2] get-tuple-element(p), index=0
+  b = f32[6] get-tuple-element(p), index=1
+  ROOT r = (f32[6], f32[2], f32[6]) tuple(p.1, a, b)
+}
+)");
+  EXPECT_EQ(report_of({"hlo", "check", file, "--check-passes", "--json", "-"}).at("equal"), true);
 }
 
 TEST_F(HloVerbs, LossesArePrintedStepByStep) {
