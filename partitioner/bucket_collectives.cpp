@@ -136,10 +136,7 @@ class Bucketer {
         part = emit_in(ops::kReshape, {part},
                        {{Attr::shape, Ints(info.type.shape.begin(), info.type.shape.end())}},
                        *info.sharding);
-      ResultInfo& made = rewriter_.result().info(part);
-      made.sharding = info.sharding;
-      made.name = info.name;
-      made.logical_axes = info.logical_axes;
+      rewriter_.result().info(part) = info;
       rewriter_.replace({member, 0}, part);
       start = end;
     }
