@@ -1,10 +1,11 @@
 // Convolutions with the features last: [batch, space..., features] and kernels [space..., in, out]
-// (or, for gradients of inputs, [space..., out, in]).
+// (or, for gradients of inputs, [space..., out, in]). Others are brought into that order first.
 //
 // For one row of outputs and one window element, the inputs that are read stand at equal distances:
 // a product of matrices with the features, strides and dilations being leading dims. So all of it
 // is gemm (oneDNN for f32), nothing is copied, and what one row or one kernel element sums is
 // summed by one thread in a fixed order.
+#include <algorithm>
 #include <array>
 #include <numeric>
 
@@ -14,6 +15,7 @@
 #include "kernels/cpu/op_support.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/register.h"
+#include "kernels/cpu/strided_copy.h"
 
 namespace tessera::cpu {
 namespace {
@@ -29,7 +31,7 @@ struct Layout {
   ConvolutionDims dims;
   ConvolutionSizes sizes;
   bool is_swapped;    // kernels are [out, in]
-  bool is_depthwise;  // one feature a group
+  bool is_depthwise;  // one feature a group, in and out
   int64_t in, out;    // features of the inputs and outputs, those of all groups
   int spatial() const { return dims.spatial(); }
   const WindowDim& last() const { return sizes.windows.back(); }
@@ -44,33 +46,36 @@ Layout layout_of(std::string_view op, const Attributes& attributes, const Shape&
                 0,
                 0};
   layout.is_swapped = layout.dims.kernel_in > layout.dims.kernel_out;
-  layout.is_depthwise = layout.sizes.feature_groups > 1;
+  layout.is_depthwise =
+      layout.sizes.feature_groups > 1 && layout.sizes.in == 1 && layout.sizes.out == 1;
   layout.in = layout.sizes.feature_groups * layout.sizes.in;
   layout.out = layout.sizes.feature_groups * layout.sizes.out;
   return layout;
 }
 
-Refusal accept_layout(const OpCall& call, Results results) {
+Refusal accept_any_layout(const OpCall& call, Results results) {
   const TensorType& x = call.operands[0];
   if (x.dtype != DType::f32 && x.dtype != DType::f64) return cat("compiled for f32 and f64");
   if (results[0].dtype != x.dtype) return "mixed dtypes";
   const ConvolutionDims dims = ops::convolution_dims(call.attributes);
+  if (dims.batch_groups != 1) return "batch groups";
+  if (dims.spatial() < 1 || dims.spatial() > kMaxSpatial)
+    return cat("over ", dims.spatial(), " dims of space");
+  return std::nullopt;
+}
+
+Refusal accept_layout(const OpCall& call, Results results) {
+  if (Refusal refusal = accept_any_layout(call, results)) return refusal;
+  const ConvolutionDims dims = ops::convolution_dims(call.attributes);
   const int rank = dims.spatial() + 2;
-  bool fits = rank > 2 && dims.spatial() <= kMaxSpatial && dims.batch_groups == 1 &&
-              dims.input_batch == 0 && dims.output_batch == 0 && dims.input_feature == rank - 1 &&
+  bool fits = dims.input_batch == 0 && dims.output_batch == 0 && dims.input_feature == rank - 1 &&
               dims.output_feature == rank - 1 && dims.kernel_in + dims.kernel_out == 2 * rank - 3;
   for (int s = 0; fits && s < dims.spatial(); ++s) {
     const auto at = static_cast<size_t>(s);
     fits = dims.input[at] == s + 1 && dims.output[at] == s + 1 && dims.kernel[at] == s;
   }
   if (!fits) return "features are not the last dim";
-  if (dims.feature_groups == 1) return std::nullopt;
-  // Depthwise: kernels [space..., 1, features].
-  const int64_t features = x.shape[rank - 1];
-  if (dims.feature_groups == features && results[0].shape[rank - 1] == features &&
-      dims.kernel_out == rank - 1)
-    return std::nullopt;
-  return "feature groups of more than one feature";
+  return std::nullopt;
 }
 
 // The outputs first, first + step, ... (count of them) along the last dim that window element k
@@ -154,7 +159,7 @@ void forward(const Layout& layout, const T* x, const T* w, T* y) {
       for (int64_t k = 0; k < taps; ++k) {
         const Run run = run_of(layout.last(), width, k);
         if (run.count == 0) continue;
-        const T* kernel = w + (kr * taps + k) * (layout.is_depthwise ? in : in * out);
+        const T* kernel = w + (kr * taps + k) * sizes.in * out;
         if (layout.is_depthwise) {
           for (int64_t i = 0; i < run.count; ++i) {
             const T* a = from + (run.source + i * run.source_step) * in;
@@ -165,13 +170,16 @@ void forward(const Layout& layout, const T* x, const T* w, T* y) {
         }
         GemmShape gemm_shape;
         gemm_shape.m = run.count;
-        gemm_shape.n = out;
-        gemm_shape.k = in;
+        gemm_shape.n = sizes.out;
+        gemm_shape.k = sizes.in;
         gemm_shape.transpose_b = layout.is_swapped;
         gemm_shape.lda = run.source_step * in;
-        gemm_shape.ldb = layout.is_swapped ? in : out;
+        gemm_shape.ldb = layout.is_swapped ? sizes.in : out;
         gemm_shape.ldc = run.step * out;
-        gemm<T, T>(gemm_shape, 1, from + run.source * in, kernel, 1, to + run.first * out);
+        const int64_t next_kernel = layout.is_swapped ? sizes.out * sizes.in : sizes.out;
+        for (int64_t g = 0; g < sizes.feature_groups; ++g)
+          gemm<T, T>(gemm_shape, 1, from + run.source * in + g * sizes.in, kernel + g * next_kernel,
+                     1, to + run.first * out + g * sizes.out);
       }
     }
   });
@@ -183,7 +191,7 @@ void kernel_gradient(const Layout& layout, const T* x, const T* dy, T* dw) {
   const Rows rows(layout);
   const int64_t in = layout.in, out = layout.out;
   const int64_t width = sizes.output.back(), taps = layout.last().window;
-  const int64_t block = layout.is_depthwise ? in : in * out;
+  const int64_t block = sizes.in * out;
   parallel_for(rows.window * taps, [&](int64_t task) {
     const Position window = window_position(layout, task / taps);
     const Run run = run_of(layout.last(), width, task % taps);
@@ -203,26 +211,127 @@ void kernel_gradient(const Layout& layout, const T* x, const T* dy, T* dw) {
       }
       GemmShape gemm_shape;
       gemm_shape.transpose_a = true;
-      gemm_shape.m = in;
-      gemm_shape.n = out;
+      gemm_shape.m = sizes.in;
+      gemm_shape.n = sizes.out;
       gemm_shape.k = run.count;
       gemm_shape.lda = run.source_step * in;
       gemm_shape.ldb = run.step * out;
       gemm_shape.ldc = out;
-      gemm<T, T>(gemm_shape, 1, a, b, 1, to);
+      for (int64_t g = 0; g < sizes.feature_groups; ++g)
+        gemm<T, T>(gemm_shape, 1, a + g * sizes.in, b + g * sizes.out, 1, to + g * sizes.out);
     }
+  });
+}
+
+void run_forward(const Layout& layout, DType dtype, const void* x, const void* w, void* y) {
+  dispatch_kernel_float(dtype, [&]<typename T>() {
+    if constexpr (!std::is_same_v<T, bfloat16>)
+      forward<T>(layout, static_cast<const T*>(x), static_cast<const T*>(w), static_cast<T*>(y));
   });
 }
 
 void run_convolution(const KernelArgs& args) {
   const Layout layout = layout_of("convolution", args.instruction.attributes,
                                   args.operands[0].type.shape, args.operands[1].type.shape);
-  dispatch_kernel_float(args.results[0].type.dtype, [&]<typename T>() {
-    if constexpr (!std::is_same_v<T, bfloat16>)
-      forward<T>(layout, args.operands[0].as<const T>(), args.operands[1].as<const T>(),
-                 args.results[0].as<T>());
-  });
+  run_forward(layout, args.results[0].type.dtype, args.operands[0].data, args.operands[1].data,
+              args.results[0].data);
 }
+
+// ---- Dims in other orders -----------------------------------------------------------------------
+
+// A tensor whose dim number i is dim order[i] of another.
+struct Turned {
+  std::vector<int> order;
+  Shape shape;
+
+  Turned(std::vector<int> dims, const Shape& own) : order(std::move(dims)) {
+    for (int d : order) shape.push_back(own[d]);
+  }
+  bool is_same() const { return std::is_sorted(order.begin(), order.end()); }
+  int64_t bytes(int64_t width) const {
+    return is_same() ? 0 : (shape.elements() * width + 63) / 64 * 64;
+  }
+};
+
+// x, w and y as a convolution with the features last has them.
+struct TurnedConvolution {
+  Turned x, w, y;
+  Attributes attributes;
+};
+TurnedConvolution turned_convolution(const Attributes& attributes, const Shape& x, const Shape& w,
+                                     const Shape& y) {
+  const ConvolutionDims dims = ops::convolution_dims(attributes);
+  const auto around = [](int first, std::vector<int> middle, int last) {
+    middle.insert(middle.begin(), first);
+    middle.push_back(last);
+    return middle;
+  };
+  std::vector<int> kernel = dims.kernel;
+  kernel.insert(kernel.end(), {dims.kernel_in, dims.kernel_out});
+  TurnedConvolution turned{{around(dims.input_batch, dims.input, dims.input_feature), x},
+                           {kernel, w},
+                           {around(dims.output_batch, dims.output, dims.output_feature), y},
+                           attributes};
+  const int64_t spatial = dims.spatial();
+  Ints behind_batch, first;
+  for (int64_t s = 0; s < spatial; ++s) {
+    behind_batch.push_back(s + 1);
+    first.push_back(s);
+  }
+  turned.attributes.set(Attr::input_batch_dimension, int64_t{0});
+  turned.attributes.set(Attr::input_feature_dimension, spatial + 1);
+  turned.attributes.set(Attr::input_spatial_dimensions, behind_batch);
+  turned.attributes.set(Attr::kernel_input_feature_dimension, spatial);
+  turned.attributes.set(Attr::kernel_output_feature_dimension, spatial + 1);
+  turned.attributes.set(Attr::kernel_spatial_dimensions, first);
+  turned.attributes.set(Attr::output_batch_dimension, int64_t{0});
+  turned.attributes.set(Attr::output_feature_dimension, spatial + 1);
+  turned.attributes.set(Attr::output_spatial_dimensions, behind_batch);
+  return turned;
+}
+
+// `from` in its own order, at `to` in that of `turned`; `from` itself where the orders are one.
+const void* turn(const Turned& turned, const TensorView& from, std::byte* to) {
+  if (turned.is_same()) return from.data;
+  const std::vector<int64_t> own = from.type.shape.strides();
+  std::vector<int64_t> strides;
+  for (int d : turned.order) strides.push_back(own[static_cast<size_t>(d)]);
+  strided_copy(size_of(from.type.dtype), turned.shape.dims(), strides, from.data, to);
+  return to;
+}
+
+void turn_back(const Turned& turned, const void* from, const TensorView& to) {
+  if (turned.is_same()) return;
+  const std::vector<int64_t> own = turned.shape.strides();
+  std::vector<int64_t> strides(own.size());
+  for (size_t i = 0; i < own.size(); ++i) strides[static_cast<size_t>(turned.order[i])] = own[i];
+  strided_copy(size_of(to.type.dtype), to.type.shape.dims(), strides, from, to.data);
+}
+
+void run_turned(const KernelArgs& args) {
+  const TensorView &x = args.operands[0], &w = args.operands[1], &y = args.results[0];
+  const int64_t width = size_of(y.type.dtype);
+  const TurnedConvolution turned =
+      turned_convolution(args.instruction.attributes, x.type.shape, w.type.shape, y.type.shape);
+  std::byte* at = args.workspace;
+  const void* own_x = turn(turned.x, x, at);
+  at += turned.x.bytes(width);
+  const void* own_w = turn(turned.w, w, at);
+  at += turned.w.bytes(width);
+  void* own_y = turned.y.is_same() ? y.data : at;
+  run_forward(layout_of("convolution", turned.attributes, turned.x.shape, turned.w.shape),
+              y.type.dtype, own_x, own_w, own_y);
+  turn_back(turned.y, own_y, y);
+}
+
+int64_t turned_workspace(const OpCall& call, Results results) {
+  const TurnedConvolution turned = turned_convolution(call.attributes, call.operands[0].shape,
+                                                      call.operands[1].shape, results[0].shape);
+  const int64_t width = size_of(results[0].dtype);
+  return turned.x.bytes(width) + turned.w.bytes(width) + turned.y.bytes(width);
+}
+
+// ---- The kernel's gradient ----------------------------------------------------------------------
 
 Refusal accept_kernel_grad(const OpCall& call, Results results) {
   const ConvolutionDims dims = ops::convolution_dims(call.attributes);
@@ -248,6 +357,9 @@ void run_kernel_grad(const KernelArgs& args) {
 
 void register_convolution(KernelTable& table) {
   table.add(ops::kConvolution, make_kernel("cpu.convolution", accept_layout, run_convolution));
+  Kernel turned = make_kernel("cpu.convolution_turned", accept_any_layout, run_turned);
+  turned.workspace_bytes = turned_workspace;
+  table.add(ops::kConvolution, turned);
   table.add(ops::kConvolutionKernelGrad,
             make_kernel("cpu.convolution_kernel_grad", accept_kernel_grad, run_kernel_grad));
 }

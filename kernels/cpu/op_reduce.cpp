@@ -1,6 +1,8 @@
 #include <algorithm>
 
+#include "core/ops/combiner.h"
 #include "core/ops/structure.h"
+#include "kernels/cpu/combine.h"
 #include "kernels/cpu/op_support.h"
 #include "kernels/cpu/reduce.h"
 #include "kernels/cpu/register.h"
@@ -47,10 +49,26 @@ Layout layout_of(const std::vector<ReduceShape>& chain, int64_t bytes) {
   return layout;
 }
 
-// Regions and initial values are left to the reference.
+// One operand, combined by a kind that floats or integers have; an initial value comes last.
+ReduceKind kind_of(const Attributes& attributes) { return *ops::Combiner(attributes).kind(); }
+
 Refusal refuse_general(const OpCall& call) {
-  if (call.operands.size() > 1) return "no initial values";
+  if (call.operands.size() > 2) return "several operands";
+  if (!ops::Combiner(call.attributes).kind()) return "a combiner region";
   return std::nullopt;
+}
+
+// Each result combined with the initial value, where there is one.
+template <typename T>
+void add_init(const KernelArgs& args, ReduceKind kind) {
+  if (args.operands.size() == 1) return;
+  using A = std::conditional_t<std::is_same_v<T, bfloat16>, float, T>;
+  const A init = A(*args.operands[1].as<const T>());
+  T* out = args.results[0].as<T>();
+  dispatch_kind(kind, [&]<ReduceKind kKind>() {
+    for (int64_t i = 0; i < args.results[0].type.elements(); ++i)
+      out[i] = T(combined<kKind, A>(init, A(out[i])));
+  });
 }
 
 Refusal accept(const OpCall& call, Results) {
@@ -67,13 +85,16 @@ int64_t workspace_of(const OpCall& call, Results) {
 void run(const KernelArgs& args) {
   const TensorView& x = args.operands[0];
   const Attributes& attributes = args.instruction.attributes;
-  const ReduceKind kind = attributes.get<ReduceKind>(Attr::reduce_kind);
+  const ReduceKind kind = kind_of(attributes);
   const auto chain = chain_of(x.type, attributes.ints(Attr::dimensions));
   const Layout layout = layout_of(chain, accumulator_bytes(x.type.dtype));
   dispatch_kernel_float(x.type.dtype, [&]<typename T>() {
     using A = simd::Accumulator<T>;
     T* out = args.results[0].as<T>();
-    if (chain.size() == 1) return reduce(kind, chain[0], x.as<T>(), out, args.workspace);
+    if (chain.size() == 1) {
+      reduce(kind, chain[0], x.as<T>(), out, args.workspace);
+      return add_init<T>(args, kind);
+    }
     const auto between = [&](size_t i) {
       const int64_t offset = layout.partials + static_cast<int64_t>(i % 2) * layout.between;
       return reinterpret_cast<A*>(args.workspace + offset);
@@ -83,19 +104,19 @@ void run(const KernelArgs& args) {
     for (size_t i = 1; i < last; ++i)
       reduce(kind, chain[i], between(i - 1), between(i), args.workspace);
     reduce(kind, chain[last], between(last - 1), out, args.workspace);
+    add_init<T>(args, kind);
   });
 }
 
-// ---- Integers and pred: one step only
-// ------------------------------------------------------------
+// ---- Integers and pred: one step only -----------------------------------------------------------
 
 Refusal accept_exact(const OpCall& call, Results) {
   if (Refusal refusal = refuse_general(call)) return refusal;
   const DType dtype = call.operands[0].dtype;
   if (dtype != DType::pred && dtype != DType::s32 && dtype != DType::s64)
     return cat("compiled for pred, s32 and s64, not ", dtype);
-  if (call.attributes.get<ReduceKind>(Attr::reduce_kind) == ReduceKind::product)
-    return "no product of integers";
+  if (kind_of(call.attributes) == ReduceKind::product) return "no product of integers";
+  if (dtype == DType::pred && call.operands.size() > 1) return "no initial values of pred";
   if (chain_of(call.operands[0], call.attributes.ints(Attr::dimensions)).size() > 1)
     return "the reduced dims are not neighbours";
   return std::nullopt;
@@ -104,10 +125,11 @@ Refusal accept_exact(const OpCall& call, Results) {
 void run_exact(const KernelArgs& args) {
   const TensorView& x = args.operands[0];
   const Attributes& attributes = args.instruction.attributes;
-  const ReduceKind kind = attributes.get<ReduceKind>(Attr::reduce_kind);
+  const ReduceKind kind = kind_of(attributes);
   const ReduceShape shape = chain_of(x.type, attributes.ints(Attr::dimensions))[0];
   const auto run_as = [&]<typename T>() {
     reduce_exact(kind, shape, x.as<T>(), args.results[0].as<T>());
+    if constexpr (!std::is_same_v<T, bool>) add_init<T>(args, kind);
   };
   if (x.type.dtype == DType::pred)
     run_as.operator()<bool>();

@@ -1,4 +1,7 @@
 // Every registered kernel against its op's own reference, over the op table.
+#include <numeric>
+
+#include "core/ops/combiner.h"
 #include "core/ops/contraction.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/elementwise_bits.h"
@@ -107,6 +110,62 @@ TEST(Register, EveryKernelAgreesWithItsReference) {
 const std::vector<DType> kTileTypes = {DType::pred, DType::s8,   DType::s16, DType::s32,
                                        DType::s64,  DType::u8,   DType::u16, DType::u32,
                                        DType::u64,  DType::bf16, DType::f32, DType::f64};
+
+// Any order of dims and any groups: features first, kernels turned round, batch as features.
+TEST(Register, ConvolutionsInAnyOrder) {
+  const OpDef& op = *find_op("convolution");
+  std::mt19937 generator(5);
+  for (const OpSample& own : op.samples()) {
+    if (own.attributes.get_or<int64_t>(Attr::batch_group_count, 1) != 1 ||
+        own.operands[0].dtype != DType::f64)
+      continue;
+    EXPECT_TRUE(check_call(op, own).accepted);
+    for (int round = 0; round < 6; ++round) {
+      OpSample sample = own;
+      // The dims of one tensor change places, and the attributes that name them.
+      const auto turn = [&](TensorType* type, std::vector<Attr> singles, Attr list) {
+        const int rank = sample.operands[0].rank();
+        std::vector<int64_t> place(static_cast<size_t>(rank));
+        std::iota(place.begin(), place.end(), 0);
+        std::shuffle(place.begin(), place.end(), generator);
+        if (type) {
+          const Shape before = type->shape;
+          for (int d = 0; d < rank; ++d)
+            type->shape[static_cast<int>(place[static_cast<size_t>(d)])] = before[d];
+        }
+        for (Attr key : singles)
+          sample.attributes.set(key, place[static_cast<size_t>(sample.attributes.integer(key))]);
+        Ints dims = sample.attributes.ints(list);
+        for (int64_t& d : dims) d = place[static_cast<size_t>(d)];
+        sample.attributes.set(list, dims);
+      };
+      turn(&sample.operands[0], {Attr::input_batch_dimension, Attr::input_feature_dimension},
+           Attr::input_spatial_dimensions);
+      turn(&sample.operands[1],
+           {Attr::kernel_input_feature_dimension, Attr::kernel_output_feature_dimension},
+           Attr::kernel_spatial_dimensions);
+      turn(nullptr, {Attr::output_batch_dimension, Attr::output_feature_dimension},
+           Attr::output_spatial_dimensions);
+      EXPECT_TRUE(check_call(op, sample).accepted);
+    }
+  }
+}
+
+TEST(Register, ReductionsFromAnInitialValue) {
+  for (DType dtype : {DType::f32, DType::f64, DType::bf16, DType::s32})
+    for (ReduceKind kind : {ReduceKind::sum, ReduceKind::max, ReduceKind::min, ReduceKind::product})
+      for (const Ints& dims : {Ints{1}, Ints{0, 2}, Ints{0, 1, 2}}) {
+        if (dtype == DType::s32 && (kind == ReduceKind::product || dims.size() == 2)) continue;
+        const OpSample sample{{{dtype, {3, 5, 4}}, {dtype, {}}},
+                              {{Attr::dimensions, dims}, {Attr::reduce_kind, kind}},
+                              {{-2, 2}, {-3, 3}}};
+        EXPECT_TRUE(check_call(ops::kReduce, sample).accepted) << dtype << " " << name_of(kind);
+        OpSample region = sample;
+        region.attributes = {{Attr::dimensions, dims},
+                             {Attr::combiner, ops::combiner_of(kind, dtype)}};
+        EXPECT_TRUE(check_call(ops::kReduce, region).accepted) << dtype << " " << name_of(kind);
+      }
+}
 
 // Values beyond the narrower type's range too.
 TEST(Register, ConvertsBetweenAllTypes) {
