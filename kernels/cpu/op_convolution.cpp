@@ -15,6 +15,7 @@
 #include "kernels/cpu/op_support.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/register.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/cpu/strided_copy.h"
 
 namespace tessera::cpu {
@@ -55,8 +56,9 @@ Layout layout_of(std::string_view op, const Attributes& attributes, const Shape&
 
 Refusal accept_any_layout(const OpCall& call, Results results) {
   const TensorType& x = call.operands[0];
-  if (x.dtype != DType::f32 && x.dtype != DType::f64) return cat("compiled for f32 and f64");
-  if (results[0].dtype != x.dtype) return "mixed dtypes";
+  if (Refusal refusal = refuse_float(x)) return refusal;
+  if (results[0].dtype != x.dtype && (x.dtype != DType::bf16 || results[0].dtype != DType::f32))
+    return cat(results[0].dtype, " from ", x.dtype);
   const ConvolutionDims dims = ops::convolution_dims(call.attributes);
   if (dims.batch_groups != 1) return "batch groups";
   if (dims.spatial() < 1 || dims.spatial() > kMaxSpatial)
@@ -142,51 +144,67 @@ Position window_position(const Layout& layout, int64_t row) {
                         [&](int s) { return layout.sizes.windows[static_cast<size_t>(s)].window; });
 }
 
-template <typename T>
-void forward(const Layout& layout, const T* x, const T* w, T* y) {
+// The sums of a task: at `out` itself, or in scratch where they are rounded (bf16) in the end.
+template <typename A, typename Out, typename Body>
+void with_sums(int64_t count, Out* out, const Body& body) {
+  A* sums = nullptr;
+  if constexpr (std::is_same_v<A, Out>)
+    sums = out;
+  else
+    sums = scratch_array<A>(3, static_cast<size_t>(count));  // products have the slots before
+  std::fill(sums, sums + count, A(0));
+  body(sums);
+  if constexpr (!std::is_same_v<A, Out>)
+    for (int64_t i = 0; i < count; ++i) out[i] = Out(sums[i]);
+}
+
+template <typename T, typename Out>
+void forward(const Layout& layout, const T* x, const T* w, Out* y) {
+  using A = simd::Accumulator<T>;
   const ConvolutionSizes& sizes = layout.sizes;
   const Rows rows(layout);
   const int64_t in = layout.in, out = layout.out;
   const int64_t width = sizes.output.back(), taps = layout.last().window;
   parallel_for(sizes.batch * rows.output, [&](int64_t task) {
     const Position q = output_position(layout, task % rows.output);
-    T* to = y + task * width * out;
-    std::fill(to, to + width * out, T(0));
-    for (int64_t kr = 0; kr < rows.window; ++kr) {
-      const int64_t row = source_row(layout, q, window_position(layout, kr));
-      if (row < 0) continue;
-      const T* from = x + (task / rows.output * rows.input + row) * layout.last().size * in;
-      for (int64_t k = 0; k < taps; ++k) {
-        const Run run = run_of(layout.last(), width, k);
-        if (run.count == 0) continue;
-        const T* kernel = w + (kr * taps + k) * sizes.in * out;
-        if (layout.is_depthwise) {
-          for (int64_t i = 0; i < run.count; ++i) {
-            const T* a = from + (run.source + i * run.source_step) * in;
-            T* c = to + (run.first + i * run.step) * out;
-            for (int64_t f = 0; f < in; ++f) c[f] += a[f] * kernel[f];
+    with_sums<A>(width * out, y + task * width * out, [&](A* to) {
+      for (int64_t kr = 0; kr < rows.window; ++kr) {
+        const int64_t row = source_row(layout, q, window_position(layout, kr));
+        if (row < 0) continue;
+        const T* from = x + (task / rows.output * rows.input + row) * layout.last().size * in;
+        for (int64_t k = 0; k < taps; ++k) {
+          const Run run = run_of(layout.last(), width, k);
+          if (run.count == 0) continue;
+          const T* kernel = w + (kr * taps + k) * sizes.in * out;
+          if (layout.is_depthwise) {
+            for (int64_t i = 0; i < run.count; ++i) {
+              const T* a = from + (run.source + i * run.source_step) * in;
+              A* c = to + (run.first + i * run.step) * out;
+              for (int64_t f = 0; f < in; ++f) c[f] += A(a[f]) * A(kernel[f]);
+            }
+            continue;
           }
-          continue;
+          GemmShape gemm_shape;
+          gemm_shape.m = run.count;
+          gemm_shape.n = sizes.out;
+          gemm_shape.k = sizes.in;
+          gemm_shape.transpose_b = layout.is_swapped;
+          gemm_shape.lda = run.source_step * in;
+          gemm_shape.ldb = layout.is_swapped ? sizes.in : out;
+          gemm_shape.ldc = run.step * out;
+          const int64_t next_kernel = layout.is_swapped ? sizes.out * sizes.in : sizes.out;
+          for (int64_t g = 0; g < sizes.feature_groups; ++g)
+            gemm<T, A>(gemm_shape, 1, from + run.source * in + g * sizes.in,
+                       kernel + g * next_kernel, 1, to + run.first * out + g * sizes.out);
         }
-        GemmShape gemm_shape;
-        gemm_shape.m = run.count;
-        gemm_shape.n = sizes.out;
-        gemm_shape.k = sizes.in;
-        gemm_shape.transpose_b = layout.is_swapped;
-        gemm_shape.lda = run.source_step * in;
-        gemm_shape.ldb = layout.is_swapped ? sizes.in : out;
-        gemm_shape.ldc = run.step * out;
-        const int64_t next_kernel = layout.is_swapped ? sizes.out * sizes.in : sizes.out;
-        for (int64_t g = 0; g < sizes.feature_groups; ++g)
-          gemm<T, T>(gemm_shape, 1, from + run.source * in + g * sizes.in, kernel + g * next_kernel,
-                     1, to + run.first * out + g * sizes.out);
       }
-    }
+    });
   });
 }
 
-template <typename T>
-void kernel_gradient(const Layout& layout, const T* x, const T* dy, T* dw) {
+template <typename T, typename Out>
+void kernel_gradient(const Layout& layout, const T* x, const T* dy, Out* dw) {
+  using A = simd::Accumulator<T>;
   const ConvolutionSizes& sizes = layout.sizes;
   const Rows rows(layout);
   const int64_t in = layout.in, out = layout.out;
@@ -195,46 +213,58 @@ void kernel_gradient(const Layout& layout, const T* x, const T* dy, T* dw) {
   parallel_for(rows.window * taps, [&](int64_t task) {
     const Position window = window_position(layout, task / taps);
     const Run run = run_of(layout.last(), width, task % taps);
-    T* to = dw + task * block;
-    std::fill(to, to + block, T(0));
-    for (int64_t r = 0; run.count > 0 && r < sizes.batch * rows.output; ++r) {
-      const int64_t row = source_row(layout, output_position(layout, r % rows.output), window);
-      if (row < 0) continue;
-      const T* a =
-          x + ((r / rows.output * rows.input + row) * layout.last().size + run.source) * in;
-      const T* b = dy + (r * width + run.first) * out;
-      if (layout.is_depthwise) {
-        for (int64_t i = 0; i < run.count; ++i)
-          for (int64_t f = 0; f < in; ++f)
-            to[f] += a[i * run.source_step * in + f] * b[i * run.step * out + f];
-        continue;
+    with_sums<A>(block, dw + task * block, [&](A* to) {
+      for (int64_t r = 0; run.count > 0 && r < sizes.batch * rows.output; ++r) {
+        const int64_t row = source_row(layout, output_position(layout, r % rows.output), window);
+        if (row < 0) continue;
+        const T* a =
+            x + ((r / rows.output * rows.input + row) * layout.last().size + run.source) * in;
+        const T* b = dy + (r * width + run.first) * out;
+        if (layout.is_depthwise) {
+          for (int64_t i = 0; i < run.count; ++i)
+            for (int64_t f = 0; f < in; ++f)
+              to[f] += A(a[i * run.source_step * in + f]) * A(b[i * run.step * out + f]);
+          continue;
+        }
+        GemmShape gemm_shape;
+        gemm_shape.transpose_a = true;
+        gemm_shape.m = sizes.in;
+        gemm_shape.n = sizes.out;
+        gemm_shape.k = run.count;
+        gemm_shape.lda = run.source_step * in;
+        gemm_shape.ldb = run.step * out;
+        gemm_shape.ldc = out;
+        for (int64_t g = 0; g < sizes.feature_groups; ++g)
+          gemm<T, A>(gemm_shape, 1, a + g * sizes.in, b + g * sizes.out, 1, to + g * sizes.out);
       }
-      GemmShape gemm_shape;
-      gemm_shape.transpose_a = true;
-      gemm_shape.m = sizes.in;
-      gemm_shape.n = sizes.out;
-      gemm_shape.k = run.count;
-      gemm_shape.lda = run.source_step * in;
-      gemm_shape.ldb = run.step * out;
-      gemm_shape.ldc = out;
-      for (int64_t g = 0; g < sizes.feature_groups; ++g)
-        gemm<T, T>(gemm_shape, 1, a + g * sizes.in, b + g * sizes.out, 1, to + g * sizes.out);
-    }
+    });
   });
 }
 
-void run_forward(const Layout& layout, DType dtype, const void* x, const void* w, void* y) {
-  dispatch_kernel_float(dtype, [&]<typename T>() {
-    if constexpr (!std::is_same_v<T, bfloat16>)
-      forward<T>(layout, static_cast<const T*>(x), static_cast<const T*>(w), static_cast<T*>(y));
+// body<T, Out>() with the operands' type and the result's: theirs, or f32 for bf16.
+template <typename Body>
+void dispatch_types(DType operand, DType result, Body body) {
+  dispatch_kernel_float(operand, [&]<typename T>() {
+    if (operand == result)
+      body.template operator()<T, T>();
+    else
+      body.template operator()<T, simd::Accumulator<T>>();
+  });
+}
+
+void run_forward(const Layout& layout, DType operand, DType result, const void* x, const void* w,
+                 void* y) {
+  dispatch_types(operand, result, [&]<typename T, typename Out>() {
+    forward<T, Out>(layout, static_cast<const T*>(x), static_cast<const T*>(w),
+                    static_cast<Out*>(y));
   });
 }
 
 void run_convolution(const KernelArgs& args) {
   const Layout layout = layout_of("convolution", args.instruction.attributes,
                                   args.operands[0].type.shape, args.operands[1].type.shape);
-  run_forward(layout, args.results[0].type.dtype, args.operands[0].data, args.operands[1].data,
-              args.results[0].data);
+  run_forward(layout, args.operands[0].type.dtype, args.results[0].type.dtype,
+              args.operands[0].data, args.operands[1].data, args.results[0].data);
 }
 
 // ---- Dims in other orders -----------------------------------------------------------------------
@@ -310,7 +340,7 @@ void turn_back(const Turned& turned, const void* from, const TensorView& to) {
 
 void run_turned(const KernelArgs& args) {
   const TensorView &x = args.operands[0], &w = args.operands[1], &y = args.results[0];
-  const int64_t width = size_of(y.type.dtype);
+  const int64_t width = size_of(x.type.dtype);
   const TurnedConvolution turned =
       turned_convolution(args.instruction.attributes, x.type.shape, w.type.shape, y.type.shape);
   std::byte* at = args.workspace;
@@ -320,15 +350,15 @@ void run_turned(const KernelArgs& args) {
   at += turned.w.bytes(width);
   void* own_y = turned.y.is_same() ? y.data : at;
   run_forward(layout_of("convolution", turned.attributes, turned.x.shape, turned.w.shape),
-              y.type.dtype, own_x, own_w, own_y);
+              x.type.dtype, y.type.dtype, own_x, own_w, own_y);
   turn_back(turned.y, own_y, y);
 }
 
 int64_t turned_workspace(const OpCall& call, Results results) {
   const TurnedConvolution turned = turned_convolution(call.attributes, call.operands[0].shape,
                                                       call.operands[1].shape, results[0].shape);
-  const int64_t width = size_of(results[0].dtype);
-  return turned.x.bytes(width) + turned.w.bytes(width) + turned.y.bytes(width);
+  const int64_t width = size_of(call.operands[0].dtype);
+  return turned.x.bytes(width) + turned.w.bytes(width) + turned.y.bytes(size_of(results[0].dtype));
 }
 
 // ---- The kernel's gradient ----------------------------------------------------------------------
@@ -336,21 +366,17 @@ int64_t turned_workspace(const OpCall& call, Results results) {
 Refusal accept_kernel_grad(const OpCall& call, Results results) {
   const ConvolutionDims dims = ops::convolution_dims(call.attributes);
   if (dims.kernel_in > dims.kernel_out) return "kernels are not [space, in, out]";
-  const OpCall forward{call.operands, call.attributes};
-  const TensorType dy = call.operands[1];
-  if (Refusal refusal = accept_layout(forward, std::span(&dy, 1))) return refusal;
-  if (results[0].dtype != dy.dtype) return "mixed dtypes";
-  return std::nullopt;
+  return accept_layout(call, results);
 }
 
 void run_kernel_grad(const KernelArgs& args) {
   const Layout layout = layout_of("convolution_kernel_grad", args.instruction.attributes,
                                   args.operands[0].type.shape, args.results[0].type.shape);
-  dispatch_kernel_float(args.results[0].type.dtype, [&]<typename T>() {
-    if constexpr (!std::is_same_v<T, bfloat16>)
-      kernel_gradient<T>(layout, args.operands[0].as<const T>(), args.operands[1].as<const T>(),
-                         args.results[0].as<T>());
-  });
+  dispatch_types(
+      args.operands[0].type.dtype, args.results[0].type.dtype, [&]<typename T, typename Out>() {
+        kernel_gradient<T, Out>(layout, args.operands[0].as<const T>(),
+                                args.operands[1].as<const T>(), args.results[0].as<Out>());
+      });
 }
 
 }  // namespace

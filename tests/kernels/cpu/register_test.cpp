@@ -96,6 +96,8 @@ TEST(Register, EveryKernelAgreesWithItsReference) {
                            "tan",
                            "atan2",
                            "bitcast_convert",
+                           "convolution",
+                           "convolution_kernel_grad",
                            "sort",
                            "top_k",
                            "scan",
@@ -146,6 +148,11 @@ TEST(Register, ConvolutionsInAnyOrder) {
            Attr::kernel_spatial_dimensions);
       turn(nullptr, {Attr::output_batch_dimension, Attr::output_feature_dimension},
            Attr::output_spatial_dimensions);
+      for (DType dtype : {DType::f64, DType::bf16}) {
+        sample.operands[0].dtype = sample.operands[1].dtype = dtype;
+        EXPECT_TRUE(check_call(op, sample).accepted);
+      }
+      sample.attributes.set(Attr::dtype, DType::f32);  // of bf16, not rounded
       EXPECT_TRUE(check_call(op, sample).accepted);
     }
   }
