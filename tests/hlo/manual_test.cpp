@@ -244,6 +244,43 @@ TEST(HloManualRegions, RegionsInsideOthers) {
   }
 }
 
+// Named notation; a loop inside, with a collective in its body.
+TEST(HloManualRegions, NamedShardingsAndLoops) {
+  const std::string text = module_of(R"(
+    x = f32[8,4] parameter(0)
+    s = f32[8,4] custom-call(x), custom_call_target="Sharding", sharding={mesh['a'=2,'b'=2], [{'a'}, {?}]}
+    l = f32[4,4] custom-call(s), custom_call_target="SPMDFullToShardShape", sharding={mesh['a'=2,'b'=2], [{?}, {?}], manual={'a'}}
+    n = f32[4,4] negate(l), sharding={mesh['a'=2,'b'=2], [{?}, {'b'}], manual={'a'}}
+    i = s32[] constant(0)
+    t = (s32[], f32[4,4]) tuple(i, n)
+    w = (s32[], f32[4,4]) while(t), condition=condition, body=body
+    v = f32[4,4] get-tuple-element(w), index=1
+    g = f32[8,4] custom-call(v), custom_call_target="SPMDShardToFullShape", sharding={mesh['a'=2,'b'=2], [{'a'}, {?}]}
+    ROOT r = f32[8,4] negate(g))",
+                                     cat(kAdd, R"(body {
+  t = (s32[], f32[4,4]) parameter(0)
+  i = s32[] get-tuple-element(t), index=0
+  x = f32[4,4] get-tuple-element(t), index=1
+  one = s32[] constant(1)
+  n = s32[] add(i, one)
+  y = f32[4,4] all-reduce(x), channel_id=1, replica_groups=mesh['a'=2,'b'=2] {'a'}, use_global_device_ids=true, to_apply=add
+  ROOT r = (s32[], f32[4,4]) tuple(n, y)
+}
+condition {
+  t = (s32[], f32[4,4]) parameter(0)
+  i = s32[] get-tuple-element(t), index=0
+  c = s32[] constant(2)
+  ROOT p = pred[] compare(i, c), direction=LT
+}
+)"));
+  // The sum of both halves, and twice that.
+  for (int64_t devices : {4, 8}) {
+    const auto y = expect_equal_on_shards(text, {counting(DType::f32, {8, 4})}, devices);
+    for (int64_t k = 0; k < 32; ++k)
+      EXPECT_EQ(y[0].get_real(k), 2.0 * static_cast<double>(2 * (k % 16) + 16));
+  }
+}
+
 TEST(HloManualRegions, AValueThatPassesStraightThrough) {
   const std::string text = module_of(R"(
     x = f32[8] parameter(0), sharding={devices=[4]<=[4]}
