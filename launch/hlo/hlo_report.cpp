@@ -7,7 +7,6 @@
 
 #include "core/base/error.h"
 #include "launch/plan/text_table.h"
-#include "launch/verbs/verbs.h"
 
 namespace tessera {
 namespace {
@@ -33,14 +32,6 @@ std::string collectives_table(const PartitionReport& report) {
 
 std::string plural(int64_t count, const std::string& word) { return cat(count, " ", word, count == 1 ? "" : "s"); }
 
-}  // namespace
-
-StepTimes step_times(std::vector<double> seconds) {
-  if (seconds.size() > 1) seconds.erase(seconds.begin());
-  std::sort(seconds.begin(), seconds.end());
-  return {seconds.front(), seconds[seconds.size() / 2]};
-}
-
 Json program_json(const PreparedProgram& prepared) {
   const HloProgram& program = prepared.program;
   const PartitionReport& partition = program.compiled.partition;
@@ -59,6 +50,37 @@ Json program_json(const PreparedProgram& prepared) {
           {"collectives", collectives_json(partition)},
           {"notes", notes},
           {"reference_kernels", program.compiled.slow_ops}};
+}
+
+Json outputs_json(const HloProgram& program, const std::string& folder) {
+  Json list = Json::array();
+  for (size_t o = 0; o < program.imported.outputs.size(); ++o) {
+    const hlo::BoundaryLeaf& leaf = program.imported.outputs[o];
+    list.push_back({{"name", leaf.name}, {"type", cat(leaf.type)}});
+    if (!folder.empty()) list.back()["file"] = output_file(folder, o);
+  }
+  return list;
+}
+
+Json comparison_json(const HloProgram& program, const Comparison& comparison) {
+  // JSON has no infinity.
+  const double error = comparison.max_relative_error;
+  Json json = {{"equal", comparison.equal()}, {"max_rel_err", std::isfinite(error) ? Json(error) : Json("inf")}};
+  if (comparison.not_finite > 0) json["not_finite"] = comparison.not_finite;
+  if (comparison.first)
+    json["first_difference"] = {{"output", program.imported.outputs[comparison.first->output].name},
+                                {"index", comparison.first->index},
+                                {"expected", comparison.first->expected},
+                                {"actual", comparison.first->actual}};
+  return json;
+}
+
+}  // namespace
+
+StepTimes step_times(std::vector<double> seconds) {
+  if (seconds.size() > 1) seconds.erase(seconds.begin());
+  std::sort(seconds.begin(), seconds.end());
+  return {seconds.front(), seconds[seconds.size() / 2]};
 }
 
 std::string describe_program(const PreparedProgram& prepared) {
@@ -105,30 +127,24 @@ std::string describe_difference(const HloProgram& program, const OutputDifferenc
              difference.expected);
 }
 
-Json comparison_json(const HloProgram& program, const Comparison& comparison) {
-  // JSON has no infinity.
-  const double error = comparison.max_relative_error;
-  Json json = {{"equal", comparison.equal()}, {"max_rel_err", std::isfinite(error) ? Json(error) : Json("inf")}};
-  if (comparison.not_finite > 0) json["not_finite"] = comparison.not_finite;
-  if (comparison.first)
-    json["first_difference"] = {{"output", program.imported.outputs[comparison.first->output].name},
-                                {"index", comparison.first->index},
-                                {"expected", comparison.first->expected},
-                                {"actual", comparison.first->actual}};
-  return json;
+std::string output_file(const std::string& folder, size_t number) { return cat(folder, "/output.", number, ".npy"); }
+
+std::string run_json(const PreparedProgram& prepared, const RunRecord& record, const std::string& folder) {
+  const StepTimes times = step_times(record.seconds);
+  Json json = program_json(prepared);
+  json["steps"] = record.seconds.size();
+  json["step_seconds"] = {{"best", times.best}, {"median", times.median}};
+  json["carried"] = prepared.program.carried;
+  json["scalars"] = record.scalars;
+  json["outputs"] = outputs_json(prepared.program, folder);
+  return json.dump(2);
 }
 
-int report_errors(const std::string& json, const std::function<int()>& verb) {
-  const StandardOutputForReport keep(json);
-  try {
-    return verb();
-  } catch (const hlo::UnsupportedHlo& error) {
-    if (!json.empty()) write_report(json, Json{{"unsupported", error.unsupported}}.dump(2));
-    throw;
-  } catch (const std::exception& error) {
-    if (!json.empty()) write_report(json, Json{{"error", error.what()}}.dump(2));
-    throw;
-  }
+std::string check_json(const PreparedProgram& prepared, const Comparison& comparison, double tolerance) {
+  Json json = program_json(prepared);
+  json.update(comparison_json(prepared.program, comparison));
+  json["tolerance"] = tolerance;
+  return json.dump(2);
 }
 
 }  // namespace tessera

@@ -14,6 +14,7 @@
 #include "launch/checkpoint/file_system.h"
 #include "launch/command_line.h"
 #include "launch/engine/rank_threads.h"
+#include "launch/hlo/report_failure.h"
 
 namespace tessera {
 namespace {
@@ -45,8 +46,7 @@ int on_threads(const OnRanksOptions& options, const std::function<void(const Pre
   return code;
 }
 
-// The ranks of mpirun, on one of them. What all agree has failed, rank 0 throws when MPI is left in
-// order; the others return its exit code.
+// The ranks of mpirun, on one of them. What all agree has failed, rank 0 reports.
 class Processes {
  public:
   Processes(const OnRanksOptions& options, World& world)
@@ -61,9 +61,6 @@ class Processes {
     world_.set_timeout(MpiOptions().timeout_seconds);
     return run_body(body);
   }
-
-  // What rank 0 is to throw.
-  const std::exception_ptr& failure() const { return failure_; }
 
  private:
   void prepare_here(const Outcome& text) {
@@ -93,7 +90,7 @@ class Processes {
     const std::optional<Outcome> failure = common_failure(outcomes);
     if (!failure) return true;
     code_ = failure->failure == Failure::config ? kExitUsage : kExitFailed;
-    if (is_first_) failure_ = mine ? mine : exception_of(*failure);
+    if (is_first_) report_failure(options_.json, mine ? mine : exception_of(*failure));
     return false;
   }
 
@@ -111,7 +108,7 @@ class Processes {
       const std::unique_ptr<Backend> backend = create_cpu_backend(kernels_);
       return body(*prepared_, world_, *backend);
     } catch (const AgreedError&) {
-      if (is_first_) failure_ = std::current_exception();
+      if (is_first_) report_failure(options_.json, std::current_exception());
       return kExitFailed;
     } catch (const std::exception& error) {
       world_.abort(error.what());
@@ -126,23 +123,15 @@ class Processes {
   const bool is_first_;
   const KernelTable kernels_;
   std::optional<PreparedProgram> prepared_;
-  std::exception_ptr failure_;
   int code_ = kExitDone;
 };
 
 int on_processes(const OnRanksOptions& options, const std::function<void(const PreparedProgram&)>& before,
                  const RankBody& body) {
-  std::exception_ptr failure;
-  int code = kExitDone;
-  {
-    const std::unique_ptr<World> world = create_mpi_world();
-    init_logging({.console_level = world->rank() == 0 ? LogLevel::info : LogLevel::error, .rank = world->rank()});
-    Processes processes(options, *world);
-    code = processes.run(before, body);
-    failure = processes.failure();
-    if (code != kExitDone) world->barrier();
-  }
-  if (failure) std::rethrow_exception(failure);
+  const std::unique_ptr<World> world = create_mpi_world();
+  init_logging({.console_level = world->rank() == 0 ? LogLevel::info : LogLevel::error, .rank = world->rank()});
+  const int code = Processes(options, *world).run(before, body);
+  if (code != kExitDone) world->barrier();
   return code;
 }
 

@@ -16,6 +16,7 @@ struct OnRanksOptions {
   HloCompileOptions compile;
   InputOptions inputs;
   std::string output_folder;  // made where it does not exist; "": none
+  std::string json;           // report of a failure, see report_failure.h
 };
 
 // What is known before a rank runs.
@@ -26,9 +27,10 @@ struct PreparedProgram {
 };
 
 // Reads (rank 0 alone, for all), compiles, opens the inputs; then calls `before` on rank 0, and
-// body(prepared, world, backend) on every rank. Returns the exit code: that of the body, which all
-// ranks must agree on, or of what failed before, which rank 0 throws and other processes return.
-// Throws ConfigError where --devices and the ranks of mpirun are not the same number.
+// body(prepared, world, backend) on every rank. Returns the exit code, on all ranks the same: that of
+// the body, which the ranks must agree on, or that of a failure. Threads throw their failure; of
+// processes rank 0 reports it before any of them ends, because mpirun then ends the others. ConfigError
+// where --devices and the ranks of mpirun are not the same number.
 using RankBody = std::function<int(const PreparedProgram&, World&, Backend&)>;
 int on_ranks(const OnRanksOptions& options, const std::function<void(const PreparedProgram&)>& before,
              const RankBody& body);

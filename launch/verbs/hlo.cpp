@@ -9,6 +9,7 @@
 #include "launch/hlo/hlo_rank.h"
 #include "launch/hlo/hlo_report.h"
 #include "launch/hlo/on_ranks.h"
+#include "launch/hlo/report_failure.h"
 #include "launch/plan/text_table.h"
 #include "launch/verbs/verbs.h"
 #include "partitioner/hlo/convert_sharding.h"
@@ -21,7 +22,8 @@ OnRanksOptions options_of(const HloArguments& arguments) {
           .compile = {.devices = arguments.devices, .carry = arguments.carry, .strict = arguments.strict,
                       .check_passes = arguments.check_passes},
           .inputs = {.files = arguments.inputs, .seed = arguments.seed, .integers = arguments.integers},
-          .output_folder = arguments.output_folder};
+          .output_folder = arguments.output_folder,
+          .json = arguments.json};
 }
 
 // ---- shardings --------------------------------------------------------------------------------
@@ -64,8 +66,6 @@ std::vector<int> shown_scalars(const HloProgram& program) {
   return results.empty() ? all : results;
 }
 
-std::string output_file(const std::string& folder, size_t output) { return cat(folder, "/output.", output, ".npy"); }
-
 // Rank 0 writes the logical tensors; a full disk ends all ranks in order.
 void write_outputs(HloRank& rank, World& world, const HloProgram& program, const std::string& folder) {
   for (size_t o = 0; o < program.imported.outputs.size(); ++o) {
@@ -77,21 +77,6 @@ void write_outputs(HloRank& rank, World& world, const HloProgram& program, const
     if (outcome.failed()) throw_failure(outcome.failure, outcome.error);
   }
 }
-
-nlohmann::json outputs_json(const HloProgram& program, const std::string& folder) {
-  nlohmann::json list = nlohmann::json::array();
-  for (size_t o = 0; o < program.imported.outputs.size(); ++o) {
-    const hlo::BoundaryLeaf& leaf = program.imported.outputs[o];
-    list.push_back({{"name", leaf.name}, {"type", cat(leaf.type)}});
-    if (!folder.empty()) list.back()["file"] = output_file(folder, o);
-  }
-  return list;
-}
-
-struct RunRecord {
-  std::vector<double> seconds;
-  std::map<std::string, std::vector<double>> scalars;  // by output
-};
 
 // All steps of one rank. Scalars are printed as they come; without --carry every step gives the same.
 RunRecord run_steps(const HloArguments& arguments, const PreparedProgram& prepared, HloRank& rank, World& world) {
@@ -132,14 +117,7 @@ int run_rank(const HloArguments& arguments, const PreparedProgram& prepared, Wor
   if (!arguments.output_folder.empty())
     std::cout << program.imported.outputs.size() << " outputs in " << output_file(arguments.output_folder, 0) << " ...\n";
   std::cout << std::flush;
-  if (arguments.json.empty()) return kExitDone;
-  nlohmann::json json = program_json(prepared);
-  json["steps"] = arguments.steps;
-  json["step_seconds"] = {{"best", times.best}, {"median", times.median}};
-  json["carried"] = program.carried;
-  json["scalars"] = record.scalars;
-  json["outputs"] = outputs_json(program, arguments.output_folder);
-  write_report(arguments.json, json.dump(2));
+  if (!arguments.json.empty()) write_report(arguments.json, run_json(prepared, record, arguments.output_folder));
   return kExitDone;
 }
 
@@ -163,12 +141,7 @@ int report_check(const HloArguments& arguments, const PreparedProgram& prepared,
             << print_double(tolerance) << "\n";
   if (comparison.first) std::cout << "first difference: " << describe_difference(program, *comparison.first) << "\n";
   std::cout << std::flush;
-  if (!arguments.json.empty()) {
-    nlohmann::json json = program_json(prepared);
-    json.update(comparison_json(program, comparison));
-    json["tolerance"] = tolerance;
-    write_report(arguments.json, json.dump(2));
-  }
+  if (!arguments.json.empty()) write_report(arguments.json, check_json(prepared, comparison, tolerance));
   return comparison.equal() ? kExitDone : kExitFailed;
 }
 
@@ -196,7 +169,7 @@ int run_hlo_print(const HloArguments& arguments) {
 }
 
 int run_hlo_shardings(const HloArguments& arguments) {
-  return report_errors(arguments.json, [&] {
+  return with_failures_reported(arguments.json, [&] {
     const hlo::Imported imported = hlo::import(hlo::parse(read_hlo_text(arguments.file)), {arguments.devices});
     nlohmann::ordered_json json = nlohmann::ordered_json::object();
     TextTable table({"instruction", "tile", "named"});
@@ -212,7 +185,7 @@ int run_hlo_shardings(const HloArguments& arguments) {
 }
 
 int run_hlo_run(const HloArguments& arguments) {
-  return report_errors(arguments.json, [&] {
+  return with_failures_reported(arguments.json, [&] {
     return on_ranks(options_of(arguments), [](const PreparedProgram&) {},
                     [&](const PreparedProgram& prepared, World& world, Backend& backend) {
                       return run_rank(arguments, prepared, world, backend);
@@ -221,7 +194,7 @@ int run_hlo_run(const HloArguments& arguments) {
 }
 
 int run_hlo_check(const HloArguments& arguments) {
-  return report_errors(arguments.json, [&] {
+  return with_failures_reported(arguments.json, [&] {
     std::vector<HostTensor> expected;  // on rank 0
     return on_ranks(options_of(arguments), [&](const PreparedProgram& prepared) { expected = interpret_whole(prepared); },
                     [&](const PreparedProgram& prepared, World& world, Backend& backend) {

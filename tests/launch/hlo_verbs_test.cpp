@@ -238,6 +238,11 @@ TEST_F(HloRanks, MustBeAsManyAsTheProgramIsFor) {
   const Outcome missing = run_program({"hlo", "run", file, "--input", "nowhere.npy"}, {.ranks = 2});
   EXPECT_EQ(missing.exit_code, 1);
   EXPECT_EQ(missing.times_said("nowhere.npy cannot be read"), 1) << missing.all();
+  const Outcome unsupported = run_program({"hlo", "run", folder.write("fft.hlo", kTransform), "--json", "-"}, {.ranks = 2});
+  EXPECT_EQ(unsupported.exit_code, 2);
+  const Json json = Json::parse(unsupported.out, nullptr, /*allow_exceptions=*/false);
+  ASSERT_TRUE(json.is_object()) << unsupported.all();
+  EXPECT_EQ(json.at("unsupported").size(), 2u);
 }
 
 }  // namespace
