@@ -61,8 +61,8 @@ class CarryFinder {
                        path_text(alias.parameter_index), " twice");
     if (!(from.type == to.type)) {
       // JAX pairs what has the same bytes on a device: memory to reuse, no value of a next step.
-      carry_.notes.push_back(cat("result ", to.name, " ", to.type, " does not overwrite ", from.name,
-                                 " ", from.type, ": the types differ"));
+      carry_.notes.push_back(cat("result ", to.name, " ", to.type, " does not overwrite ",
+                                 from.name, " ", from.type, ": the types differ"));
       return;
     }
     take(output, input);
@@ -86,14 +86,13 @@ class CarryFinder {
         ++length;
       if (length > best) best = length, best_start = start;
     }
-    for (size_t i = 0; i < best; ++i)
-      take(static_cast<int>(best_start + i), static_cast<int>(i));
+    for (size_t i = 0; i < best; ++i) take(static_cast<int>(best_start + i), static_cast<int>(i));
   }
 
   const HloModule& module_;
   const std::vector<BoundaryLeaf>&inputs_, &outputs_;
-  std::vector<int> input_of_;    // by output
-  std::vector<bool> is_taken_;   // by input
+  std::vector<int> input_of_;   // by output
+  std::vector<bool> is_taken_;  // by input
   Carry carry_;
 };
 

@@ -1,5 +1,5 @@
-// Every collective runs along axes that are manual where it stands, in each of the regions that come
-// to its computation.
+// Every collective runs along axes that are manual where it stands, in each of the regions that
+// come to its computation.
 #include <algorithm>
 #include <map>
 #include <set>
@@ -14,7 +14,8 @@ namespace tessera::hlo {
 namespace {
 
 constexpr std::string_view kReductions[] = {"all-reduce", "reduce-scatter"};
-constexpr std::string_view kGrouped[] = {"all-reduce", "all-gather", "reduce-scatter", "all-to-all"};
+constexpr std::string_view kGrouped[] = {"all-reduce", "all-gather", "reduce-scatter",
+                                         "all-to-all"};
 
 template <size_t kCount>
 bool is_one_of(const std::string& opcode, const std::string_view (&list)[kCount]) {

@@ -34,8 +34,8 @@ std::vector<int64_t> first_of_groups(const OwnDevices& own, const HloInstruction
   for (const std::vector<int64_t>& group : groups)
     for (int64_t device : group) {
       if (device < 0 || device >= devices || source[static_cast<size_t>(device)] >= 0)
-        refuse(instruction, cat("replica_groups name device ", device, " twice, or there are only ",
-                                devices));
+        refuse(instruction,
+               cat("replica_groups name device ", device, " twice, or there are only ", devices));
       source[static_cast<size_t>(device)] = group[0];
     }
   return source;
@@ -70,13 +70,14 @@ AxisList axes_of_replica_groups(const OwnDevices& own, const HloInstruction& ins
   const std::optional<AxisList> axes =
       count == devices ? axes_of_groups(groups, own.mesh, !any_order) : std::nullopt;
   if (!axes)
-    refuse(instruction,
-           cat("replica_groups=", print(*instruction.get<ReplicaGroups>("replica_groups")), " of ",
-               instruction.opcode,
-               count == devices
-                   ? cat(" do not lie along axes of the mesh ", own.mesh,
-                         "; a group is the devices that differ in some of them alone, in their order")
-                   : cat(" name ", count, " devices, but the program has ", devices)));
+    refuse(
+        instruction,
+        cat("replica_groups=", print(*instruction.get<ReplicaGroups>("replica_groups")), " of ",
+            instruction.opcode,
+            count == devices
+                ? cat(" do not lie along axes of the mesh ", own.mesh,
+                      "; a group is the devices that differ in some of them alone, in their order")
+                : cat(" name ", count, " devices, but the program has ", devices)));
   return own.in_program(*axes);
 }
 
@@ -92,8 +93,7 @@ std::vector<int64_t> senders(const OwnDevices& own, const HloInstruction& instru
     if (pair.size() != 2) refuse(instruction, cat(text, ", not a pair"));
     for (int64_t device : pair)
       if (device < 0 || device >= devices)
-        refuse(instruction,
-               cat(text, ", but there are ", devices, " devices, numbered from 0"));
+        refuse(instruction, cat(text, ", but there are ", devices, " devices, numbered from 0"));
     if (sends[static_cast<size_t>(pair[0])] || source[static_cast<size_t>(pair[1])] >= 0)
       refuse(instruction, cat(text, ", of which one sends or receives twice"));
     sends[static_cast<size_t>(pair[0])] = true;

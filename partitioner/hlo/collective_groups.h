@@ -1,8 +1,8 @@
 // Which devices meet in a collective, as axes of the mesh. Private to the importer.
 #pragma once
 
-#include "partitioner/hlo/module.h"
 #include "core/mesh/mesh.h"
+#include "partitioner/hlo/module.h"
 
 namespace tessera::hlo {
 
@@ -17,9 +17,9 @@ struct OwnDevices {
 };
 OwnDevices own_devices(const HloModule& module, const MeshPtr& mesh);
 
-// The axes that the replica_groups lie along, in the order of the groups; empty where each device is
-// alone. With `any_order` the devices of a group may stand in any order, as they do for a reduction.
-// Throws UserError that names line and groups where they lie along no axes.
+// The axes that the replica_groups lie along, in the order of the groups; empty where each device
+// is alone. With `any_order` the devices of a group may stand in any order, as they do for a
+// reduction. Throws UserError that names line and groups where they lie along no axes.
 AxisList axes_of_replica_groups(const OwnDevices& own, const HloInstruction& instruction,
                                 bool any_order = false);
 
@@ -27,7 +27,8 @@ AxisList axes_of_replica_groups(const OwnDevices& own, const HloInstruction& ins
 // UserError where the text contradicts itself.
 std::vector<int64_t> senders(const OwnDevices& own, const HloInstruction& instruction);
 
-// Throws UserError, naming the line, where a collective runs along an axis that is not manual there.
+// Throws UserError, naming the line, where a collective runs along an axis that is not manual
+// there.
 void check_collective_axes(const HloModule& module, const MeshPtr& mesh);
 
 }  // namespace tessera::hlo

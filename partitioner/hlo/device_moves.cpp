@@ -42,8 +42,8 @@ class MoveFinder {
     for (int axis = 0; axis < mesh_.rank(); ++axis)
       for (int64_t d = 0; d < mesh_.devices(); ++d)
         if (const int64_t from = source_[static_cast<size_t>(d)];
-            from >= 0 && mesh_.coordinate(from, mesh_.axis(axis)) !=
-                             mesh_.coordinate(d, mesh_.axis(axis))) {
+            from >= 0 &&
+            mesh_.coordinate(from, mesh_.axis(axis)) != mesh_.coordinate(d, mesh_.axis(axis))) {
           axes.push_back(mesh_.axis(axis));
           break;
         }
@@ -102,7 +102,8 @@ class MoveFinder {
   static bool try_shift(DeviceMove& move, const AxisList& axes, const std::vector<int64_t>& sources,
                         bool wrap) {
     const auto n = static_cast<int64_t>(sources.size());
-    const auto first = std::find_if(sources.begin(), sources.end(), [](int64_t s) { return s >= 0; });
+    const auto first =
+        std::find_if(sources.begin(), sources.end(), [](int64_t s) { return s >= 0; });
     if (first == sources.end()) return false;
     int64_t places = first - sources.begin() - *first;
     if (wrap) places = (places % n + n) % n;

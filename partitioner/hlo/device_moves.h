@@ -16,11 +16,11 @@ namespace tessera::hlo {
 
 struct DeviceMove {
   enum class Kind : uint8_t { none, shift, relabel, gather };
-  Kind kind = Kind::none;   // none: nobody receives anything but from itself
-  AxisList axes;            // along which it happens; the same on all other coordinates
-  int64_t places = 0;       // shift
-  bool wrap = false;        // shift
-  AxisList target_axes;     // relabel
+  Kind kind = Kind::none;  // none: nobody receives anything but from itself
+  AxisList axes;           // along which it happens; the same on all other coordinates
+  int64_t places = 0;      // shift
+  bool wrap = false;       // shift
+  AxisList target_axes;    // relabel
   // By coordinate along `axes`: where what it has comes from, -1: nowhere. `is_complete`: the move
   // itself gives just that; else what comes in on a coordinate of -1 must be made zero.
   std::vector<int64_t> source;

@@ -42,7 +42,8 @@ class Boundary {
  private:
   void note(std::string text) {
     std::vector<std::string>& notes = imported_.notes;
-    if (std::find(notes.begin(), notes.end(), text) == notes.end()) notes.push_back(std::move(text));
+    if (std::find(notes.begin(), notes.end(), text) == notes.end())
+      notes.push_back(std::move(text));
   }
 
   // The sharding attribute of the root. Where a module names its shardings by axes, those of its

@@ -1,5 +1,5 @@
-// Collectives, which a program states inside manual regions only (manual_regions.h). Groups of devices
-// become axes of the mesh, and every collective one of ours.
+// Collectives, which a program states inside manual regions only (manual_regions.h). Groups of
+// devices become axes of the mesh, and every collective one of ours.
 #include "core/base/error.h"
 #include "core/ops/combiner.h"
 #include "core/ops/dynamic_slice.h"
@@ -15,7 +15,8 @@ namespace {
 
 Ints ints_of(const Shape& shape) { return {shape.begin(), shape.end()}; }
 
-// ---- The collectives as they are inside a manual computation: with their local shapes -------------
+// ---- The collectives as they are inside a manual computation: with their local shapes
+// -------------
 
 Value gather_along(Builder& b, Value x, int64_t dim, const AxisList& axes) {
   if (size_of(axes) == 1) return x;
@@ -50,12 +51,13 @@ Value all_of_group(Builder& b, Value x, const AxisList& axes) {
 
 // Element number `axis_index` of a table.
 Value own_entry(Builder& b, HostTensor table, const AxisList& axes) {
-  const Value entry = ops::dynamic_slice(b, ops::constant(b, std::move(table)),
-                                         {ops::axis_index(b, axes)}, {1});
+  const Value entry =
+      ops::dynamic_slice(b, ops::constant(b, std::move(table)), {ops::axis_index(b, axes)}, {1});
   return ops::reshape(b, entry, Shape{});
 }
 
-// ---- What all have in common ------------------------------------------------------------------------
+// ---- What all have in common
+// ------------------------------------------------------------------------
 
 AxisList axes_of_groups(ImportContext& c, bool any_order = false) {
   return axes_of_replica_groups(own_devices(c.module(), c.mesh()), c.instruction(), any_order);
@@ -74,8 +76,8 @@ std::optional<ReduceKind> combiner_kind(ImportContext& c) {
 int64_t checked_dimension(ImportContext& c, Value x) {
   const Ints& dims = c.ints("dimensions");
   if (dims.size() != 1 || dims[0] < 0 || dims[0] >= c.builder().shape(x).rank())
-    c.fail(cat(c.instruction().opcode, " needs dimensions={d} with one dim of ",
-               c.builder().type(x)));
+    c.fail(
+        cat(c.instruction().opcode, " needs dimensions={d} with one dim of ", c.builder().type(x)));
   return dims[0];
 }
 
@@ -85,7 +87,8 @@ void check_divides(ImportContext& c, Value x, int64_t dim, int64_t devices) {
                " devices of a group"));
 }
 
-// ---- Opcodes ------------------------------------------------------------------------------------------
+// ---- Opcodes
+// ------------------------------------------------------------------------------------------
 
 void import_all_reduce(ImportContext& c) {
   const AxisList axes = axes_of_groups(c, true);
@@ -95,9 +98,8 @@ void import_all_reduce(ImportContext& c) {
   std::vector<Value> results;
   for (Value x : c.all_operands()) {
     ops::check_kind("all-reduce", *kind, b.type(x));
-    results.push_back(size_of(axes) == 1
-                          ? x
-                          : ops::all_reduce(b, x, axes, ops::numeric_kind(*kind)));
+    results.push_back(size_of(axes) == 1 ? x
+                                         : ops::all_reduce(b, x, axes, ops::numeric_kind(*kind)));
   }
   c.set(std::move(results));
 }
@@ -221,9 +223,11 @@ void import_moves(ImportContext& c) {
   const OwnDevices own = own_devices(c.module(), c.mesh());
   const DeviceMove move = find_move(senders(own, c.instruction()), own.mesh);
   if (move.kind == DeviceMove::Kind::gather && c.instruction().opcode == "collective-permute")
-    c.note(cat("collective-permute follows no axes of the mesh ", own.mesh, "; it is done as an "
-               "all-gather over {", print_axes(own.mesh, move.axes), "}, which moves ",
-               size_of(move.axes), " times the bytes"));
+    c.note(cat("collective-permute follows no axes of the mesh ", own.mesh,
+               "; it is done as an "
+               "all-gather over {",
+               print_axes(own.mesh, move.axes), "}, which moves ", size_of(move.axes),
+               " times the bytes"));
   std::vector<Value> results;
   for (Value x : c.all_operands()) results.push_back(moved(c.builder(), x, move, own));
   c.set(std::move(results));
@@ -253,14 +257,10 @@ void import_replica_id(ImportContext& c) {
 }
 
 constexpr OpcodeEntry kOpcodes[] = {
-    {"all-reduce", import_all_reduce},
-    {"all-gather", import_all_gather},
-    {"reduce-scatter", import_reduce_scatter},
-    {"all-to-all", import_all_to_all},
-    {"collective-permute", import_moves},
-    {"collective-broadcast", import_moves},
-    {"partition-id", import_partition_id},
-    {"replica-id", import_replica_id},
+    {"all-reduce", import_all_reduce},         {"all-gather", import_all_gather},
+    {"reduce-scatter", import_reduce_scatter}, {"all-to-all", import_all_to_all},
+    {"collective-permute", import_moves},      {"collective-broadcast", import_moves},
+    {"partition-id", import_partition_id},     {"replica-id", import_replica_id},
 };
 
 }  // namespace

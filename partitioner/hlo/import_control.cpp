@@ -56,8 +56,7 @@ GraphRef widened(const GraphRef& own, const std::vector<TensorType>& all, size_t
   std::vector<Value> inputs;
   for (size_t i = 0; i < all.size(); ++i) {
     const bool is_own = i >= first && i < first + own->inputs.size();
-    std::string name =
-        is_own ? own->info(own->inputs[i - first].value).name : cat("other.", i);
+    std::string name = is_own ? own->info(own->inputs[i - first].value).name : cat("other.", i);
     inputs.push_back(b.input(InputKind::data, std::move(name), all[i]));
     if (is_own) {  // what the parameter states of its lying
       const ResultInfo& stated = own->info(own->inputs[i - first].value);
@@ -83,7 +82,8 @@ std::vector<std::string> branch_names(ImportContext& c, bool is_predicate) {
   return {c.name_of("false_computation"), c.name_of("true_computation")};
 }
 
-// conditional(index, x0, x1, ...): branch i gets operand i + 1; conditional(pred, on_true, on_false).
+// conditional(index, x0, x1, ...): branch i gets operand i + 1; conditional(pred, on_true,
+// on_false).
 void import_conditional(ImportContext& c) {
   Builder& b = c.builder();
   const Value chosen = c.operand(0);

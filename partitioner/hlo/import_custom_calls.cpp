@@ -51,32 +51,36 @@ void import_top_k_call(ImportContext& c) {
 }
 
 void refuse_border(ImportContext& c) {
-  c.fail("stands alone; a manual region begins with GlobalToLocalShape, goes on with a call, and "
-         "ends with LocalToGlobalShape");
+  c.fail(
+      "stands alone; a manual region begins with GlobalToLocalShape, goes on with a call, and "
+      "ends with LocalToGlobalShape");
 }
 
-// ---- Manual regions (manual_regions.h) --------------------------------------------------------------
+// ---- Manual regions (manual_regions.h)
+// --------------------------------------------------------------
 
-// Of the operands or results, over the mesh: their own manual axes major in each dim, as they must be.
+// Of the operands or results, over the mesh: their own manual axes major in each dim, as they must
+// be.
 Shardings boundary(ImportContext& c, std::string_view name, const ManualAxes& axes,
                    const std::vector<TensorType>& types) {
   const auto* stated = c.instruction().get<HloSharding>(name);
-  const auto* open = c.instruction().get<IntLists>(name == "in_shardings" ? "in_unspecified"
-                                                                          : "out_unspecified");
+  const auto* open =
+      c.instruction().get<IntLists>(name == "in_shardings" ? "in_unspecified" : "out_unspecified");
   TESSERA_CHECK(stated != nullptr, "a manual call without ", name);
   if (stated->elements.size() != types.size())
     c.fail(cat(stated->elements.size(), " ", name, " for ", types.size(), " arrays"));
   Shardings shardings;
   for (size_t i = 0; i < types.size(); ++i) {
     const HloSharding& element = stated->elements[i];
-    ConvertedSharding converted = convert_sharding(element, c.mesh(), types[i].rank(),
-                                                   open ? open->lists[i] : Ints{});
+    ConvertedSharding converted =
+        convert_sharding(element, c.mesh(), types[i].rank(), open ? open->lists[i] : Ints{});
     Sharding& sharding = converted.sharding;
     if (!(*sharding.mesh == *c.mesh()))
-      c.fail(cat("the sharding ", print(element), " of a manual region has another order of devices "
-                 "than the mesh ", *c.mesh()));
-    for (DimSharding& dim : sharding.dims)
-      dim.axes = canonical(without(dim.axes, axes.outside));
+      c.fail(cat("the sharding ", print(element),
+                 " of a manual region has another order of devices "
+                 "than the mesh ",
+                 *c.mesh()));
+    for (DimSharding& dim : sharding.dims) dim.axes = canonical(without(dim.axes, axes.outside));
     sharding.replicated = without(without(sharding.replicated, axes.own), axes.outside);
     shardings.push_back(std::move(sharding));
   }
@@ -89,8 +93,8 @@ bool lies_along(const ResultInfo& info, const AxisList& axes) {
 
 // Inside, a manual axis is nobody's to shard by, whatever an annotation says.
 Graph without_axes(const Graph& graph, const AxisList& axes) {
-  Graph stripped = with_mapped_regions(
-      graph, [&](const Graph& region) { return without_axes(region, axes); });
+  Graph stripped =
+      with_mapped_regions(graph, [&](const Graph& region) { return without_axes(region, axes); });
   for (Instruction& instruction : stripped.instructions)
     for (ResultInfo& info : instruction.results) {
       if (!lies_along(info, axes)) continue;
@@ -109,8 +113,10 @@ GraphRef manual_body(ImportContext& c, const AxisList& axes) {
           named = cat(info.name, " ", *info.sharding);
   });
   if (named.empty()) return body;
-  c.note(cat("in the manual region ", body->name, " a value is annotated along manual axes, which is "
-             "left out: ", named));
+  c.note(cat("in the manual region ", body->name,
+             " a value is annotated along manual axes, which is "
+             "left out: ",
+             named));
   return std::make_shared<const Graph>(without_axes(*body, axes));
 }
 

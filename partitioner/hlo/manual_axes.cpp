@@ -11,9 +11,10 @@ namespace {
 AxisList stated_axes(const HloInstruction& call, std::string_view name, const MeshPtr& mesh) {
   const auto* sharding = call.get<HloSharding>(name);
   TESSERA_CHECK(sharding != nullptr, "a manual call without ", name);
-  const int rank = sharding->kind == HloSharding::Kind::tiled   ? sharding->tile_rank()
-                   : sharding->kind == HloSharding::Kind::named ? static_cast<int>(sharding->dims.size())
-                                                                : 0;
+  const int rank = sharding->kind == HloSharding::Kind::tiled ? sharding->tile_rank()
+                   : sharding->kind == HloSharding::Kind::named
+                       ? static_cast<int>(sharding->dims.size())
+                       : 0;
   ConvertedSharding converted = convert_sharding(*sharding, mesh, rank);
   if (!converted.manual.empty() && !(*converted.sharding.mesh == *mesh) && !converted.is_manual)
     throw_user_error(where(call), ": the manual region counts devices in the order of ",

@@ -1,5 +1,5 @@
-// Old style: what lies between SPMDFullToShardShape and SPMDShardToFullShape, found by following the
-// values, becomes a computation.
+// Old style: what lies between SPMDFullToShardShape and SPMDShardToFullShape, found by following
+// the values, becomes a computation.
 //
 //     s = Sharding(x)                              body(y):
 //     y = SPMDFullToShardShape(s)                    c = constant; b = broadcast(c)
@@ -8,8 +8,8 @@
 //     r = SPMDShardToFullShape(z)                  r = kManualCall(s), to_apply=body
 //
 // The depth of a value is how many FullToShard lead to it less the ShardToFull. What has depth 1 or
-// more and hangs together is one region; deeper ones inside it are left as they are. Values of depth 0
-// that a region uses are made again inside, where they depend on no parameter (constants,
+// more and hangs together is one region; deeper ones inside it are left as they are. Values of
+// depth 0 that a region uses are made again inside, where they depend on no parameter (constants,
 // partition-id), and are operands that every device has whole otherwise.
 #include <algorithm>
 #include <map>
@@ -83,15 +83,17 @@ class Outliner {
     for (size_t i = 0; i < size_; ++i) {
       const HloInstruction& it = all_[i];
       const int before = depth_of_operands(it);
-      const bool is_take = is_custom_call(it, kFullToShard), is_give = is_custom_call(it, kShardToFull);
+      const bool is_take = is_custom_call(it, kFullToShard),
+                 is_give = is_custom_call(it, kShardToFull);
       if ((is_take || is_give) && (it.operands.size() != 1 || it.shape.is_tuple))
-        throw_user_error(where(it), ": a change between full and shard shape takes and gives one array");
+        throw_user_error(where(it),
+                         ": a change between full and shard shape takes and gives one array");
       depth_[i] = is_take ? before + 1 : is_give ? std::max(0, before - 1) : before;
       is_inside_[i] = is_take ? before >= 1 : depth_[i] >= 1;
-      is_rootless_[i] = it.opcode != "parameter" && !is_take && !is_give && !it.shape.leaves().empty() &&
-                        std::all_of(it.operands.begin(), it.operands.end(), [&](int operand) {
-                          return is_rootless_[static_cast<size_t>(operand)];
-                        });
+      is_rootless_[i] =
+          it.opcode != "parameter" && !is_take && !is_give && !it.shape.leaves().empty() &&
+          std::all_of(it.operands.begin(), it.operands.end(),
+                      [&](int operand) { return is_rootless_[static_cast<size_t>(operand)]; });
     }
     if (is_local(source_.root))
       throw_user_error(where(at(source_.root)), ": the root of ", source_.name,
@@ -122,9 +124,11 @@ class Outliner {
       if (!region.gives.empty()) regions_.push_back(std::move(region));
   }
 
-  // ---- The body of a region -----------------------------------------------------------------------
+  // ---- The body of a region
+  // -----------------------------------------------------------------------
 
-  // The sharding attribute; where there is none and the shapes are the same: the whole on each device.
+  // The sharding attribute; where there is none and the shapes are the same: the whole on each
+  // device.
   HloSharding sharding_of(const HloInstruction& stating, const HloInstruction& border) const {
     if (const auto* sharding = stating.get<HloSharding>("sharding")) return *sharding;
     if (!all_[static_cast<size_t>(border.operands[0])].shape.same_as(border.shape))
@@ -188,7 +192,8 @@ class Outliner {
         continue;
       }
       if (at(value).shape.is_tuple)
-        throw_user_error(where(at(value)), ": a tuple from outside is used in a manual region; "
+        throw_user_error(where(at(value)),
+                         ": a tuple from outside is used in a manual region; "
                          "bring its arrays in by SPMDFullToShardShape");
       number[value] = add_parameter(region, at(value), value);
       region.in.emplace_back();
@@ -235,7 +240,8 @@ class Outliner {
     return name;
   }
 
-  // ---- The computation without its regions ----------------------------------------------------------
+  // ---- The computation without its regions
+  // ----------------------------------------------------------
 
   HloInstruction call_of(const OutlinedRegion& region) const {
     const HloInstruction& give = at(region.gives[0]);
@@ -280,7 +286,8 @@ class Outliner {
       for (int give : regions_[r].gives) region_of[static_cast<size_t>(give)] = static_cast<int>(r);
     const int nodes = static_cast<int>(size_ + regions_.size());
     auto operands_of = [&](int node) -> std::vector<int> {
-      if (node >= static_cast<int>(size_)) return regions_[static_cast<size_t>(node) - size_].operands;
+      if (node >= static_cast<int>(size_))
+        return regions_[static_cast<size_t>(node) - size_].operands;
       const int region = region_of[static_cast<size_t>(node)];
       return region < 0 ? at(node).operands : std::vector<int>{static_cast<int>(size_) + region};
     };
@@ -291,14 +298,17 @@ class Outliner {
     std::vector<bool> candidates;
     for (int node : order) {
       const bool is_call = node >= static_cast<int>(size_);
-      const int region = is_call ? node - static_cast<int>(size_) : region_of[static_cast<size_t>(node)];
+      const int region =
+          is_call ? node - static_cast<int>(size_) : region_of[static_cast<size_t>(node)];
       const bool is_only = region >= 0 && regions_[static_cast<size_t>(region)].gives.size() == 1;
       if (is_only && !is_call) {  // the call itself
         number[static_cast<size_t>(node)] = number[static_cast<size_t>(operands_of(node)[0])];
         continue;
       }
-      HloInstruction instruction = is_call ? call_of(regions_[static_cast<size_t>(region)]) : at(node);
-      if (!is_call && region >= 0) make_element(instruction, node, regions_[static_cast<size_t>(region)]);
+      HloInstruction instruction =
+          is_call ? call_of(regions_[static_cast<size_t>(region)]) : at(node);
+      if (!is_call && region >= 0)
+        make_element(instruction, node, regions_[static_cast<size_t>(region)]);
       instruction.operands.clear();
       for (int operand : operands_of(node))
         instruction.operands.push_back(number[static_cast<size_t>(operand)]);
@@ -365,8 +375,7 @@ class Outliner {
 }  // namespace
 
 int outline_shard_shapes(HloModule& module, int c) {
-  std::vector<HloComputation> bodies =
-      Outliner(module, c).run();
+  std::vector<HloComputation> bodies = Outliner(module, c).run();
   const auto count = static_cast<int>(bodies.size());
   module.computations.insert(module.computations.begin() + c,
                              std::make_move_iterator(bodies.begin()),

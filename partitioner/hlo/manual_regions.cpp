@@ -12,8 +12,8 @@ namespace tessera::hlo {
 namespace {
 
 constexpr std::string_view kCollectives[] = {
-    "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute",
-    "collective-broadcast", "ragged-all-to-all", "partition-id"};
+    "all-reduce",         "all-gather",           "reduce-scatter",    "all-to-all",
+    "collective-permute", "collective-broadcast", "ragged-all-to-all", "partition-id"};
 
 std::vector<std::vector<int>> users_of(const HloComputation& computation) {
   std::vector<std::vector<int>> users(computation.instructions.size());
@@ -30,7 +30,8 @@ HloSharding tuple_of(std::vector<HloSharding> elements) {
   return tuple;
 }
 
-// ---- New style: LocalToGlobalShape(call(GlobalToLocalShape(xs...))) -------------------------------
+// ---- New style: LocalToGlobalShape(call(GlobalToLocalShape(xs...)))
+// -------------------------------
 
 class NewStyle {
  public:
@@ -53,14 +54,11 @@ class NewStyle {
         mark(static_cast<int>(i));
         any = true;
       }
-    if (any)
-      drop_unused(computation_, std::vector<bool>(candidates_.size(), false), candidates_);
+    if (any) drop_unused(computation_, std::vector<bool>(candidates_.size(), false), candidates_);
   }
 
  private:
-  HloInstruction& at(int index) {
-    return computation_.instructions[static_cast<size_t>(index)];
-  }
+  HloInstruction& at(int index) { return computation_.instructions[static_cast<size_t>(index)]; }
 
   // The instruction and what goes from it to the call and behind may go.
   void mark(int index) {
@@ -126,13 +124,12 @@ class NewStyle {
     const HloSharding manual = manual_sharding(back, in.empty() ? out : in);
     const auto* body = call.get<Name>("to_apply");
     if (!body) refuse(call, "needs to_apply");
-    back.attributes = {
-        {"custom_call_target", std::string(kManualCall), back.line},
-        {"to_apply", *body, back.line},
-        {"in_shardings", tuple_of(std::move(in)), back.line},
-        {"out_shardings", tuple_of(std::move(out)), back.line},
-        {"manual", manual, back.line},
-        {"outside", HloSharding{}, back.line}};
+    back.attributes = {{"custom_call_target", std::string(kManualCall), back.line},
+                       {"to_apply", *body, back.line},
+                       {"in_shardings", tuple_of(std::move(in)), back.line},
+                       {"out_shardings", tuple_of(std::move(out)), back.line},
+                       {"manual", manual, back.line},
+                       {"outside", HloSharding{}, back.line}};
     back.operands = std::move(operands);
   }
 
@@ -169,7 +166,8 @@ class NewStyle {
   std::vector<bool> candidates_;
 };
 
-// ---- What must not stand outside ------------------------------------------------------------------
+// ---- What must not stand outside
+// ------------------------------------------------------------------
 
 class CollectiveCheck {
  public:
@@ -213,8 +211,8 @@ class CollectiveCheck {
   std::set<int> seen_;
 };
 
-// Calls are inlined, and passes go into every region by itself: what doubles at each of many levels of
-// calls never ends.
+// Calls are inlined, and passes go into every region by itself: what doubles at each of many levels
+// of calls never ends.
 void check_expanded_size(const HloModule& module) {
   constexpr double kMost = 1e6;
   std::map<std::string_view, double> size_of;
@@ -224,8 +222,9 @@ void check_expanded_size(const HloModule& module) {
       for (const std::string& callee : called_by(instruction))
         if (const auto found = size_of.find(callee); found != size_of.end()) size += found->second;
     if (size > kMost)
-      throw_user_error("the computation ", computation.name, " with all that it calls has more than ",
-                       static_cast<int64_t>(kMost), " instructions");
+      throw_user_error("the computation ", computation.name,
+                       " with all that it calls has more than ", static_cast<int64_t>(kMost),
+                       " instructions");
     size_of.emplace(computation.name, size);
   }
 }
@@ -260,7 +259,8 @@ bool is_custom_call(const HloInstruction& instruction, std::string_view target) 
 std::vector<std::string> called_by(const HloInstruction& instruction) {
   std::vector<std::string> names;
   const bool is_call = instruction.opcode == "call" || is_custom_call(instruction, kManualCall);
-  for (const char* name : {"to_apply", "condition", "body", "true_computation", "false_computation"})
+  for (const char* name :
+       {"to_apply", "condition", "body", "true_computation", "false_computation"})
     if (const HloAttribute* attribute = instruction.find(name))
       if (const auto* callee = std::get_if<Name>(&attribute->value);
           callee && (is_call || attribute->name != "to_apply"))

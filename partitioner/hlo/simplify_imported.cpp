@@ -10,13 +10,14 @@
 
 namespace tessera::hlo {
 
-// Not simplify_algebra: a constraint is an instruction that changes nothing. Not fold_constants: the
-// text's constants are as its author left them, and trip counts see through what JAX writes.
+// Not simplify_algebra: a constraint is an instruction that changes nothing. Not fold_constants:
+// the text's constants are as its author left them, and trip counts see through what JAX writes.
 Graph simplify_imported(const Graph& source) {
   PassRunner passes;
   Graph graph = source;
   auto run = [&](std::string_view name, auto&& pass) {
-    graph = passes.run(name, GraphStage::built, graph, [&](const Graph& each) { return pass(each); });
+    graph =
+        passes.run(name, GraphStage::built, graph, [&](const Graph& each) { return pass(each); });
   };
   // JAX calls functions to share their text only.
   run("inline_calls", inline_calls);

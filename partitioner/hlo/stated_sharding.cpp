@@ -107,8 +107,7 @@ Value same_value(Builder& b, Value x) {
 
 ShardingGroup group_of(int64_t id, bool is_as) {
   constexpr int64_t kMost = int64_t{1} << 60;
-  if (id < 0 || id >= kMost)
-    throw_user_error("sharding group ", id, ": ids are from 0 to 2^60");
+  if (id < 0 || id >= kMost) throw_user_error("sharding group ", id, ": ids are from 0 to 2^60");
   return {2 * id + (is_as ? 0 : 1), is_as ? ShardingGroup::Kind::as : ShardingGroup::Kind::like};
 }
 

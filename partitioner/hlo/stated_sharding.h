@@ -38,13 +38,15 @@ struct StatedLying {
   // Over `mesh`, or one of the same devices in another order; unset where nothing is demanded.
   std::optional<Sharding> sharding;
   std::vector<ShardingGroup> groups;
-  std::vector<std::string> notes;    // what is taken otherwise than written
+  std::vector<std::string> notes;  // what is taken otherwise than written
 };
 // Partial (unreduced) parts are dropped: when to reduce is the partitioner's matter. So are manual
-// axes, which the computation around has. Throws UserError where the sharding does not fit the type.
+// axes, which the computation around has. Throws UserError where the sharding does not fit the
+// type.
 StatedLying lying_of(const StatedSharding& stated, const TensorType& type, const MeshPtr& mesh);
 
-// x again, as a value of its own that can lie otherwise: a constraint is a name and a sharding on it.
+// x again, as a value of its own that can lie otherwise: a constraint is a name and a sharding on
+// it.
 Value same_value(Builder& b, Value x);
 
 // The graph's id of group `id`: those of shard_as and shard_like are apart. Throws UserError where
