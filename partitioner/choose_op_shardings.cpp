@@ -1,7 +1,10 @@
 #include "partitioner/choose_op_shardings.h"
 
 #include <algorithm>
+#include <functional>
+#include <limits>
 #include <map>
+#include <optional>
 #include <set>
 #include <unordered_map>
 #include <utility>
@@ -36,6 +39,11 @@ class Chooser {
     }
   }
 
+  // An op sees its operands as they lie, and its results as they are wished for. Where it has to move
+  // something, and one op alone reads its result, it counts what that one will cost instead: fully
+  // sharded steps send 0.4 % fewer bytes for it, with tensor parallelism 1.6 %, and the pass takes a
+  // third longer.
+  //
   // Twice: the first time an op knows nothing of what is chosen after it, the second time it knows
   // which of the values that its result is added to will be partial anyway, and which lyings of its
   // operands others need anyway. Few ops choose otherwise then, but it pays: tensor and sequence
@@ -83,7 +91,26 @@ class Chooser {
   Work work_of(int index) const;
   std::string memo_key(const Work& work) const;
   std::vector<FactorAxes> candidates_of(const Work& work) const;
-  double cost_of(const Work& work, const FactorAxes& axes);
+  // The reshard of result `followed` as it was wished for is left out.
+  double cost_of(const Work& work, const FactorAxes& axes, int followed = -1);
+  // Of an unnamed result that one op reads: that op, and as which operand.
+  struct Follower {
+    Work work;
+    size_t operand;
+  };
+  std::optional<Follower> follower_of(int index) const;
+  // As what a result is brought to its wish: partial where that costs nothing.
+  static Sharding accepted(const Work& work, const OpLayout& layout, size_t r);
+  // Whether an operand or a result must be resharded if the op is cut so.
+  bool moves(const Work& work, const FactorAxes& axes) const;
+  // The cheapest candidate; found once for a key.
+  const FactorAxes& remembered(const std::string& key, const Work& work,
+                               const std::function<double(const FactorAxes&)>& cost);
+  OpLayout layout_of(const Work& work, const FactorAxes& axes) const {
+    return op_layout(graph_.mesh, work.rules, axes, work.operands, work.operand_bytes);
+  }
+  // The least that the follower costs with the operand lying so.
+  double cost_of_following(Follower& follower, const Sharding& lying);
 
   Graph graph_;
   ReshardPlanner& planner_;
@@ -181,11 +208,22 @@ static double padding_factor(const FactorRule& rule, const FactorAxes& axes) {
   return factor;
 }
 
-double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
+Sharding Chooser::accepted(const Work& work, const OpLayout& layout, size_t r) {
+  Sharding wanted = work.wanted[r];
+  wanted.partial =
+      without(layout.results[r].partial, without(layout.results[r].partial, work.welcome[r]));
+  // The sum is reduced to shards, not this addend.
+  const AxisList to_sum = without(wanted.partial, without(wanted.partial, work.joined[r]));
+  for (DimSharding& dim : wanted.dims) dim.axes = prefix_without(dim.axes, to_sum);
+  wanted.partial = without(wanted.partial, wanted.without_partial().used_axes());
+  wanted.partial_kind = layout.results[r].partial_kind;
+  return wanted;
+}
+
+double Chooser::cost_of(const Work& work, const FactorAxes& axes, int followed) {
   const Instruction& instruction = graph_.instructions[static_cast<size_t>(work.index)];
   const MachineModel& machine = planner_.machine();
-  const OpLayout layout =
-      op_layout(graph_.mesh, work.rules, axes, work.operands, work.operand_bytes);
+  const OpLayout layout = layout_of(work, axes);
   double seconds = 0, bytes = 0;
   for (size_t o = 0; o < work.operands.size(); ++o) {
     const TensorType& type = graph_.type(instruction.operands[o]);
@@ -205,14 +243,8 @@ double Chooser::cost_of(const Work& work, const FactorAxes& axes) {
     const TensorType& type = instruction.results[r].type;
     bytes += static_cast<double>(type.bytes()) /
              static_cast<double>(size_of(layout.results[r].without_partial().used_axes()));
-    Sharding wanted = work.wanted[r];
-    wanted.partial =
-        without(layout.results[r].partial, without(layout.results[r].partial, work.welcome[r]));
-    // The sum is reduced to shards, not this addend.
-    const AxisList to_sum = without(wanted.partial, without(wanted.partial, work.joined[r]));
-    for (DimSharding& dim : wanted.dims) dim.axes = prefix_without(dim.axes, to_sum);
-    wanted.partial = without(wanted.partial, wanted.without_partial().used_axes());
-    wanted.partial_kind = layout.results[r].partial_kind;
+    if (static_cast<int>(r) == followed) continue;
+    const Sharding wanted = accepted(work, layout, r);
     if (wanted.same_layout(layout.results[r])) continue;
     double share = layout.results[r].is_partial() ? work.result_share[r] : 1;
     // Over the axes of the batch every gradient is reduced, beside the rest of the backward pass.
@@ -278,24 +310,70 @@ std::vector<Sharding> Chooser::made_by_others(int user, size_t operand) const {
   return made;
 }
 
+std::optional<Chooser::Follower> Chooser::follower_of(int index) const {
+  const auto& uses = patterns_.uses[static_cast<size_t>(index)];
+  const Instruction& instruction = graph_.instructions[static_cast<size_t>(index)];
+  if (uses.size() != 1 || instruction.results.size() != 1 ||
+      annotated_[static_cast<size_t>(index)][0] || demanded_.contains({index, 0}))
+    return std::nullopt;
+  Follower follower{work_of(uses[0].user), static_cast<size_t>(uses[0].operand)};
+  // A gradient's reduction is hidden (exposed_gradients) wherever it stands.
+  const std::vector<bool>& is_gradient = follower.work.is_gradient;
+  if (std::count(is_gradient.begin(), is_gradient.end(), true) > 0) return std::nullopt;
+  return follower;
+}
+
+double Chooser::cost_of_following(Follower& follower, const Sharding& lying) {
+  follower.work.operands[follower.operand] = lying;
+  double best = std::numeric_limits<double>::infinity();
+  for (const FactorAxes& axes : candidates_of(follower.work))
+    best = std::min(best, cost_of(follower.work, axes));
+  return best;
+}
+
+bool Chooser::moves(const Work& work, const FactorAxes& axes) const {
+  const OpLayout layout = layout_of(work, axes);
+  for (size_t o = 0; o < work.operands.size(); ++o)
+    if (!work.operands[o].same_layout(layout.operands[o])) return true;
+  for (size_t r = 0; r < work.wanted.size(); ++r)
+    if (!accepted(work, layout, r).same_layout(layout.results[r])) return true;
+  return false;
+}
+
+const FactorAxes& Chooser::remembered(const std::string& key, const Work& work,
+                                      const std::function<double(const FactorAxes&)>& cost) {
+  const auto known = memo_.find(key);
+  if (known != memo_.end()) return known->second;
+  const std::vector<FactorAxes> candidates = candidates_of(work);
+  size_t best = 0;
+  double best_cost = candidates.size() > 1 ? cost(candidates[0]) : 0;
+  for (size_t c = 1; c < candidates.size(); ++c) {
+    const double own = cost(candidates[c]);
+    if (own < best_cost * (1 - 1e-9)) best = c, best_cost = own;
+  }
+  return memo_.emplace(key, candidates[best]).first->second;
+}
+
 void Chooser::choose(int index) {
   Instruction& instruction = graph_.instructions[static_cast<size_t>(index)];
   const Work work = work_of(index);
   std::string key = memo_key(work);
-  auto known = memo_.find(key);
-  if (known == memo_.end()) {
-    const std::vector<FactorAxes> candidates = candidates_of(work);
-    size_t best = 0;
-    double best_cost = candidates.size() > 1 ? cost_of(work, candidates[0]) : 0;
-    for (size_t c = 1; c < candidates.size(); ++c) {
-      const double cost = cost_of(work, candidates[c]);
-      if (cost < best_cost * (1 - 1e-9)) best = c, best_cost = cost;
-    }
-    known = memo_.emplace(std::move(key), candidates[best]).first;
+  FactorAxes axes = remembered(key, work, [&](const FactorAxes& one) { return cost_of(work, one); });
+  std::optional<Follower> follower;
+  if (is_second_ && moves(work, axes)) follower = follower_of(index);
+  if (follower) {
+    follower->work.operands[follower->operand] = Sharding(graph_.mesh, work.wanted[0].rank());
+    key += cat(" > ", follower->operand, " ", memo_key(follower->work));
+    std::map<std::string, double> following;  // by lying
+    axes = remembered(key, work, [&](const FactorAxes& one) {
+      const Sharding lying = layout_of(work, one).results[0];
+      const auto [known, is_new] = following.try_emplace(cat(lying), 0);
+      if (is_new) known->second = cost_of_following(*follower, lying);
+      return cost_of(work, one, 0) + known->second;
+    });
   }
-  instruction.factor_axes = known->second;
-  OpLayout layout =
-      op_layout(graph_.mesh, work.rules, known->second, work.operands, work.operand_bytes);
+  instruction.factor_axes = axes;
+  const OpLayout layout = layout_of(work, axes);
   for (size_t o = 0; o < work.operands.size(); ++o)
     if (!work.operands[o].same_layout(layout.operands[o])) {
       std::vector<Resharded>& made =

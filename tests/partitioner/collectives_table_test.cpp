@@ -207,6 +207,12 @@ const Case kCases[] = {
              "[{}, {}, {}]");
      },
      "all_gather{x} x1 256 B"},
+    {"a slice whose one reader does not want it as it was wished for", "x=4",
+     [](Table& t) {
+       const Value rows = ops::slice_dim(t.b, t.in("[{}, {}]", {8, 4}), 0, 4, 8);
+       t.out(t.matmul(rows, t.in("[{}, {x}]", {4, 16})), "[{x}, {}]");
+     },
+     "all_to_all{x} x1 64 B"},
     // ---- Where a reshard stands ---------------------------------------------------------------
     {"gathered narrow", "x=4",
      [](Table& t) {
