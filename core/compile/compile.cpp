@@ -1,5 +1,7 @@
 #include "core/compile/compile.h"
 
+#include <map>
+
 #include "core/compile/flatten.h"
 #include "core/compile/memory_plan.h"
 #include "core/compile/plan_checker.h"
@@ -53,13 +55,16 @@ class StepWriter {
     }
     switch (action.kind) {
       case Action::Kind::done:
+        if (begin < 0) early_[action.node] = here;  // of the turn before: its start comes
         made_.push_back(CollectiveDone{begin});
         return;
       case Action::Kind::loop_test:
         made_.push_back(LoopTest{begin, action.outputs[0]});
         return;
       case Action::Kind::loop_end:
-        made_.push_back(LoopEnd{begin, handed_on(action.outputs, node.writes)});
+        made_.push_back(LoopEnd{begin, handed_on(action.outputs, node.writes), {}});
+        for (int left : action.in_flight)
+          std::get<LoopEnd>(made_.back()).in_flight.push_back(begin_[at(left)]);
         return;
       case Action::Kind::arm_end:
         made_.push_back(ArmEnd{begin, handed_on(action.outputs, node.writes)});
@@ -76,6 +81,8 @@ class StepWriter {
       case Action::Kind::run:
       case Action::Kind::start:
         made_.push_back(make_step(node));
+        if (const auto early = early_.find(action.node); early != early_.end())
+          std::get<CollectiveDone>(made_[at(early->second)]).start_step = here;
         break;
     }
     begin = here;
@@ -105,7 +112,8 @@ class StepWriter {
 
   const FlatSteps& flat_;
   std::vector<Step> made_;
-  std::vector<int> begin_;  // node -> its first step
+  std::vector<int> begin_;    // node -> its first step
+  std::map<int, int> early_;  // node -> a wait for it that stands before its start
 };
 
 // What a loop or branch begins with lies elsewhere, and is not a constant: its memory was needed on.

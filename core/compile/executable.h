@@ -75,6 +75,8 @@ struct CollectiveStart {
   int input = -1, output = -1;  // buffer numbers
   int region = 0;
 };
+// Waits for a collective. Where the start stands behind it, in the same loop, it waits for that of the
+// turn before; where nothing is in flight (the first turn) it passes.
 struct CollectiveDone {
   int start_step = -1;  // step number of its CollectiveStart
 };
@@ -117,6 +119,7 @@ struct LoopTest {  // leaves the loop where the predicate is false
 struct LoopEnd {
   int begin_step = -1;
   std::vector<HandedOn> carried;  // of the body's outputs, which lie in the results already
+  std::vector<int> in_flight;     // starts that the next turn waits for, or a done behind the loop
 };
 // Runs one of several arms; a call has one.
 struct BranchBegin {

@@ -25,7 +25,10 @@ class Flattener {
     for (const ScheduleReport::Exposed& entry : schedule.report.collectives)
       flat_.report.collectives.push_back({entry.instruction, entry.seconds * turns,
                                           entry.exposed_seconds * turns, region, turns});
-    for (Action action : schedule.actions) {
+    for (size_t a = 0; a < schedule.actions.size(); ++a) {
+      for (const LeftInFlight& left : schedule.left)
+        if (left.before == a) push(Action::Kind::done, left.node + node_base);
+      Action action = schedule.actions[a];
       const auto own = static_cast<size_t>(action.node);
       action.node += node_base;
       if (node(action.node).kind != StepNode::Kind::control)
@@ -52,6 +55,10 @@ class Flattener {
     }
     std::vector<int> outputs = add_region(number, 0, inner, turns * inner.turns);
     push(Action::Kind::loop_end, number, 0, std::move(outputs));
+    for (const LeftInFlight& left : inner.schedules[0].left)
+      flat_.actions.back().in_flight.push_back(left.node + body_base_);
+    const std::vector<int> in_flight = flat_.actions.back().in_flight;
+    for (int left : in_flight) push(Action::Kind::done, left);
   }
 
   void add_branch(int number, const RegionSchedules& inner, double turns) {
@@ -90,6 +97,7 @@ class Flattener {
     flat_.steps.copies += from.steps.copies;
     std::vector<int> outputs = place_outputs(number, *control, which, buffers);
     add_actions(inner.schedules[which], nodes, region, turns);
+    body_base_ = nodes;  // those of regions inside have been
     return outputs;
   }
 
@@ -147,6 +155,7 @@ class Flattener {
   }
 
   FlatSteps flat_;
+  int body_base_ = 0;  // first node of the region added last
 };
 
 }  // namespace

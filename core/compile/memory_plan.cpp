@@ -1,6 +1,7 @@
 #include "core/compile/memory_plan.h"
 
 #include <algorithm>
+#include <set>
 
 #include "core/compile/best_fit.h"
 
@@ -43,10 +44,18 @@ class MemoryPlanner {
   void find_step_ranges() {
     begin_.assign(steps_.nodes.size(), -1);
     end_.assign(steps_.nodes.size(), -1);
+    held_from_.assign(steps_.nodes.size(), -1);
+    std::vector<int> loops;  // around the action
     for (size_t s = 0; s < actions_.size(); ++s) {
       const auto node = static_cast<size_t>(actions_[s].node);
-      if (begin_[node] < 0) begin_[node] = static_cast<int>(s);
+      if (actions_[s].kind == Action::Kind::loop_begin) loops.push_back(static_cast<int>(s));
+      if (actions_[s].kind == Action::Kind::loop_end) loops.pop_back();
       end_[node] = static_cast<int>(s);
+      if (begin_[node] >= 0) continue;
+      if (actions_[s].kind == Action::Kind::done)  // of the turn before
+        held_from_[node] = loops.back();
+      else
+        begin_[node] = static_cast<int>(s);
     }
   }
 
@@ -62,7 +71,14 @@ class MemoryPlanner {
     }
   }
 
+  // What comes from outside of the loop is live through it anyway.
+  bool is_made_in_turn(int root, size_t node) const {
+    const int writer = writers_[static_cast<size_t>(root)];
+    return writer < 0 || steps_.nodes[static_cast<size_t>(writer)].region == steps_.nodes[node].region;
+  }
+
   void find_live_ranges() {
+    writers_ = steps_.writers();
     first_.assign(steps_.buffers.size(), -1);
     last_.assign(steps_.buffers.size(), -1);
     users_.resize(steps_.buffers.size());
@@ -73,7 +89,11 @@ class MemoryPlanner {
       last(root) = std::max(last(root), end);
     };
     for (size_t n = 0; n < steps_.nodes.size(); ++n) {
-      for (int read : steps_.nodes[n].reads) use(read, begin_[n], end_[n], static_cast<int>(n));
+      const bool is_held = held_from_[n] >= 0;
+      for (int read : steps_.nodes[n].reads) {
+        use(read, is_held ? held_from_[n] : begin_[n], end_[n], static_cast<int>(n));
+        if (is_held && is_made_in_turn(steps_.root(read), n)) held_.insert(steps_.root(read));
+      }
       for (int written : steps_.nodes[n].writes)
         use(written, begin_[n], end_[n], static_cast<int>(n));
       if (steps_.nodes[n].workspace >= 0)
@@ -122,7 +142,7 @@ class MemoryPlanner {
   bool may_take(int number, const StepNode& step, int operand, int written) {
     const int read = step.reads[static_cast<size_t>(operand)];
     const int root = steps_.root(read);
-    if (!is_planned(root) || last(root) != end_of(number)) return false;
+    if (!is_planned(root) || last(root) != end_of(number) || held_.contains(root)) return false;
     if (buffer(read).bytes != buffer(written).bytes) return false;
     // A collective writes from its start on: nobody else may read in between.
     for (int user : users_[static_cast<size_t>(root)])
@@ -146,7 +166,7 @@ class MemoryPlanner {
     const StepNode& step = node(number);
     for (size_t r = 0; r < step.writes.size(); ++r) {
       const int written = step.writes[r];
-      if (buffer(written).alias_of >= 0 || !is_planned(written)) continue;
+      if (buffer(written).alias_of >= 0 || !is_planned(written) || held_.contains(written)) continue;
       for (int operand : in_place_candidates(step, static_cast<int>(r))) {
         if (!may_take(number, step, operand, written)) continue;
         const int read = step.reads[static_cast<size_t>(operand)];
@@ -251,6 +271,9 @@ class MemoryPlanner {
   const Graph& graph_;
   const std::vector<Action>& actions_;
   std::vector<int> begin_, end_;         // node -> first and last step
+  std::vector<int> held_from_;           // node -> begin of the loop whose turns it goes across, or -1
+  std::vector<int> writers_;             // buffer -> node, or -1
+  std::set<int> held_;                   // root buffers that such a collective reads
   std::vector<int> first_, last_;        // root buffer -> live range
   std::vector<std::vector<int>> users_;  // root buffer -> nodes that read or write it
 };

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "core/compile/left_in_flight.h"
 #include "core/compile/live_bytes.h"
 #include "core/compile/range_max.h"
 #include "core/compile/weight_gathers.h"
@@ -136,6 +137,10 @@ class Scheduler {
     }
   }
 
+  void act(Action::Kind kind, int n, double time) {
+    actions_.push_back({kind, n, -1, {}});
+    times_.push_back(time);
+  }
   void wait(int n) {
     if (finish_[at(n)] > now_) {
       exposed_[at(n)] += finish_[at(n)] - now_;
@@ -144,7 +149,7 @@ class Scheduler {
     state_[at(n)] = State::done;
     in_flight_.erase(std::find(in_flight_.begin(), in_flight_.end(), n));
     live_.end(n);
-    actions_.push_back({Action::Kind::done, n, -1, {}});
+    act(Action::Kind::done, n, now_);
   }
   void wait_for_operands(int n) {
     for (int before : node(n).before)
@@ -162,7 +167,7 @@ class Scheduler {
     live_.begin(n);
     live_at_[at(n)] = live_.now();
     in_flight_.push_back(n);
-    actions_.push_back({Action::Kind::start, n, -1, {}});
+    act(Action::Kind::start, n, now_);
     if (first_use_of_[at(n)] >= 0) gathered_unused_ += gathers_[at(first_use_of_[at(n)])].bytes;
     if (!options_.overlap) wait(n);
     release_followers(n);
@@ -184,7 +189,7 @@ class Scheduler {
     } else {
       compute_ += seconds_[at(n)];
     }
-    actions_.push_back({Action::Kind::run, n, -1, {}});
+    act(Action::Kind::run, n, now_ - seconds_[at(n)]);
     release_followers(n);
     if (options_.overlap) free_memory();
   }
@@ -276,6 +281,7 @@ class Scheduler {
   Schedule report() {
     Schedule schedule;
     schedule.actions = std::move(actions_);
+    schedule.times = std::move(times_);
     schedule.peak_live_bytes = live_.peak();
     schedule.live_bytes = std::move(live_at_);
     schedule.report.step_seconds = now_;
@@ -315,6 +321,7 @@ class Scheduler {
   double now_ = 0, compute_ = 0, exposed_inside_ = 0;
   size_t issued_ = 0;
   std::vector<Action> actions_;
+  std::vector<double> times_;  // action -> its begin
 
   RangeMax in_order_;
   std::vector<int64_t> live_at_;  // node -> bytes live while it runs
@@ -345,6 +352,7 @@ RegionSchedules schedule_regions(const ControlSteps& control, const CostModel& c
     add(made.schedules[static_cast<size_t>(made.slowest)], 1);
     return made;
   }
+  if (options.overlap) made.seconds = made.exposed_seconds = leave_in_flight(made.schedules[0], control);
   made.turns = control.trip_count < 0 ? cost.unknown_turns : static_cast<double>(control.trip_count);
   add(made.schedules[0], made.turns);
   if (control.trip_count < 0) add(made.schedules[1], made.turns + 1);

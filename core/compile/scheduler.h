@@ -18,7 +18,8 @@
 // program order, and nothing depends on the rank, so all ranks start collectives in the same order.
 //
 // A loop or branch is one step of the compute lane, as long as its turns (of an arm: the slowest).
-// Its regions are scheduled alone, by the same rules; all that they start they also wait for.
+// Its regions are scheduled alone, by the same rules; all that they start they also wait for, except
+// that the body of a loop may leave a collective to the next turn (core/compile/left_in_flight.h).
 #pragma once
 
 #include <cstdint>
@@ -51,6 +52,7 @@ struct Action {
   int node = -1;
   int part = -1;             // of loop_test, loop_end, arm_end: which region ends here
   std::vector<int> outputs;  // and the buffers of its outputs
+  std::vector<int> in_flight = {};  // of loop_end: collectives that are not over
 };
 
 struct Schedule;
@@ -64,8 +66,17 @@ struct RegionSchedules {
   int64_t peak_live_bytes = 0;
 };
 
+// A collective at the end of a loop's body, into a carried value: the next turn waits for it, before
+// action `before`, or what follows the loop does.
+struct LeftInFlight {
+  int node = -1;
+  size_t before = 0;
+};
+
 struct Schedule {
   std::vector<Action> actions;
+  std::vector<double> times;       // when each action begins, in simulated seconds
+  std::vector<LeftInFlight> left;  // of a loop's body
   ScheduleReport report;
   int64_t peak_live_bytes = 0;
   std::vector<int64_t> live_bytes;  // per node, while it runs (a collective: as it starts)

@@ -22,6 +22,8 @@ struct Executor::Bound {
   CollectiveCall call;
   int64_t coordinate = 0;  // of rank data; 0 on one device without a mesh
   Ticket ticket = 0;
+  bool in_flight = false;  // of a start
+  bool is_idle = false;    // of a done that had nothing to wait for
   Bound* started = nullptr;  // of a done, and of what ends or tests a loop or branch
   // Of the step that begins a loop or branch, which copies `operands` to `results` where they differ.
   size_t begin_step = 0, end_step = 0;

@@ -138,7 +138,7 @@ void Executor::run() {
 void Executor::measure(Bound& bound, double begin, double end) {
   seconds_[static_cast<size_t>(bound.profile_slot)] += end - begin;
   if (bound.kind == Bound::Kind::start) bound.started_at = begin;
-  if (bound.kind != Bound::Kind::done) return;
+  if (bound.kind != Bound::Kind::done || bound.is_idle) return;
   MeasuredCollective& measured = bound.started->measured;
   ++measured.runs;
   measured.in_flight_seconds += end - bound.started->started_at;
@@ -162,9 +162,13 @@ void Executor::run_step(Bound& bound) {
       return;
     case Bound::Kind::start:
       bound.ticket = bound.communicator->start(bound.call);
+      bound.in_flight = true;
       return;
     case Bound::Kind::done:
+      bound.is_idle = !bound.started->in_flight;
+      if (bound.is_idle) return;
       bound.communicator->wait(bound.started->ticket);
+      bound.started->in_flight = false;
       return;
     case Bound::Kind::rank_data:
       compute_rank_data(executable_.instruction_of(bound.region, bound.instruction),
@@ -239,7 +243,7 @@ void Executor::check_uniform(const Bound& control, int64_t value) {
 
 void Executor::observe(const Bound& bound) {
   // A collective's result is there when it is done.
-  if (bound.kind == Bound::Kind::start || bound.instruction < 0) return;
+  if (bound.kind == Bound::Kind::start || bound.is_idle || bound.instruction < 0) return;
   for (size_t r = 0; r < bound.results.size(); ++r)
     observer_(executable_.graph_of(bound.region), {bound.instruction, static_cast<int>(r)},
               bound.results[r]);

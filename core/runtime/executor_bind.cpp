@@ -144,10 +144,14 @@ void Executor::bind_control(Bound& bound, const Step& step) {
 
 void Executor::bind_steps() {
   bound_.resize(executable_.steps.size());
-  for (size_t s = 0; s < executable_.steps.size(); ++s) {
-    Bound& bound = bound_[s];
-    bound.begin_step = s;
-    bind_step(bound, executable_.steps[s]);
+  // A done takes what its start has, which may stand behind it.
+  for (const bool is_done : {false, true})
+    for (size_t s = 0; s < bound_.size(); ++s) {
+      bound_[s].begin_step = s;
+      if (std::holds_alternative<CollectiveDone>(executable_.steps[s]) == is_done)
+        bind_step(bound_[s], executable_.steps[s]);
+    }
+  for (Bound& bound : bound_) {
     std::string name = bound.kind == Bound::Kind::start  ? "start "
                        : bound.kind == Bound::Kind::done ? "wait "
                                                          : "";
