@@ -239,11 +239,16 @@ void write_npy(const std::string& path, const HostTensor& tensor) {
   text += header;
   FileSystem& files = posix_file_system();
   const std::string unfinished = path + ".part";
-  const std::unique_ptr<OutputFile> file = files.create_file(unfinished);
-  file->append(std::as_bytes(std::span(text)));
-  file->append(tensor.bytes());
-  file->sync_and_close();
-  files.rename(unfinished, path);
+  try {
+    const std::unique_ptr<OutputFile> file = files.create_file(unfinished);
+    file->append(std::as_bytes(std::span(text)));
+    file->append(tensor.bytes());
+    file->sync_and_close();
+    files.rename(unfinished, path);
+  } catch (const IoError&) {
+    files.remove_all(unfinished);
+    throw;
+  }
 }
 
 }  // namespace tessera

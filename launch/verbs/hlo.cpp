@@ -115,7 +115,7 @@ int run_rank(const HloArguments& arguments, const PreparedProgram& prepared, Wor
   if (arguments.steps > 1) std::cout << ", median " << human_seconds(times.median) << " (without the first)";
   std::cout << "\n";
   if (!arguments.output_folder.empty())
-    std::cout << program.imported.outputs.size() << " outputs in " << output_file(arguments.output_folder, 0) << " ...\n";
+    std::cout << program.imported.outputs.size() << " outputs written: " << output_file(arguments.output_folder, 0) << ", ...\n";
   std::cout << std::flush;
   if (!arguments.json.empty()) write_report(arguments.json, run_json(prepared, record, arguments.output_folder));
   return kExitDone;
