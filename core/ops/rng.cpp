@@ -9,14 +9,14 @@
 namespace tessera::ops {
 namespace {
 
-bool is_philox(const OpCall& call) {
-  return call.attributes.get<std::string>(Attr::rng_algorithm) != "three_fry";
+bool is_philox(const Attributes& attributes) {
+  return attributes.get<std::string>(Attr::rng_algorithm) != "three_fry";
 }
 
 // The shape of the whole tensor: after localize limit_indices, as `shape` is that of a shard.
-Shape whole_shape(const OpCall& call) {
-  return Shape(call.attributes.ints(call.attributes.has(Attr::limit_indices) ? Attr::limit_indices
-                                                                             : Attr::shape));
+Shape whole_shape(const Attributes& attributes) {
+  return Shape(
+      attributes.ints(attributes.has(Attr::limit_indices) ? Attr::limit_indices : Attr::shape));
 }
 
 std::vector<int> dims_with_start(const Shape& whole) {
@@ -29,16 +29,16 @@ std::vector<int> dims_with_start(const Shape& whole) {
 std::vector<TensorType> infer(const OpCall& call) {
   const TensorType type{call.attributes.get<DType>(Attr::dtype),
                         Shape(call.attributes.ints(Attr::shape))};
-  const Shape whole = whole_shape(call);
+  const Shape whole = whole_shape(call.attributes);
   const auto& algorithm = call.attributes.get<std::string>(Attr::rng_algorithm);
   check_operand_count("rng_bit_generator", call, 1, type.rank());
   const TensorType& state = call.operands[0];
   require(algorithm == "philox" || algorithm == "three_fry" || algorithm == "default",
           "rng_bit_generator: algorithm \"", algorithm, "\" is not philox, three_fry or default");
   require(state == TensorType{DType::u64, {2}} ||
-              (is_philox(call) && state == TensorType{DType::u64, {3}}),
+              (is_philox(call.attributes) && state == TensorType{DType::u64, {3}}),
           "rng_bit_generator: the state of ", algorithm, " is u64[2]",
-          is_philox(call) ? " or u64[3]" : "", ", not ", state, ", for ", type);
+          is_philox(call.attributes) ? " or u64[3]" : "", ", not ", state, ", for ", type);
   require(is_integer(type.dtype), "rng_bit_generator: gives integers, not ", type);
   require(
       whole.rank() == type.rank() &&
@@ -50,99 +50,17 @@ std::vector<TensorType> infer(const OpCall& call) {
 uint32_t low(uint64_t value) { return static_cast<uint32_t>(value); }
 uint32_t high(uint64_t value) { return static_cast<uint32_t>(value >> 32); }
 
-// A counter of 128 bits, with the key before it.
-struct State {
-  uint64_t key = 0, counter[2] = {0, 0};
-  State advanced(uint64_t blocks) const {
-    State next = *this;
-    next.counter[0] += blocks;
-    if (next.counter[0] < blocks) ++next.counter[1];
-    return next;
-  }
-};
-
-State state_of(const HostTensor& tensor) {
-  State state;
-  state.key = state.counter[1] = static_cast<uint64_t>(tensor.get_int(0));
-  for (int64_t i = 1; i < tensor.elements(); ++i)
-    state.counter[i - 1] = static_cast<uint64_t>(tensor.get_int(i));
-  return state;
-}
-
-uint64_t philox_bits(const State& state, uint64_t index, bool is_wide) {
-  const uint64_t block = is_wide ? index / 2 : index / 4;
-  const State at = state.advanced(block);
-  const PhiloxCounter words = philox4x32_10(
-      {low(at.counter[0]), high(at.counter[0]), low(at.counter[1]), high(at.counter[1])},
-      {low(at.key), high(at.key)});
-  if (!is_wide) return words[index % 4];
-  const size_t first = 2 * (index % 2);
-  return uint64_t{words[first + 1]} << 32 | words[first];
-}
-
-// Which block and word of three_fry an element of up to 32 bits is.
-class WordPairs {
- public:
-  explicit WordPairs(const Shape& whole) {
-    int split = -1;
-    for (int d = 0; d < whole.rank() && split < 0; ++d)
-      if (whole[d] % 2 == 0) split = d;
-    for (int d = 0; d < whole.rank() && (split < 0 || whole[split] % 2 != 0); ++d)
-      if (split < 0 || whole[d] > whole[split]) split = d;
-    if (split < 0) return;
-    size_ = whole[split];
-    for (int d = 0; d < whole.rank(); ++d)
-      if (d != split) (d < split ? outer_ : inner_) *= whole[d];
-  }
-  uint64_t blocks() const { return static_cast<uint64_t>(outer_ * half() * inner_); }
-  size_t word(int64_t index) const { return static_cast<size_t>(along(index) % 2); }
-  uint64_t block(int64_t index) const {
-    const int64_t outer = index / (inner_ * size_);
-    return static_cast<uint64_t>((outer * half() + along(index) / 2) * inner_ + index % inner_);
-  }
-
- private:
-  int64_t half() const { return (size_ + 1) / 2; }
-  int64_t along(int64_t index) const { return index / inner_ % size_; }
-
-  int64_t outer_ = 1, size_ = 1, inner_ = 1;  // of the whole shape, around the dim that is halved
-};
-
-uint64_t three_fry_bits(const State& state, uint64_t index, const WordPairs& pairs, bool is_wide) {
-  const auto place = static_cast<int64_t>(index);
-  const uint64_t counter = state.counter[0] + (is_wide ? index : pairs.block(place));
-  const auto words =
-      three_fry_2x32({low(counter), high(counter)}, {low(state.key), high(state.key)});
-  return is_wide ? uint64_t{words[1]} << 32 | words[0] : words[pairs.word(place)];
-}
-
 void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
-  const Shape whole = whole_shape(call);
-  const std::vector<int64_t> strides = whole.strides();
-  int64_t offset = 0;
-  if (x.size() > 1) {
-    const std::vector<int> dims = dims_with_start(whole);
-    for (size_t i = 0; i < dims.size(); ++i)
-      offset += x[1 + i]->get_int(0) * strides[static_cast<size_t>(dims[i])];
-  }
-  const bool philox = is_philox(call), is_wide = size_of(y[1].dtype()) == 8;
-  const auto count = static_cast<uint64_t>(whole.elements());
-  const WordPairs pairs(whole);
-  const State state = state_of(*x[0]);
+  std::vector<int64_t> starts;
+  for (size_t i = 1; i < x.size(); ++i) starts.push_back(x[i]->get_int(0));
+  BitSource source(call.attributes, x[0]->data<uint64_t>());
+  const int64_t first = source.first_of(starts);
   Elements<uint64_t> bits(static_cast<size_t>(y[1].elements()));
-  walk(y[1].shape(), strides, y[1].shape().strides(), [&](int64_t from, int64_t to) {
-    // Beyond the tensor (padding) any bits will do.
-    const uint64_t index = count == 0 ? 0 : static_cast<uint64_t>(offset + from) % count;
-    bits[static_cast<size_t>(to)] =
-        philox ? philox_bits(state, index, is_wide) : three_fry_bits(state, index, pairs, is_wide);
-  });
+  walk(y[1].shape(), source.strides(), y[1].shape().strides(),
+       [&](int64_t from, int64_t to) { bits[static_cast<size_t>(to)] = source.at(first + from); });
   set_elements<uint64_t>(y[1], bits);
-  const uint64_t blocks =
-      philox ? (is_wide ? (count + 1) / 2 : (count + 3) / 4) : (is_wide ? count : pairs.blocks());
-  const State next = state.advanced(blocks);
-  y[0] = *x[0];
-  for (int64_t i = 1; i < y[0].elements(); ++i)
-    y[0].set_int(i, static_cast<int64_t>(next.counter[i - 1]));
+  const std::vector<uint64_t> next = source.next_state();
+  std::copy(next.begin(), next.end(), y[0].data<uint64_t>().begin());
 }
 
 FactorRule factors(const OpCall& call, std::span<const TensorType> results) {
@@ -160,7 +78,7 @@ FactorRule factors(const OpCall& call, std::span<const TensorType> results) {
 Attributes localize(const OpCall& global, std::span<const TensorType>,
                     std::span<const TensorType> results) {
   Attributes local = global.attributes;
-  local.set(Attr::limit_indices, ints_of(whole_shape(global)));
+  local.set(Attr::limit_indices, ints_of(whole_shape(global.attributes)));
   local.set(Attr::shape, ints_of(results[1].shape));
   return local;
 }
@@ -202,6 +120,81 @@ std::array<uint32_t, 2> three_fry_2x32(std::array<uint32_t, 2> x, std::array<uin
     x[1] += keys[(group + 2) % 3] + group + 1;
   }
   return x;
+}
+
+BitSource::BitSource(const Attributes& attributes, std::span<const uint64_t> state)
+    : state_(state.begin(), state.end()),
+      whole_(whole_shape(attributes)),
+      strides_(whole_.strides()),
+      is_philox_(is_philox(attributes)),
+      is_wide_(size_of(attributes.get<DType>(Attr::dtype)) == 8),
+      count_(whole_.elements()) {
+  counter_[0] = state[1];
+  counter_[1] = state.size() > 2 ? state[2] : state[0];
+  int split = -1;
+  for (int d = 0; d < whole_.rank() && split < 0; ++d)
+    if (whole_[d] % 2 == 0) split = d;
+  for (int d = 0; d < whole_.rank() && (split < 0 || whole_[split] % 2 != 0); ++d)
+    if (split < 0 || whole_[d] > whole_[split]) split = d;
+  if (split < 0) return;
+  size_ = whole_[split];
+  for (int d = 0; d < whole_.rank(); ++d)
+    if (d != split) (d < split ? outer_ : inner_) *= whole_[d];
+}
+
+int64_t BitSource::first_of(std::span<const int64_t> starts) const {
+  int64_t first = 0;
+  const std::vector<int> dims = dims_with_start(whole_);
+  for (size_t i = 0; i < starts.size(); ++i)
+    first += starts[i] * strides_[static_cast<size_t>(dims[i])];
+  return first;
+}
+
+void BitSource::compute(uint64_t block) {
+  if (has_block_ && block == block_) return;
+  const uint64_t counter = counter_[0] + block;
+  if (is_philox_) {
+    const uint64_t above = counter_[1] + (counter < block ? 1 : 0);
+    words_ = philox4x32_10({low(counter), high(counter), low(above), high(above)},
+                           {low(state_[0]), high(state_[0])});
+  } else {
+    const auto pair =
+        three_fry_2x32({low(counter), high(counter)}, {low(state_[0]), high(state_[0])});
+    words_ = {pair[0], pair[1], 0, 0};
+  }
+  block_ = block;
+  has_block_ = true;
+}
+
+uint64_t BitSource::at(int64_t index) {
+  if (count_ == 0) return 0;
+  index %= count_;
+  size_t word = 0;
+  if (is_philox_) {
+    const int64_t per_block = is_wide_ ? 2 : 4;
+    compute(static_cast<uint64_t>(index / per_block));
+    word = static_cast<size_t>(index % per_block) * (is_wide_ ? 2 : 1);
+  } else if (is_wide_) {
+    compute(static_cast<uint64_t>(index));
+  } else {
+    const int64_t inner = index % inner_, along = index / inner_ % size_,
+                  outer = index / inner_ / size_;
+    compute(static_cast<uint64_t>((outer * ((size_ + 1) / 2) + along / 2) * inner_ + inner));
+    word = static_cast<size_t>(along % 2);
+  }
+  return is_wide_ ? uint64_t{words_[word + 1]} << 32 | words_[word] : words_[word];
+}
+
+uint64_t BitSource::blocks() const {
+  if (is_philox_) return static_cast<uint64_t>(is_wide_ ? (count_ + 1) / 2 : (count_ + 3) / 4);
+  return static_cast<uint64_t>(is_wide_ ? count_ : outer_ * ((size_ + 1) / 2) * inner_);
+}
+
+std::vector<uint64_t> BitSource::next_state() const {
+  const uint64_t counter = counter_[0] + blocks();
+  std::vector<uint64_t> next{state_[0], counter};
+  if (state_.size() > 2) next.push_back(counter_[1] + (counter < counter_[0] ? 1 : 0));
+  return next;
 }
 
 const OpDef kRngBitGenerator{.name = "rng_bit_generator",

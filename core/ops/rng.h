@@ -19,6 +19,8 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "core/ir/builder.h"
 
@@ -32,6 +34,38 @@ struct RandomBits {
 };
 RandomBits rng_bit_generator(Builder& b, Value state, TensorType type,
                              const std::string& algorithm = "philox");
+
+// What a call draws, element by element. Philox and ThreeFry give several elements at once: the
+// block computed last is remembered.
+class BitSource {
+ public:
+  // Of the op, before or after localize; `state` has the words of its operand.
+  BitSource(const Attributes& attributes, std::span<const uint64_t> state);
+
+  // The strides of the whole tensor, and its index of the own part's first element.
+  const std::vector<int64_t>& strides() const { return strides_; }
+  int64_t first_of(std::span<const int64_t> starts) const;
+  // Of the element with this index in the whole tensor; any bits beyond it (padding).
+  uint64_t at(int64_t index);
+  // What the state is after the call.
+  std::vector<uint64_t> next_state() const;
+
+ private:
+  uint64_t blocks() const;
+  void compute(uint64_t block);
+
+  std::vector<uint64_t> state_;
+  uint64_t counter_[2] = {0, 0};
+  Shape whole_;
+  std::vector<int64_t> strides_;
+  bool is_philox_, is_wide_;
+  int64_t count_ = 0;
+  // Of three_fry: the whole shape around the dim along which words are neighbours.
+  int64_t outer_ = 1, size_ = 1, inner_ = 1;
+  uint64_t block_ = 0;
+  std::array<uint32_t, 4> words_{};
+  bool has_block_ = false;
+};
 
 // Salmon et al., SC 2011, with 20 rounds.
 std::array<uint32_t, 2> three_fry_2x32(std::array<uint32_t, 2> counter,

@@ -19,6 +19,7 @@ void register_cpu_kernels(KernelTable& table) {
   cpu::register_gather(table);
   cpu::register_scatter(table);
   cpu::register_sorts(table);
+  cpu::register_random(table);
 }
 
 KernelTable cpu_kernel_table() {

@@ -30,6 +30,7 @@ void register_dynamic_slices(KernelTable& table);
 void register_gather(KernelTable& table);
 void register_scatter(KernelTable& table);
 void register_sorts(KernelTable& table);
+void register_random(KernelTable& table);
 
 }  // namespace cpu
 }  // namespace tessera

@@ -98,6 +98,7 @@ TEST(Register, EveryKernelAgreesWithItsReference) {
                            "bitcast_convert",
                            "convolution",
                            "convolution_kernel_grad",
+                           "rng_bit_generator",
                            "sort",
                            "top_k",
                            "scan",
@@ -112,6 +113,22 @@ TEST(Register, EveryKernelAgreesWithItsReference) {
 const std::vector<DType> kTileTypes = {DType::pred, DType::s8,   DType::s16, DType::s32,
                                        DType::s64,  DType::u8,   DType::u16, DType::u32,
                                        DType::u64,  DType::bf16, DType::f32, DType::f64};
+
+// Enough elements for several threads, whole and as the middle of a larger tensor.
+TEST(Register, RandomBits) {
+  for (const std::string algorithm : {"philox", "three_fry"})
+    for (DType dtype : {DType::u8, DType::u32, DType::u64}) {
+      const Attributes whole{
+          {Attr::rng_algorithm, algorithm}, {Attr::shape, Ints{150, 201}}, {Attr::dtype, dtype}};
+      const TensorType state{DType::u64, {2}}, start{DType::s64, {}};
+      EXPECT_TRUE(check_call(*find_op("rng_bit_generator"), {{state}, whole, {{0, 1e9}}}).accepted);
+      Attributes part = whole;
+      part.set(Attr::limit_indices, Ints{301, 603});
+      EXPECT_TRUE(check_call(*find_op("rng_bit_generator"),
+                             {{state, start, start}, part, {{0, 1e9}, {150, 150}, {402, 402}}})
+                      .accepted);
+    }
+}
 
 // Any order of dims and any groups: features first, kernels turned round, batch as features.
 TEST(Register, ConvolutionsInAnyOrder) {
