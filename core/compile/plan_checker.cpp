@@ -128,10 +128,7 @@ class PlanChecker {
             plan(pair.from).tensor, " is not where ", plan(pair.to).tensor, " must be");
     }
     for (const HandedOn& pair : outputs)
-      if (is_left(pair.to))
-        stamp(pair.to);
-      else if (!holds_same(pair.from, pair.to))
-        write(pair.to);
+      if (!holds_same(pair.from, pair.to)) stamp(pair.to);  // the bytes stay as they are
   }
 
   void replay_loop(const LoopBegin& loop, size_t begin) {

@@ -131,6 +131,7 @@ void Executor::run() {
       step_ = next;
     }
   } catch (...) {
+    for (Bound& bound : bound_) bound.in_flight = false;
     fail(step_);
   }
 }

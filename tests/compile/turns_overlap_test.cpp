@@ -1,6 +1,9 @@
 // A collective at the end of a loop's body runs beside the begin of the next turn.
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <random>
+
 #include "core/compile/compile.h"
 #include "core/compile/plan_checker.h"
 #include "core/ops/control.h"
@@ -142,6 +145,92 @@ TEST(TurnsOverlap, NotWhereItIsNeededAtOnce) {
   const Graph graph = reducing({.first_read = true});
   EXPECT_EQ(waits_of(compile(graph, KernelTable(), slow_network(true))).inside, 1);
   EXPECT_EQ(run(graph, true), run(graph, false));
+}
+
+// Four carried rows, cut over the devices; reductions and hops among what makes the next ones.
+Graph random_loop(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  auto pick = [&](size_t count) { return static_cast<size_t>(random() % count); };
+  Graph graph;
+  graph.mesh = std::make_shared<const Mesh>(parse_mesh("data=2"));
+  graph.is_local = true;
+  const AxisList data{graph.mesh->axis("data")};
+  const Sharding cut = parse_sharding(graph.mesh, "[{data}]");
+  Builder b(graph);
+  std::vector<Value> operands{ops::constant(b, 0, kCount)};
+  std::vector<TensorType> types{kCount};
+  for (int i = 0; i < 4; ++i) {
+    const Value x = b.input(InputKind::data, cat("x", i), kRow);
+    graph.info(x).sharding = cut;
+    operands.push_back(ops::tanh(b, x));
+    types.push_back(kRow);
+  }
+  const auto turns = static_cast<int64_t>(pick(4));
+  const GraphRef condition = graph_of(
+      types,
+      [&](Builder& in, const std::vector<Value>& v) {
+        const Value limit = ops::constant(in, static_cast<double>(turns), kCount);
+        return std::vector<Value>{ops::compare(in, v[0], limit, CompareDirection::lt)};
+      },
+      graph.mesh, true);
+  const GraphRef body = graph_of(
+      types,
+      [&](Builder& in, const std::vector<Value>& v) {
+        std::vector<Value> rows(v.begin() + 1, v.end());
+        auto any = [&] { return rows[rows.size() - 1 - pick(std::min<size_t>(rows.size(), 7))]; };
+        for (size_t i = 0; i < 3 + pick(8); ++i) {
+          const Value x = any();
+          switch (pick(5)) {
+            case 0: rows.push_back(ops::tanh(in, ops::add(in, x, any()))); break;
+            case 1: rows.push_back(ops::sine(in, ops::multiply(in, x, any()))); break;
+            case 2: rows.push_back(ops::shift(in, x, data, 1, true)); break;
+            default:
+              rows.push_back(in.emit(ops::kAllReduce, {x},
+                                     {{Attr::axes, data},
+                                      {Attr::reduce_kind, ReduceKind::max},
+                                      {Attr::shape, Ints{kWidth}}}));
+          }
+        }
+        std::vector<Value> next{ops::add_scalar(in, v[0], 1)};
+        for (size_t i = 1; i < v.size(); ++i) next.push_back(pick(5) == 0 ? v[i] : any());
+        return next;
+      },
+      graph.mesh, true);
+  const std::vector<Value> made = ops::while_loop(
+      b, operands, condition, body, pick(2) ? std::optional<int64_t>(turns) : std::nullopt);
+  for (size_t i = 1; i < made.size(); ++i) {
+    const Value y = ops::negate(b, made[i]);
+    graph.info(y).sharding = cut;
+    b.output(y, cat("y", i));
+  }
+  return graph;
+}
+
+TEST(TurnsOverlap, RandomLoopsGiveTheSame) {
+  int across = 0;
+  for (uint64_t seed = 1; seed <= 150; ++seed) {
+    const Graph graph = random_loop(seed);
+    const std::vector<HostTensor> inputs = [&] {
+      std::vector<HostTensor> tensors(4, HostTensor({DType::f64, {2 * kWidth}}));
+      for (size_t i = 0; i < tensors.size(); ++i)
+        for (int64_t e = 0; e < 2 * kWidth; ++e)
+          tensors[i].set_real(e, std::sin(static_cast<double>(e) + 10.0 * static_cast<double>(i + seed)));
+      return tensors;
+    }();
+    std::vector<std::vector<HostTensor>> results;
+    for (const bool overlap : {false, true}) {
+      ThreadRunOptions options;
+      options.compile = slow_network(overlap);
+      options.steps = 2;
+      results.push_back(run_on_threads(graph, KernelTable(), inputs, options));
+    }
+    ASSERT_EQ(results[0], results[1]) << "seed " << seed;
+    const Executable executable = compile(graph, KernelTable(), slow_network(true));
+    for (const Step& step : executable.steps)
+      if (const auto* end = std::get_if<LoopEnd>(&step))
+        across += static_cast<int>(end->in_flight.size());
+  }
+  EXPECT_GT(across, 30) << "collectives that go across turns";
 }
 
 TEST(TurnsOverlap, TheCheckerFindsAWaitThatComesTooLate) {
