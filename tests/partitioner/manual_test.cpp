@@ -2,14 +2,11 @@
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
-#include "core/ir/interpreter.h"
-#include "core/ir/text.h"
 #include "core/ops/contraction.h"
 #include "core/ops/control.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/sharding.h"
 #include "core/ops/structure.h"
-#include "core/runtime/thread_run.h"
 #include "tests/partitioner/partition_fixture.h"
 
 namespace tessera::testing {
@@ -24,15 +21,8 @@ struct Program : MeshProgram {
   // After every pass, and on threads with real messages.
   std::string check() const {
     const std::string failure = check_every_pass(graph, mesh, {});
-    if (!failure.empty()) return failure;
-    const std::vector<HostTensor> inputs = random_inputs(graph, 5);
-    const auto expected = interpret(graph, inputs);
-    const Graph local = partition(graph, mesh, {});
-    const auto found = run_on_threads(local, KernelTable(), inputs);
-    for (size_t o = 0; o < expected.size(); ++o)
-      if (const double error = error_between(expected[o], found[o]); !(error <= 1e-10))
-        return cat("output ", o, " is off by ", error, " on threads:\n", print_graph(local));
-    return "";
+    return failure.empty() ? check_on_threads(graph, mesh, random_inputs(graph, 5), 1e-10)
+                           : failure;
   }
 };
 

@@ -13,6 +13,7 @@
 #include "core/ops/optimizer.h"
 #include "core/ops/structure.h"
 #include "core/runtime/sharded_interpreter.h"
+#include "core/runtime/thread_run.h"
 
 namespace tessera::testing {
 
@@ -128,6 +129,24 @@ std::string check_every_pass(const Graph& graph, const MeshPtr& mesh, const Shar
     if (failure.empty()) failure = cat(error.what(), "\nwhile partitioning, last ", last_text);
   }
   return failure;
+}
+
+std::string check_on_threads(const Graph& graph, const MeshPtr& mesh,
+                             const std::vector<HostTensor>& inputs, double tolerance) {
+  std::string text;
+  try {
+    const std::vector<HostTensor> expected = interpret(graph, inputs);
+    const Graph local = partition(graph, mesh, {});
+    text = print_graph(local);
+    const std::vector<HostTensor> made = run_on_threads(local, KernelTable(), inputs);
+    for (size_t o = 0; o < expected.size(); ++o)
+      if (const double error = error_between(expected[o], made[o]); !(error <= tolerance))
+        return cat("output \"", graph.outputs[o].name, "\" is off by ", error, " on threads:\n",
+                   text);
+  } catch (const std::exception& error) {
+    return cat(error.what(), "\n", text);
+  }
+  return "";
 }
 
 std::string collectives_of(const PartitionReport& report) {

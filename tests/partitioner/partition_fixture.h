@@ -32,6 +32,11 @@ std::string check_every_pass(const Graph& graph, const MeshPtr& mesh, const Shar
                              uint64_t seed = 1, PartitionReport* report = nullptr,
                              const std::vector<HostTensor>* inputs = nullptr);
 
+// Partitioned, compiled and run with real messages, one thread per device; "" or what differs from
+// the interpreter.
+std::string check_on_threads(const Graph& graph, const MeshPtr& mesh,
+                             const std::vector<HostTensor>& inputs, double tolerance = 1e-9);
+
 // "all_reduce{data} x2 1024 B; ..." in a fixed order.
 std::string collectives_of(const PartitionReport& report);
 
