@@ -25,7 +25,7 @@ bool is_one_of(const std::string& opcode, const std::string_view (&list)[kCount]
 class Checker {
  public:
   Checker(const HloModule& module, const MeshPtr& mesh)
-      : module_(module), mesh_(mesh), own_(own_devices(module, mesh)) {
+      : module_(module), mesh_(mesh), own_(own_devices(own_mesh(module, mesh), mesh)) {
     for (size_t c = 0; c < module.computations.size(); ++c)
       number_of_.emplace(module.computations[c].name, static_cast<int>(c));
   }

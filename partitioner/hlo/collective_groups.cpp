@@ -54,9 +54,12 @@ AxisList OwnDevices::all_axes() const {
   return in_program(canonical(axes));
 }
 
-OwnDevices own_devices(const HloModule& module, const MeshPtr& mesh) {
-  if (mesh->rank() == 0 || !mesh->axes()[0].name.starts_with("replica")) return {*mesh, 0};
-  const MeshPtr own = choose_mesh(module, 0);
+MeshPtr own_mesh(const HloModule& module, const MeshPtr& mesh) {
+  const bool may_repeat = mesh->rank() > 0 && mesh->axes()[0].name.starts_with("replica");
+  return may_repeat ? choose_mesh(module, 0) : mesh;
+}
+
+OwnDevices own_devices(const MeshPtr& own, const MeshPtr& mesh) {
   return {*own, own->rank() < mesh->rank() ? mesh->rank() - own->rank() : 0};
 }
 

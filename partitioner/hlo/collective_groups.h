@@ -15,7 +15,9 @@ struct OwnDevices {
   AxisList in_program(AxisList axes) const;
   AxisList all_axes() const;  // in the program's mesh
 };
-OwnDevices own_devices(const HloModule& module, const MeshPtr& mesh);
+// The mesh of those devices (`mesh` itself where there are no more). Reads the whole module.
+MeshPtr own_mesh(const HloModule& module, const MeshPtr& mesh);
+OwnDevices own_devices(const MeshPtr& own, const MeshPtr& mesh);
 
 // The axes that the replica_groups lie along, in the order of the groups; empty where each device
 // is alone. With `any_order` the devices of a group may stand in any order, as they do for a

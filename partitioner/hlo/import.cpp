@@ -1,5 +1,6 @@
 #include "partitioner/hlo/import.h"
 
+#include "partitioner/hlo/collective_groups.h"
 #include "partitioner/hlo/convert_sharding.h"
 #include "partitioner/hlo/import_annotations.h"
 #include "partitioner/hlo/import_walk.h"
@@ -66,6 +67,7 @@ Imported import_outlined(const HloModule& module, const ImportOptions& options,
   Imported imported;
   try {
     imported.mesh = state.mesh = choose_mesh(module, options.devices);
+    state.own_mesh = own_mesh(module, state.mesh);
   } catch (const UserError&) {
     throw_unsupported(state);
     throw;

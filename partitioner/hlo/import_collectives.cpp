@@ -60,7 +60,7 @@ Value own_entry(Builder& b, HostTensor table, const AxisList& axes) {
 // ------------------------------------------------------------------------
 
 AxisList axes_of_groups(ImportContext& c, bool any_order = false) {
-  return axes_of_replica_groups(own_devices(c.module(), c.mesh()), c.instruction(), any_order);
+  return axes_of_replica_groups(own_devices(c.own_mesh(), c.mesh()), c.instruction(), any_order);
 }
 
 // Of to_apply; nullopt after it has been listed as unsupported.
@@ -220,7 +220,7 @@ Value moved(Builder& b, Value x, const DeviceMove& move, const OwnDevices& own) 
 
 // collective-permute, and collective-broadcast from the first of each group to all of it.
 void import_moves(ImportContext& c) {
-  const OwnDevices own = own_devices(c.module(), c.mesh());
+  const OwnDevices own = own_devices(c.own_mesh(), c.mesh());
   const DeviceMove move = find_move(senders(own, c.instruction()), own.mesh);
   if (move.kind == DeviceMove::Kind::gather && c.instruction().opcode == "collective-permute")
     c.note(cat("collective-permute follows no axes of the mesh ", own.mesh,
@@ -234,7 +234,7 @@ void import_moves(ImportContext& c) {
 }
 
 void import_partition_id(ImportContext& c) {
-  const OwnDevices own = own_devices(c.module(), c.mesh());
+  const OwnDevices own = own_devices(c.own_mesh(), c.mesh());
   Builder& b = c.builder();
   const AxisList axes = own.all_axes();
   const int64_t devices = own.mesh.devices();

@@ -19,6 +19,8 @@ class ImportContext {
   virtual const HloModule& module() const = 0;
   virtual const HloInstruction& instruction() const = 0;
   virtual const MeshPtr& mesh() const = 0;
+  // Of the devices that the module counts: where it runs on a multiple of them, `mesh` has one more axis.
+  virtual const MeshPtr& own_mesh() const = 0;
 
   // Operands: the leaves of operand `index`, and its only leaf (UserError where it is a tuple).
   virtual std::span<const Value> leaves(int index) const = 0;

@@ -39,6 +39,7 @@ class Walk final : public ImportContext {
   const HloModule& module() const override { return state_.module; }
   const HloInstruction& instruction() const override { return computation_.instructions[current_]; }
   const MeshPtr& mesh() const override { return state_.mesh; }
+  const MeshPtr& own_mesh() const override { return state_.own_mesh; }
 
   std::span<const Value> leaves(int index) const override {
     check_operand(index);

@@ -22,7 +22,7 @@ struct ImportState {
   explicit ImportState(const HloModule& m);
 
   const HloModule& module;
-  MeshPtr mesh;
+  MeshPtr mesh, own_mesh;
   HandlerMap opcodes, targets;
   std::unordered_map<std::string_view, int> computation_of_name;
   std::vector<GraphRef> regions;  // by computation; null before its walk
