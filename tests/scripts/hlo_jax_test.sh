@@ -2,7 +2,9 @@
 # Training steps of a real JAX, exported as HLO text with shardings on a 2 x 2 mesh: ten steps of each,
 # fed back, give what JAX gives, on four threads and on four ranks of mpirun.
 #
-#   tests/scripts/hlo_jax_test.sh [BUILD_FOLDER]
+#   tests/scripts/hlo_jax_test.sh [BUILD_FOLDER [--functions]]
+#
+# With --functions instead: each of some 160 functions of jax.numpy and jax.lax, with random shardings.
 #
 # JAX comes from PyPI into a virtual environment in the build folder, or is that of the Python that
 # TESSERA_TEST_PYTHON names. Without JAX, or without the program, the test is skipped with the reason
@@ -33,6 +35,10 @@ if [ -z "${TESSERA_TEST_PYTHON:-}" ] && [ ! -f "$work/venv/complete" ]; then
   touch "$work/venv/complete"
 fi
 "$python" -c 'import jax' 2>"$work/install.log" || skip "$python has no JAX ($(tail -1 "$work/install.log"))"
+
+if [ "${2:-}" = --functions ]; then
+  exec "$python" "$root/tests/hlo/jax/functions.py" "$tessera" "$work/functions"
+fi
 
 # 2. Programs, inputs and JAX's results; made again where the scripts or JAX change.
 state=$("$python" -c 'import jax; print("jax", jax.__version__)'; cksum <"$root/tests/hlo/jax/export.py"
