@@ -284,7 +284,9 @@ bool StepGraphBuilder::place_members_of(int number) {
     int member = operands[i];
     if (!is_placed[i]) {
       member = add_buffer(buffer(operands[i]), buffer(operands[i]).tensor);
-      position_[static_cast<size_t>(add_copy(operands[i], member))] = number;
+      const int copy = add_copy(operands[i], member);
+      position_[static_cast<size_t>(copy)] = number;
+      instead_[number].push_back(copy);
     }
     BufferPlan& plan = buffer(made_.root(member));
     plan.alias_of = result;
@@ -330,7 +332,15 @@ void StepGraphBuilder::make_edges() {
     kept.push_back(std::move(made_.nodes[n]));
   }
   for (StepNode& node : kept) {
-    for (int& before : node.before) before = renumbered[static_cast<size_t>(before)];
+    std::vector<int> before;
+    for (int n : node.before) {
+      // Who waited for a removed node to have read its operands waits for the copies.
+      if (!removed_[static_cast<size_t>(n)])
+        before.push_back(renumbered[static_cast<size_t>(n)]);
+      else
+        for (int copy : instead_[n]) before.push_back(renumbered[static_cast<size_t>(copy)]);
+    }
+    node.before = std::move(before);
     std::sort(node.before.begin(), node.before.end());
     node.before.erase(std::unique(node.before.begin(), node.before.end()), node.before.end());
   }

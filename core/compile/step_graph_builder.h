@@ -84,6 +84,7 @@ class StepGraphBuilder {
   std::vector<int> position_;                    // node -> place in the program, by which ties go
   std::vector<bool> removed_;                    // node -> a concatenate that costs nothing
   std::vector<std::vector<int>> members_;        // buffer -> members, of a removed concatenate
+  std::map<int, std::vector<int>> instead_;      // removed concatenate -> copies of its operands
   std::vector<std::vector<int>> after_;          // node -> nodes that come later; for reaches()
   std::vector<std::vector<int>> input_readers_;  // buffer -> nodes that read memory rooted there
 };
