@@ -182,16 +182,17 @@ FactorRule factors(const OpCall& call, std::span<const TensorType> results) {
   return rule;
 }
 
-// Group counts follow from local extents.
+// Group counts follow from local extents; where there is nothing to count, they stay.
 Attributes localize(const OpCall& global, std::span<const TensorType> operands,
                     std::span<const TensorType> results) {
   const ConvolutionDims dims = convolution_dims(global.attributes);
   Attributes local = global.attributes;
   const Shape &x = operands[0].shape, &w = operands[1].shape;
-  local.set(Attr::feature_group_count,
-            std::max<int64_t>(1, x[dims.input_feature] / w[dims.kernel_in]));
-  local.set(Attr::batch_group_count,
-            std::max<int64_t>(1, x[dims.input_batch] / results[0].shape[dims.output_batch]));
+  const int64_t kernel_in = w[dims.kernel_in], output_batch = results[0].shape[dims.output_batch];
+  if (kernel_in > 0)
+    local.set(Attr::feature_group_count, std::max<int64_t>(1, x[dims.input_feature] / kernel_in));
+  if (output_batch > 0)
+    local.set(Attr::batch_group_count, std::max<int64_t>(1, x[dims.input_batch] / output_batch));
   return local;
 }
 
