@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <exception>
 #include <functional>
+#include <limits>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -278,7 +279,7 @@ class CommandLine {
     add_hlo_inputs(app);
     app.add_option("--output-dir", hlo_.output_folder, "write output.I.npy, logical tensors, into this folder");
     app.add_option("--steps", hlo_.steps, "how often to run it; without --carry on the same inputs each time")
-        ->check(CLI::PositiveNumber);
+        ->check(CLI::Range(1, std::numeric_limits<int>::max()));
     app.add_flag("--carry", hlo_.carry,
                  "outputs become inputs of the next step: donated ones, or those whose types are\n"
                  "the first parameters'");
