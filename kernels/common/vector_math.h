@@ -77,7 +77,7 @@ TESSERA_INLINE F32x16 tanh(F32x16 x) {
   p = p * u - 0.3333332843f;
   const F32x16 near = (p * u) * x + x;
   const F32x16 far = 1.0f - 2.0f / (exp(t + t) + 1.0f);
-  return t < 0.625f ? near : copy_sign(far, x);
+  return copy_sign(t < 0.625f ? near : far, x);  // of -0 too
 }
 
 TESSERA_INLINE F32x16 erf(F32x16 x) {

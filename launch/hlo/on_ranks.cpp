@@ -1,5 +1,7 @@
 #include "launch/hlo/on_ranks.h"
 
+#include <unistd.h>
+
 #include <exception>
 #include <optional>
 
@@ -26,6 +28,17 @@ PreparedProgram prepare(const std::string& text, const OnRanksOptions& options, 
   return {std::move(program), std::move(inputs)};
 }
 
+// Planned sizes can be beyond any machine: said before memory is asked for, as Linux may grant it and
+// end the process later. UserError with both numbers.
+void require_memory(const PreparedProgram& prepared, int64_t devices_here) {
+  const double machine = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+  const double device = static_cast<double>(prepared.program.compiled.executable->memory.peak_bytes());
+  if (device * static_cast<double>(devices_here) > machine)
+    throw_user_error("the program needs ", human_bytes(device), " on each of the ", devices_here,
+                     " devices of this machine, which has ", human_bytes(machine),
+                     " of memory; cut its tensors over more devices, or run it on more machines");
+}
+
 void make_output_folder(const OnRanksOptions& options) {
   if (!options.output_folder.empty()) posix_file_system().create_folders(options.output_folder);
 }
@@ -34,6 +47,7 @@ int on_threads(const OnRanksOptions& options, const std::function<void(const Pre
                const RankBody& body) {
   const KernelTable kernels = cpu_kernel_table();
   const PreparedProgram prepared = prepare(read_hlo_text(options.file), options, options.compile, kernels);
+  require_memory(prepared, prepared.program.devices());
   make_output_folder(options);
   before(prepared);
   int code = kExitDone;
@@ -71,6 +85,7 @@ class Processes {
                          world_.size() == 1 ? " rank" : " ranks", "; leave out --devices, or start as many");
     compile.devices = world_.size();
     prepared_ = prepare(text.payload, options_, compile, kernels_);
+    require_memory(*prepared_, world_.local_size());
     prepared_->processes = world_.size();
     if (is_first_) make_output_folder(options_);
   }

@@ -193,6 +193,9 @@ TEST_F(HloVerbs, WrongUseIsSaidClearly) {
   expect_fails({"hlo", "run", descent_, "--output-dir", descent_}, 1, {"cannot be made"});
   expect_fails({"hlo", "run", folder_.write("one.hlo", "HloModule m\nENTRY e {\n  x = f32[4] parameter(0)\n  ROOT y = s32[4] convert(x)\n}\n"), "--carry"},
                2, {"--carry: no output can be the input of a next step"});
+  const std::string vast = folder_.write("vast.hlo", "HloModule m\nENTRY e {\n  ROOT x = f32[1000000000000] parameter(0)\n}\n");
+  for (const char* verb : {"run", "check"})
+    expect_fails({"hlo", verb, vast, "--devices", "2"}, 1, {"needs", "on each of the 2 devices of this machine, which has", "of memory"});
   const Json json = report_of({"hlo", "check", descent_, "--devices", "3", "--json", "-"}, {}, 2);
   EXPECT_NE(json.at("error").get<std::string>().find("3 devices"), std::string::npos) << json;
 }

@@ -47,6 +47,9 @@ void check_ulps(TileOp op, double (*exact)(double), double most) {
   for (size_t i = 0; i < x.size(); ++i) {
     ASSERT_LE(ulps(y[i], exact(static_cast<double>(x[i]))), most)
         << "at " << x[i] << " got " << y[i] << " want " << exact(x[i]);
+    if (x[i] == 0) {
+      ASSERT_EQ(std::signbit(y[i]), std::signbit(exact(static_cast<double>(x[i])))) << "at " << x[i];
+    }
   }
 }
 
