@@ -13,6 +13,7 @@
 #include "core/runtime/executor.h"
 #include "core/runtime/thread_world.h"
 #include "kernels/cpu/register.h"
+#include "partitioner/collective_matmul.h"
 #include "tests/compile/small_gpt.h"
 #include "tests/compile/test_steps.h"
 
@@ -25,15 +26,18 @@ models::StepConfig gpt(int layers, int64_t embed, int64_t batch, int64_t length)
   return config;
 }
 
-Graph lowered(const Graph& source, const testing::Layout& layout, int64_t bucket_bytes) {
+Graph lowered(const Graph& source, const testing::Layout& layout, int64_t bucket_bytes,
+              RingDirections rings = RingDirections::none) {
   ShardingConfig config;
   config.parameter_rules = testing::rules(layout.parameters);
   config.activation_rules = testing::rules(layout.activations);
   config.optimizer_rules = testing::rules(layout.optimizer);
   PartitionOptions options;
   options.bucket_bytes = bucket_bytes;
-  const Graph local = partition(
-      source, std::make_shared<const Mesh>(parse_mesh(layout.mesh)), config, options);
+  Graph local = partition(source, std::make_shared<const Mesh>(parse_mesh(layout.mesh)), config,
+                          options);
+  if (rings != RingDirections::none)
+    local = collective_matmul(local, {.directions = rings, .only_where_it_pays = false});
   return fuse_elementwise(eliminate_dead_code(local));
 }
 
@@ -144,6 +148,35 @@ TEST(Overlap, ExposedCommunicationIsMeasuredPerCollective) {
   }
 }
 
+// A network on which the collectives of `plain` would take 0.7 of the time of its kernels, a fifth of
+// it latency; and a scheduler's machine that computes as fast as this one.
+struct SlowNetwork {
+  NetworkModel model;
+  double compute_seconds = 0;  // of the kernels
+  double speed = 1;            // of the scheduler's machine over this one's
+
+  explicit SlowNetwork(const Executable& plain) {
+    compute_seconds = measure(plain, {}, 9).best_seconds;
+    speed = plain.schedule.compute_seconds / compute_seconds;
+    double wire = 0;
+    for (const auto& entry : plain.schedule.collectives) wire += entry.seconds;
+    const double collectives = static_cast<double>(plain.schedule.collectives.size());
+    const double bytes_seconds = wire - collectives * CostModel().links[0].latency_seconds;
+    model.latency_seconds = 0.14 * compute_seconds / collectives;
+    model.bytes_per_second =
+        CostModel().links[0].bytes_per_second * bytes_seconds / (0.56 * compute_seconds);
+  }
+
+  CompileOptions options(bool overlap) const {
+    CompileOptions made = with_network(model, overlap);
+    for (double* rate : {&made.cost.flops_f64, &made.cost.flops_f32, &made.cost.flops_narrow,
+                         &made.cost.memory_bytes_per_second})
+      *rate *= speed;
+    made.cost.kernel_seconds /= speed;
+    return made;
+  }
+};
+
 // Both programs over the same network, in turn, in one run; the network's speed follows from the
 // time that the step takes without it.
 void compare(const char* name, const testing::Layout& layout) {
@@ -153,28 +186,10 @@ void compare(const char* name, const testing::Layout& layout) {
   CompileOptions defaults;
   defaults.schedule.overlap = false;
   const Executable plain = compile(local, kernels, defaults);
-  const double compute = measure(plain, {}, 9).best_seconds;
-  double wire = 0;
-  for (const auto& entry : plain.schedule.collectives) wire += entry.seconds;
-  // As if the wires took 0.7 of the time of the kernels, a fifth of it latency.
-  const double collectives = static_cast<double>(plain.schedule.collectives.size());
-  NetworkModel network;
-  network.latency_seconds = 0.14 * compute / collectives;
-  network.bytes_per_second = CostModel().links[0].bytes_per_second;
-  const double bytes_seconds = wire - collectives * CostModel().links[0].latency_seconds;
-  network.bytes_per_second *= bytes_seconds / (0.56 * compute);
-  auto options = [&](bool overlap) {
-    CompileOptions made = with_network(network, overlap);
-    // The scheduler's machine computes as fast as this one.
-    const double speed = plain.schedule.compute_seconds / compute;
-    for (double* rate : {&made.cost.flops_f64, &made.cost.flops_f32, &made.cost.flops_narrow,
-                         &made.cost.memory_bytes_per_second})
-      *rate *= speed;
-    made.cost.kernel_seconds /= speed;
-    return made;
-  };
-  const Executable overlapped = compile(local, kernels, options(true));
-  const Executable in_order = compile(local, kernels, options(false));
+  const SlowNetwork slow(plain);
+  const NetworkModel& network = slow.model;
+  const Executable overlapped = compile(local, kernels, slow.options(true));
+  const Executable in_order = compile(local, kernels, slow.options(false));
   std::vector<double> ratios;
   Measured with, without;
   for (int round = 0; round < 5; ++round) {
@@ -192,13 +207,46 @@ void compare(const char* name, const testing::Layout& layout) {
       "%s on %s: kernels %.1f ms, network %.2f ms and %.0f MB/s per collective of %zu; step %.1f ms "
       "overlapped, %.1f ms in order, ratio %.2f (%.2f to %.2f; the schedule says %.2f); waited %.1f "
       "and %.1f ms, %d and %d waits exposed of %zu\n",
-      name, layout.mesh, compute * 1e3, network.latency_seconds * 1e3,
+      name, layout.mesh, slow.compute_seconds * 1e3, network.latency_seconds * 1e3,
       network.bytes_per_second * 1e-6, plain.schedule.collectives.size(), with.step_seconds * 1e3,
       without.step_seconds * 1e3, ratios[2], ratios[0], ratios[4],
       overlapped.schedule.step_seconds / in_order.schedule.step_seconds, waited(with) * 1e3,
       waited(without) * 1e3, exposed(with.waits), exposed(without.waits), with.waits.size());
   EXPECT_LT(ratios[2], 1);
   EXPECT_LT(exposed(with.waits), exposed(without.waits));
+}
+
+// Products behind gathers and in front of reduce_scatters, as rings and whole, both overlapped.
+void compare_rings(const testing::Layout& layout) {
+  const Graph graph = models::build_step(gpt(4, 256, 8, 128), false);
+  const KernelTable kernels = cpu_kernel_table();
+  CompileOptions defaults;
+  defaults.schedule.overlap = false;
+  const Graph local = lowered(graph, layout, 512 << 10);
+  const SlowNetwork slow(compile(local, kernels, defaults));
+  const Executable whole = compile(local, kernels, slow.options(true));
+  for (const auto& [name, directions] :
+       {std::pair{"one way", RingDirections::one_way}, {"two ways", RingDirections::two_way}}) {
+    const Executable rings =
+        compile(lowered(graph, layout, 512 << 10, directions), kernels, slow.options(true));
+    std::vector<double> ratios;
+    for (int round = 0; round < 5; ++round)
+      ratios.push_back(measure(rings, slow.model, 5).step_seconds /
+                       measure(whole, slow.model, 5).step_seconds);
+    std::sort(ratios.begin(), ratios.end());
+    std::printf("rings %s on %s: kernels %.1f ms; step %.2f of that without rings (%.2f to %.2f; the "
+                "schedule says %.2f); %zu collectives, %zu without\n",
+                name, layout.mesh, slow.compute_seconds * 1e3, ratios[2], ratios[0], ratios[4],
+                rings.schedule.step_seconds / whole.schedule.step_seconds,
+                rings.schedule.collectives.size(), whole.schedule.collectives.size());
+    EXPECT_LT(rings.schedule.step_seconds, whole.schedule.step_seconds);
+  }
+}
+
+TEST(OverlapLong, RingsHideWhatProductsGatherAndScatter) {
+  const char* split = "heads=model kv_heads=model mlp=model vocab=model";
+  const char* activations = "heads=model kv_heads=model mlp=model vocab=model length=model";
+  compare_rings({"model=2", split, activations, split});
 }
 
 TEST(OverlapLong, StepsAreFasterThanInProgramOrder) {
