@@ -142,7 +142,9 @@ std::string print_mesh(const NamedMesh& mesh) {
   if (mesh.maximal_device >= 0) return cat("maximal_mesh[device_id=", mesh.maximal_device, "]");
   std::vector<std::string> axes;
   for (const NamedAxis& axis : mesh.axes) axes.push_back(cat(quoted(axis.name), "=", axis.size));
-  std::string text = cat(mesh.name.empty() ? "mesh" : mesh.name, "[", join(axes, ","), "]");
+  // Other names than mesh... are known as such by the @ alone.
+  const bool is_plain = mesh.name.empty() || mesh.name.starts_with("mesh");
+  std::string text = cat(is_plain ? "" : "@", mesh.name.empty() ? "mesh" : mesh.name, "[", join(axes, ","), "]");
   if (mesh.device_ids)
     text += cat(
         ", device_ids=(",

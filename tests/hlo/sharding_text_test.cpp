@@ -45,6 +45,8 @@ TEST(ShardingText, PrintsWhatItReads) {
         "{devices=[2]<=[2] shard_as 0}",
         "{mesh['a'=2,'b'=4], [{'a'}, {'b'}]}",
         "{mesh['a'=2,'b'=4], [{'b', 'a'}, {?}]}",
+        "{mesh_1['a'=2], [{'a'}]}",
+        "{@pod['a'=2], [{'a'}]}",
         "{mesh['a'=2,'b'=4], [{'a', 'b':(2)2, ?}, {}]}",
         "{mesh['a'=2,'b'=4,'c'=3,'d'=8], [{'a'}], replicated={'c'}, unreduced={'d':(4)2}, "
         "manual={'b':(2)2}}",
@@ -185,7 +187,7 @@ TEST(SdyText, ReadsShardings) {
            {"{mesh['data'=2,'model'=4], [{}]}", "{mesh['data'=2,'model'=4], [{'model'}]}"});
   reads_as("#sdy.sharding_per_value<[]>", {});
   reads_as("#sdy.sharding<@mesh, []>", {"{mesh['data'=2,'model'=4], []}"});
-  reads_as("#sdy.sharding<@empty, [{}, {}]>", {"{empty[], [{}, {}]}"});
+  reads_as("#sdy.sharding<@empty, [{}, {}]>", {"{@empty[], [{}, {}]}"});
   reads_as("#sdy.sharding<@one, []>", {"{maximal device=5}"});
   reads_as("#sdy.sharding<mesh<[\"a\"=2], device_ids=[1,0]>, [{\"a\"}]>",
            {"{mesh['a'=2], device_ids=(1,0), [{'a'}]}"});
