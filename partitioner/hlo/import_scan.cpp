@@ -2,36 +2,12 @@
 #include <algorithm>
 
 #include "core/ops/custom_call.h"
+#include "partitioner/hlo/check_module.h"
 #include "partitioner/hlo/import_support.h"
 #include "partitioner/hlo/import_walk.h"
 
 namespace tessera::hlo {
 namespace {
-
-constexpr std::string_view kCalling[] = {"to_apply",
-                                         "body",
-                                         "condition",
-                                         "select",
-                                         "scatter",
-                                         "comparator",
-                                         "calls",
-                                         "true_computation",
-                                         "false_computation",
-                                         "branch_computations",
-                                         "called_computations"};
-
-// The computations that an instruction names.
-std::vector<std::string> callees_of(const HloInstruction& instruction) {
-  std::vector<std::string> names;
-  for (const HloAttribute& attribute : instruction.attributes) {
-    if (std::find(std::begin(kCalling), std::end(kCalling), attribute.name) == std::end(kCalling))
-      continue;
-    if (const auto* name = std::get_if<Name>(&attribute.value)) names.push_back(name->text);
-    if (const auto* list = std::get_if<Names>(&attribute.value))
-      names.insert(names.end(), list->list.begin(), list->list.end());
-  }
-  return names;
-}
 
 void list_element_types(const HloShape& shape, std::set<std::string>& list) {
   if (!shape.is_tuple && !shape.dtype) list.insert(cat("element type ", shape.element_type));
@@ -56,7 +32,7 @@ std::vector<int> needed_computations(const HloModule& module) {
     if (!is_needed[static_cast<size_t>(c)]) continue;
     for (const HloInstruction& instruction :
          module.computations[static_cast<size_t>(c)].instructions)
-      for (const std::string& callee : callees_of(instruction)) {
+      for (const std::string& callee : called_computations(instruction)) {
         const auto found = index_of.find(callee);
         if (found == index_of.end())
           throw_user_error(where(instruction), ": there is no computation ", callee);

@@ -136,7 +136,7 @@ class Walk final : public ImportContext {
     if (instruction().opcode == "parameter") {
       made_ = leaves_[current_];
     } else if (!is_expressible()) {
-      made_ = placeholders();
+      made_ = zeros_as_stated();
     } else if (instruction().opcode == "tuple") {
       made_ = all_operands();
       check_shape(tuple_of_operands());
@@ -157,7 +157,7 @@ class Walk final : public ImportContext {
     else
       is_unsupported_ = true;
     if (is_unsupported_) {
-      made_ = placeholders();
+      made_ = zeros_as_stated();
       return;
     }
     TESSERA_CHECK(is_set_, where(instruction()), ": ", instruction().opcode, " gave no result");
@@ -171,11 +171,13 @@ class Walk final : public ImportContext {
       const std::string place = where(instruction());
       throw Error(message.starts_with(place) ? message : cat(place, ": ", message));
     }
-    leaves_[current_] = placeholders();
+    leaves_[current_] = zeros_as_stated();
   }
 
-  // Of the stated types, so that what follows goes on.
-  std::vector<Value> placeholders() {
+  // Of the stated types, so that the walk goes on and lists everything. Never part of a result: they are
+  // made only where something is on the list, and then import throws the list.
+  std::vector<Value> zeros_as_stated() {
+    TESSERA_CHECK(!state_.unsupported.empty(), where(instruction()), ": nothing is unsupported");
     std::vector<Value> values;
     for (const TensorType& type : leaf_types(instruction().shape))
       values.push_back(ops::constant(builder_, 0.0, type));
