@@ -31,13 +31,6 @@ struct OutlinedRegion {
   HloComputation body;
 };
 
-HloSharding tuple_of(std::vector<HloSharding> elements) {
-  HloSharding tuple;
-  tuple.kind = HloSharding::Kind::tuple;
-  tuple.elements = std::move(elements);
-  return tuple;
-}
-
 class Outliner {
  public:
   Outliner(HloModule& module, int c)

@@ -23,13 +23,6 @@ std::vector<std::vector<int>> users_of(const HloComputation& computation) {
   return users;
 }
 
-HloSharding tuple_of(std::vector<HloSharding> elements) {
-  HloSharding tuple;
-  tuple.kind = HloSharding::Kind::tuple;
-  tuple.elements = std::move(elements);
-  return tuple;
-}
-
 // ---- New style: LocalToGlobalShape(call(GlobalToLocalShape(xs...)))
 // -------------------------------
 

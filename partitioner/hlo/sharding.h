@@ -57,6 +57,9 @@ struct HloSharding {
   bool operator==(const HloSharding&) const = default;
 };
 
+// {{...}, {...}}: of a tuple with these elements.
+HloSharding tuple_of(std::vector<HloSharding> elements);
+
 // Throw UserError that shows the text and the place.
 HloSharding parse_hlo_sharding(std::string_view text);  // with its outer braces
 std::string print(const HloSharding& sharding);

@@ -270,6 +270,13 @@ void check_axes(NotationScanner& scanner, const HloSharding& sharding) {
     scanner.refuse(cat("unreduced=", kind, "{...}: the combiners are sum, max and min"));
 }
 
+HloSharding tuple_of(std::vector<HloSharding> elements) {
+  HloSharding tuple;
+  tuple.kind = HloSharding::Kind::tuple;
+  tuple.elements = std::move(elements);
+  return tuple;
+}
+
 HloSharding parse_hlo_sharding(std::string_view text) { return ShardingScanner(text).scan(); }
 
 std::string print(const HloSharding& sharding) {

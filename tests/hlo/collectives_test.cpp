@@ -8,32 +8,9 @@ namespace {
 
 using namespace testing;
 
-constexpr std::string_view kCombiners = R"(add {
-  a = f32[] parameter(0)
-  b = f32[] parameter(1)
-  ROOT r = f32[] add(a, b)
-}
-max {
-  a = f32[] parameter(0)
-  b = f32[] parameter(1)
-  ROOT r = f32[] maximum(b, a)
-}
-mul {
-  a = f32[] parameter(0)
-  b = f32[] parameter(1)
-  ROOT r = f32[] multiply(a, b)
-}
-sub {
-  a = f32[] parameter(0)
-  b = f32[] parameter(1)
-  ROOT r = f32[] subtract(a, b)
-}
-or {
-  a = pred[] parameter(0)
-  b = pred[] parameter(1)
-  ROOT r = pred[] or(a, b)
-}
-)";
+const std::string kCombiners =
+    scalar_region("add", "add") + scalar_region("max", "maximum", "f32", /*is_swapped=*/true) +
+    scalar_region("mul", "multiply") + scalar_region("sub", "subtract") + scalar_region("or", "or", "pred");
 
 // Device d of <a=2, b=2> holds x = {2d, 2d + 1}; the results of all devices one after the other.
 std::string on_four(std::string_view body, std::string_view local, std::string_view global) {

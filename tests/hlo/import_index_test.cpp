@@ -130,16 +130,7 @@ TEST(ImportIndex, ScatterOfSeveralAndWithBatchingDims) {
     u = f32[2] parameter(3)
     v = s32[2] parameter(4)
     ROOT y = (f32[2,3], s32[2,3]) scatter(x, n, i, u, v), update_window_dims={}, inserted_window_dims={1}, scatter_dims_to_operand_dims={1}, input_batching_dims={0}, scatter_indices_batching_dims={0}, index_vector_dim=1, indices_are_sorted=true, unique_indices=true, to_apply=f)",
-                           R"(
-  f {
-    a = f32[] parameter(0)
-    b = s32[] parameter(1)
-    c = f32[] parameter(2)
-    d = s32[] parameter(3)
-    s = f32[] add(a, c)
-    m = s32[] maximum(b, d)
-    ROOT t = (f32[], s32[]) tuple(s, m)
-  })"),
+                           pair_region("f", "add", "maximum")),
                  {counting(DType::f32, {2, 3}), tensor<int32_t>({2, 3}, {0, 0, 0, 9, 9, 9}),
                   tensor<int32_t>({2, 1}, {1, 2}), floats({10, 20}), integers({5, 5})});
   EXPECT_EQ(reals(y[0]), (Reals{0, 11, 2, 3, 4, 25}));

@@ -6,13 +6,6 @@ namespace {
 
 using namespace testing;
 
-std::string scalar_region(std::string_view name, std::string_view opcode,
-                          std::string_view dtype = "f32", bool is_swapped = false) {
-  return cat(name, " {\n  x = ", dtype, "[] parameter(0)\n  y = ", dtype,
-             "[] parameter(1)\n  ROOT r = ", dtype, "[] ", opcode,
-             is_swapped ? "(y, x)\n}\n" : "(x, y)\n}\n");
-}
-
 TEST(ImportReduction, KnownCombinersInBothOrders) {
   struct Case {
     const char* opcode;
@@ -70,16 +63,7 @@ TEST(ImportReduction, SeveralOperandsAtOnce) {
     zero = f32[] constant(0)
     one = s32[] constant(1)
     ROOT r = (f32[2], s32[2]) reduce(x, n, zero, one), dimensions={1}, to_apply=f)",
-                           R"(
-  f {
-    a = f32[] parameter(0)
-    b = s32[] parameter(1)
-    c = f32[] parameter(2)
-    d = s32[] parameter(3)
-    s = f32[] add(a, c)
-    p = s32[] multiply(b, d)
-    ROOT t = (f32[], s32[]) tuple(s, p)
-  })"),
+                           pair_region("f", "add", "multiply")),
                  {tensor<float>({2, 2}, {1, 2, 3, 4}), tensor<int32_t>({2, 2}, {5, 6, 7, 8})});
   EXPECT_EQ(reals(y[0]), (Reals{3, 7}));
   EXPECT_EQ(reals(y[1]), (Reals{30, 56}));

@@ -46,6 +46,26 @@ inline std::string module_of(std::string_view body, std::string_view computation
   return cat("HloModule test\n", computations, "\nENTRY main {\n", body, "\n}\n");
 }
 
+// A combiner of two scalars, (x, y) or swapped.
+inline std::string scalar_region(std::string_view name, std::string_view opcode,
+                                 std::string_view dtype = "f32", bool is_swapped = false) {
+  return cat(name, " {\n  x = ", dtype, "[] parameter(0)\n  y = ", dtype,
+             "[] parameter(1)\n  ROOT r = ", dtype, "[] ", opcode,
+             is_swapped ? "(y, x)\n}\n" : "(x, y)\n}\n");
+}
+// Of two pairs (f32, s32): one opcode for the floats, one for the integers.
+inline std::string pair_region(std::string_view name, std::string_view on_floats,
+                               std::string_view on_integers) {
+  return cat(name, R"( {
+  a = f32[] parameter(0)
+  b = s32[] parameter(1)
+  c = f32[] parameter(2)
+  d = s32[] parameter(3)
+  e = f32[] )",
+             on_floats, "(a, c)\n  g = s32[] ", on_integers,
+             "(b, d)\n  ROOT t = (f32[], s32[]) tuple(e, g)\n}\n");
+}
+
 inline Imported import_text(std::string_view text) {
   Imported imported = import(parse(text));
   verify(imported.graph, GraphStage::built);
