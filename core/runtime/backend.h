@@ -1,4 +1,8 @@
 // Where buffers live and kernels run. The CPU backend is core's own; CUDA is a plugin.
+//
+// A device works in the order of submission on one compute stream, and the host runs ahead of it:
+// `copy`, `copy_rows`, `fill`, `set_bytes` and the kernels only submit. What must be seen on the host
+// (copy_to_host, synchronize) waits. On the CPU all of it is done when the call returns.
 #pragma once
 
 #include <cstddef>
@@ -16,10 +20,36 @@ class Backend {
   virtual const std::string& name() const = 0;
   virtual std::byte* allocate(int64_t bytes) = 0;  // 64-byte aligned; UserError when out of memory
   virtual void release(std::byte* memory) noexcept = 0;
+  virtual const KernelTable& kernels() const = 0;
+  // Handed to kernels and collectives as `stream`; null on the CPU.
+  virtual void* stream() { return nullptr; }
+
+  // The host's memory may be reused when these return; copy_to_host waits for all work before it.
   virtual void copy_to_device(void* device, const void* host, int64_t bytes) = 0;
   virtual void copy_to_host(void* host, const void* device, int64_t bytes) = 0;
-  virtual void zero(void* device, int64_t bytes) = 0;
-  virtual const KernelTable& kernels() const = 0;
+
+  // Between buffers of the device. `copy` may overlap, as memmove.
+  virtual void copy(void* to, const void* from, int64_t bytes) = 0;
+  // `rows` pieces of `width` bytes, `pitch` bytes apart.
+  virtual void copy_rows(void* to, int64_t to_pitch, const void* from, int64_t from_pitch,
+                         int64_t width, int64_t rows) = 0;
+  // `count` times the element of 1, 2, 4 or 8 bytes that lies in the host's memory at `element`.
+  virtual void fill(void* to, const void* element, int64_t element_bytes, int64_t count) = 0;
+  void set_bytes(void* to, int value, int64_t bytes);
+  void zero(void* device, int64_t bytes) { set_bytes(device, 0, bytes); }
+
+  // All that was submitted is done. Throws UserError with what failed on the device since.
+  virtual void synchronize() {}
+
+  // Called once every kernel of an executable has been prepared (Kernel::prepare).
+  virtual void finish_preparing() {}
+
+  // Work recorded once and submitted as one piece after: what is submitted between begin_capture and
+  // end_capture is not done then, but at every replay(). Only where can_capture().
+  virtual bool can_capture() const { return false; }
+  virtual void begin_capture() {}
+  virtual int end_capture() { return -1; }  // the recording's number
+  virtual void replay(int /*recording*/) {}
 };
 
 // Host memory, with the kernels of `table`.

@@ -36,4 +36,11 @@ struct Executor::Bound {
   MeasuredCollective measured;
 };
 
+// Steps [begin, end) of which none needs the host, with each start's done among them.
+struct Executor::Segment {
+  size_t begin = 0, end = 0;
+  int64_t runs = 0;
+  int recording = -1;
+};
+
 }  // namespace tessera

@@ -78,6 +78,9 @@ class Communicator {
   virtual void wait(Ticket ticket) = 0;
   // Lets collectives in flight make progress; cheap, called between kernels.
   virtual void poll() {}
+  // On a device: whether start and wait need the host to take part, so that they cannot be captured.
+  // Where not, they only submit, and what `wait` promises holds for work submitted to the stream after it.
+  virtual bool needs_host() const { return true; }
 
   void run(const CollectiveCall& call) { wait(start(call)); }
 };

@@ -39,8 +39,29 @@ class CpuBackend final : public Backend {
   void copy_to_host(void* host, const void* device, int64_t bytes) override {
     std::memcpy(host, device, static_cast<size_t>(bytes));
   }
-  void zero(void* device, int64_t bytes) override {
-    std::memset(device, 0, static_cast<size_t>(bytes));
+  void copy(void* to, const void* from, int64_t bytes) override {
+    std::memmove(to, from, static_cast<size_t>(bytes));
+  }
+  void copy_rows(void* to, int64_t to_pitch, const void* from, int64_t from_pitch, int64_t width,
+                 int64_t rows) override {
+    for (int64_t row = 0; row < rows; ++row)
+      std::memcpy(static_cast<std::byte*>(to) + row * to_pitch,
+                  static_cast<const std::byte*>(from) + row * from_pitch,
+                  static_cast<size_t>(width));
+  }
+  void fill(void* to, const void* element, int64_t element_bytes, int64_t count) override {
+    if (count == 0) return;
+    const auto bytes = static_cast<size_t>(element_bytes * count);
+    auto* const begin = static_cast<std::byte*>(to);
+    if (element_bytes == 1) {
+      std::memset(begin, *static_cast<const unsigned char*>(element), bytes);
+      return;
+    }
+    std::memcpy(begin, element, static_cast<size_t>(element_bytes));
+    for (size_t done = static_cast<size_t>(element_bytes), next; done < bytes; done += next) {
+      next = std::min(done, bytes - done);
+      std::memcpy(begin + done, begin, next);
+    }
   }
   const KernelTable& kernels() const override { return table_; }
 
@@ -49,6 +70,11 @@ class CpuBackend final : public Backend {
 };
 
 }  // namespace
+
+void Backend::set_bytes(void* to, int value, int64_t bytes) {
+  const auto byte = static_cast<unsigned char>(value);
+  fill(to, &byte, 1, bytes);
+}
 
 std::unique_ptr<Backend> create_cpu_backend(KernelTable table) {
   return std::make_unique<CpuBackend>(std::move(table));

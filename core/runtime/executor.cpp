@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <tuple>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "core/runtime/bound_step.h"
 #include "core/runtime/rank_data.h"
 
@@ -13,18 +15,6 @@ namespace {
 
 double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// A copy, or the one element of `from` all over `to`.
-void start_as(const TensorView& to, const TensorView& from) {
-  const auto bytes = static_cast<size_t>(to.type.bytes());
-  auto* const begin = static_cast<std::byte*>(to.data);
-  size_t done = std::min(bytes, static_cast<size_t>(from.type.bytes()));
-  std::memcpy(begin, from.data, done);
-  for (size_t next; done > 0 && done < bytes; done += next) {
-    next = std::min(done, bytes - done);
-    std::memcpy(begin + done, begin, next);
-  }
 }
 
 }  // namespace
@@ -44,12 +34,20 @@ Executor::Executor(const Executable& executable, Backend& backend, World* world,
   place_buffers();
   compute_constants();
   bind_steps();
+  prepare_kernels();
+  find_segments();
   if (options_.poison_freed) poison_all();
 }
 
 Executor::~Executor() {
+  try {
+    backend_.synchronize();  // what was submitted reads and writes the memory that goes
+  } catch (const std::exception& error) {
+    log_warning("warning: ", error.what());
+  }
   if (scratch_) backend_.release(scratch_);
   if (constants_) backend_.release(constants_);
+  if (compared_) backend_.release(compared_);
   if (owns_symmetric_) backend_.release(symmetric_);
 }
 
@@ -67,6 +65,7 @@ void Executor::create_communicators() {
 
 void Executor::allocate_arenas() {
   const MemoryReport& memory = executable_.memory;
+  if (options_.check_uniform) compared_ = backend_.allocate(3 * sizeof(int64_t));
   if (memory.scratch_bytes > 0) scratch_ = backend_.allocate(memory.scratch_bytes);
   if (memory.constant_bytes > 0) constants_ = backend_.allocate(memory.constant_bytes);
   if (memory.symmetric_bytes == 0) return;
@@ -120,9 +119,13 @@ void Executor::run() {
     if (options_.poison_freed) poison_all();
     while (step_ < bound_.size()) {
       size_t next;
-      if (options_.profile) {
+      const int segment = segment_at_.empty() || observer_ ? -1 : segment_at_[step_];
+      if (segment >= 0) {
+        next = run_segment(segments_[static_cast<size_t>(segment)]);
+      } else if (options_.profile) {
         const double begin = now_seconds();
         next = run_at(step_);
+        backend_.synchronize();
         measure(bound_[step_], begin, now_seconds());
       } else {
         next = run_at(step_);
@@ -146,6 +149,21 @@ void Executor::measure(Bound& bound, double begin, double end) {
   measured.waited_seconds += end - begin;
 }
 
+// The first run is as any other: it warms up what libraries set up lazily, which must not be recorded.
+size_t Executor::run_segment(Segment& segment) {
+  if (segment.runs++ == 0) {
+    for (; step_ < segment.end; ++step_) run_step(bound_[step_]);
+    return segment.end;
+  }
+  if (segment.recording < 0) {
+    backend_.begin_capture();
+    for (; step_ < segment.end; ++step_) run_step(bound_[step_]);
+    segment.recording = backend_.end_capture();
+  }
+  backend_.replay(segment.recording);
+  return segment.end;
+}
+
 size_t Executor::run_at(size_t step) {
   Bound& bound = bound_[step];
   if (bound.kind >= Bound::Kind::loop_begin) return run_control(step);
@@ -159,7 +177,7 @@ void Executor::run_step(Bound& bound) {
   switch (bound.kind) {
     case Bound::Kind::kernel:
       bound.kernel->run({executable_.instruction_of(bound.region, bound.instruction),
-                         bound.operands, bound.results, bound.workspace, nullptr});
+                         bound.operands, bound.results, bound.workspace, backend_.stream()});
       return;
     case Bound::Kind::start:
       bound.ticket = bound.communicator->start(bound.call);
@@ -172,12 +190,23 @@ void Executor::run_step(Bound& bound) {
       bound.started->in_flight = false;
       return;
     case Bound::Kind::rank_data:
-      compute_rank_data(executable_.instruction_of(bound.region, bound.instruction),
+      compute_rank_data(backend_, executable_.instruction_of(bound.region, bound.instruction),
                         bound.coordinate, bound.operands, bound.results[0]);
       return;
     default:
-      std::memmove(bound.results[0].data, bound.operands[0].data,
-                   static_cast<size_t>(bound.results[0].type.bytes()));
+      backend_.copy(bound.results[0].data, bound.operands[0].data, bound.results[0].type.bytes());
+  }
+}
+
+// A copy, or the one element of `from` all over `to`.
+void Executor::start_as(const TensorView& to, const TensorView& from) {
+  const int64_t bytes = to.type.bytes();
+  auto* const begin = static_cast<std::byte*>(to.data);
+  int64_t done = std::min(bytes, from.type.bytes());
+  backend_.copy(begin, from.data, done);
+  for (int64_t next; done > 0 && done < bytes; done += next) {
+    next = std::min(done, bytes - done);
+    backend_.copy(begin + done, begin, next);
   }
 }
 
@@ -195,14 +224,16 @@ size_t Executor::run_control(size_t step) {
         return bound.trip_count == 0 ? leave(bound.end_step) : step + 1;
       if (!bound.condition) return step + 1;
       int32_t index = 0;
-      std::memcpy(&index, bound.condition, sizeof(index));
+      backend_.copy_to_host(&index, bound.condition, sizeof(index));
       const auto arms = static_cast<int32_t>(bound.arm_steps.size());
       if (index < 0 || index >= arms) index = arms - 1;
       check_uniform(bound, index);
       return static_cast<size_t>(bound.arm_steps[static_cast<size_t>(index)]);
     }
     case Bound::Kind::loop_test: {
-      const bool goes_on = *bound.condition != std::byte{0};
+      std::byte predicate{};
+      backend_.copy_to_host(&predicate, bound.condition, sizeof(predicate));
+      const bool goes_on = predicate != std::byte{0};
       check_uniform(begin, goes_on);
       if (options_.poison_freed) poison_freed(step);
       return goes_on ? step + 1 : leave(begin.end_step);
@@ -223,21 +254,25 @@ size_t Executor::leave(size_t end_step) {
 }
 
 void Executor::check_uniform(const Bound& control, int64_t value) {
+  if (control.inside.empty()) return;
+  int64_t seen[3] = {value, 0, 0};
+  backend_.copy_to_device(compared_, seen, sizeof(seen));
   for (Communicator* group : control.inside) {
-    compared_ = value;
     CollectiveCall call;
-    call.input = &compared_;
+    call.input = compared_;
     call.dtype = DType::s64;
     call.tensor = "the way through a loop or branch";
-    call.reduce = ReduceKind::max;
-    call.output = &largest_;
-    group->run(call);
-    call.reduce = ReduceKind::min;
-    call.output = &smallest_;
-    group->run(call);
-    if (largest_ != smallest_)
+    call.stream = backend_.stream();
+    for (const ReduceKind kind : {ReduceKind::max, ReduceKind::min}) {
+      call.reduce = kind;
+      call.output = compared_ + (kind == ReduceKind::max ? 1 : 2) * sizeof(value);
+      group->run(call);
+    }
+    backend_.copy_to_host(seen, compared_, sizeof(seen));
+    const auto [own, largest, smallest] = std::tuple(seen[0], seen[1], seen[2]);
+    if (largest != smallest)
       throw_user_error("the ranks along ", group->name(), " do not go the same way: this one has ",
-                       value, ", others ", smallest_, " to ", largest_,
+                       own, ", others ", smallest, " to ", largest,
                        ", and collectives inside need all of them");
   }
 }
@@ -252,17 +287,20 @@ void Executor::observe(const Bound& bound) {
 
 void Executor::poison_freed(size_t step) {
   for (int freed : freed_after_[step])
-    std::memset(views_[static_cast<size_t>(freed)].data, 0xff,
-                static_cast<size_t>(executable_.buffers[static_cast<size_t>(freed)].bytes));
+    poison(views_[static_cast<size_t>(freed)].data,
+           executable_.buffers[static_cast<size_t>(freed)].bytes);
 }
+
+void Executor::poison(void* memory, int64_t bytes) { backend_.set_bytes(memory, 0xff, bytes); }
 
 void Executor::poison_all() {
   const MemoryReport& memory = executable_.memory;
-  if (scratch_) std::memset(scratch_, 0xff, static_cast<size_t>(memory.scratch_bytes));
+  if (scratch_) poison(scratch_, memory.scratch_bytes);
   if (!symmetric_) return;
   // A peer may still be reading what the step before left for it.
   if (world_) world_->barrier();
-  std::memset(symmetric_, 0xff, static_cast<size_t>(memory.symmetric_bytes));
+  poison(symmetric_, memory.symmetric_bytes);
+  backend_.synchronize();
   if (world_) world_->barrier();
 }
 
@@ -308,6 +346,24 @@ std::map<std::string, double> Executor::profile() const {
   for (const auto& [name, slot] : profile_slots_)
     profile[name] = seconds_[static_cast<size_t>(slot)];
   return profile;
+}
+
+Executor::Captured Executor::captured() const {
+  Captured captured;
+  for (const Segment& segment : segments_) {
+    if (segment.recording < 0) continue;
+    ++captured.recordings;
+    captured.steps += static_cast<int64_t>(segment.end - segment.begin);
+  }
+  return captured;
+}
+
+std::map<std::string, int64_t> Executor::host_steps() const {
+  std::map<std::string, int64_t> names;
+  for (const Bound& bound : bound_)
+    if (needs_host(bound))
+      ++names[std::string(executable_.instruction_of(bound.region, bound.instruction).op->name)];
+  return names;
 }
 
 std::vector<Executor::MeasuredCollective> Executor::collectives() const {

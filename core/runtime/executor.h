@@ -20,10 +20,14 @@ namespace tessera {
 
 struct ExecutorOptions {
   // Fills memory with NaN bits when its last reader is done, so that a read of a freed buffer
-  // shows. Host memory only.
+  // shows.
   bool poison_freed = false;
-  // Measure seconds per kind of step, and what each collective keeps waiting.
+  // Measure seconds per kind of step, and what each collective keeps waiting. A device is waited for
+  // after each step, so that nothing overlaps.
   bool profile = false;
+  // On a backend that can: stretches of steps that need nothing of the host are recorded in their second
+  // run and replayed from then on. Off while there is an observer, and with poison_freed or profile.
+  bool capture = true;
   // Compares, among the ranks that meet in collectives inside, the predicates of loops and the
   // indices of branches; UserError where they differ (they would wait for each other for ever).
   bool check_uniform = false;
@@ -68,10 +72,19 @@ class Executor {
   };
   std::vector<MeasuredCollective> collectives() const;
 
+  // How many of the steps are replayed from recordings, and in how many recordings.
+  struct Captured {
+    int64_t steps = 0, recordings = 0;
+  };
+  Captured captured() const;
+  // Steps that the host takes part in at each run, by name: what keeps them from being captured.
+  std::map<std::string, int64_t> host_steps() const;
+
   const Executable& executable() const { return executable_; }
 
  private:
-  struct Bound;  // a step with its addresses
+  struct Bound;    // a step with its addresses
+  struct Segment;  // steps that are captured together
 
   void create_communicators();
   void allocate_arenas();
@@ -81,6 +94,11 @@ class Executor {
   void bind_call(Bound& bound, const CollectiveStart& step);
   void bind_step(Bound& bound, const Step& step);
   void bind_control(Bound& bound, const Step& step);
+  void prepare_kernels();
+  void find_segments();
+  bool needs_host(const Bound& bound) const;
+  void start_as(const TensorView& to, const TensorView& from);
+  size_t run_segment(Segment& segment);
   size_t run_at(size_t step);  // returns the step that follows
   void measure(Bound& bound, double begin, double end);
   void run_step(Bound& bound);
@@ -89,6 +107,7 @@ class Executor {
   void check_uniform(const Bound& control, int64_t value);
   void observe(const Bound& bound);
   void poison_freed(size_t step);
+  void poison(void* memory, int64_t bytes);
   void poison_all();
   [[noreturn]] void fail(size_t step) const;
 
@@ -105,11 +124,13 @@ class Executor {
   bool owns_symmetric_ = false;
   std::vector<TensorView> views_;  // one per buffer
   std::vector<Bound> bound_;
+  std::vector<Segment> segments_;
+  std::vector<int> segment_at_;  // step -> segment that begins there, or -1; empty: nothing is captured
   std::vector<std::vector<int>> freed_after_;  // step -> root buffers; with poison_freed
   std::map<std::string, int> profile_slots_;
   std::vector<double> seconds_;
   size_t step_ = 0;  // that runs
-  int64_t compared_ = 0, largest_ = 0, smallest_ = 0;  // for check_uniform
+  std::byte* compared_ = nullptr;  // for check_uniform: s64 values own, largest, smallest
   Observer observer_;
 };
 

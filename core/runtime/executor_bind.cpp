@@ -16,6 +16,7 @@ void Executor::bind_call(Bound& bound, const CollectiveStart& step) {
   call.dtype = bound.operands[0].type.dtype;
   call.shape = bound.operands[0].type.shape;
   call.tensor = executable_.buffers[static_cast<size_t>(step.output)].tensor;
+  call.stream = backend_.stream();
   if (attributes.has(Attr::reduce_kind))
     call.reduce = attributes.get<ReduceKind>(Attr::reduce_kind);
   switch (step.kind) {
@@ -139,6 +140,57 @@ void Executor::bind_control(Bound& bound, const Step& step) {
   } else {
     const auto& arm = std::get<ArmEnd>(step);
     end(Bound::Kind::arm_end, arm.begin_step, arm.results);
+  }
+}
+
+void Executor::prepare_kernels() {
+  for (const Bound& bound : bound_)
+    if (bound.kind == Bound::Kind::kernel && bound.kernel->prepare)
+      bound.kernel->prepare({executable_.instruction_of(bound.region, bound.instruction),
+                             bound.operands, bound.results, bound.workspace, backend_.stream()});
+  backend_.finish_preparing();
+}
+
+bool Executor::needs_host(const Bound& bound) const {
+  switch (bound.kind) {
+    case Bound::Kind::kernel:
+      return bound.kernel->needs_host;
+    case Bound::Kind::start:
+    case Bound::Kind::done:
+      return bound.communicator->needs_host();
+    case Bound::Kind::loop_test:
+      return true;
+    case Bound::Kind::branch_begin:
+      return bound.condition != nullptr;
+    default:
+      return false;
+  }
+}
+
+// The longest stretches of plain steps. One in which a collective is started and not waited for, or the
+// other way round, is cut down to what comes before it.
+void Executor::find_segments() {
+  if (!options_.capture || options_.profile || options_.poison_freed || !backend_.can_capture()) return;
+  segment_at_.assign(bound_.size(), -1);
+  const auto is_plain = [&](const Bound& bound) {
+    return bound.kind < Bound::Kind::loop_begin && !needs_host(bound);
+  };
+  for (size_t begin = 0; begin < bound_.size(); ++begin) {
+    size_t end = begin, balanced = begin;
+    int64_t in_flight = 0;
+    for (; end < bound_.size() && is_plain(bound_[end]); ++end) {
+      const Bound& bound = bound_[end];
+      if (bound.kind == Bound::Kind::start) ++in_flight;
+      if (bound.kind == Bound::Kind::done) {
+        if (bound.started->begin_step < begin || bound.started->begin_step > end) break;
+        --in_flight;
+      }
+      if (in_flight == 0) balanced = end + 1;
+    }
+    if (balanced - begin < 2) continue;
+    segment_at_[begin] = static_cast<int>(segments_.size());
+    segments_.push_back({begin, balanced});
+    begin = balanced - 1;
   }
 }
 

@@ -51,7 +51,7 @@ void KernelTable::add(const OpDef& op, Kernel kernel) {
 
 KernelTable::Choice KernelTable::choose(const OpDef& op, const OpCall& call,
                                         std::span<const TensorType> results) const {
-  Choice choice{&reference_kernel(), {}};
+  Choice choice{reference_ ? &*reference_ : &reference_kernel(), {}};
   const auto candidates = kernels_.find(&op);
   if (candidates == kernels_.end()) return choice;
   for (const Kernel& kernel : candidates->second) {

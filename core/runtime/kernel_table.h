@@ -33,7 +33,7 @@ struct KernelArgs {
   std::span<const TensorView>
       results;                     // a result may share an operand's memory where `alias` said so
   std::byte* workspace = nullptr;  // `workspace_bytes`, 64-byte aligned, content undefined
-  void* stream = nullptr;
+  void* stream = nullptr;  // Backend::stream()
 };
 
 struct Kernel {
@@ -50,6 +50,12 @@ struct Kernel {
   // before it is written, as in loops over elements).
   bool in_place_any = false;
   bool is_reference = false;
+  // Called once for each step that runs this kernel, with its addresses, before the first run: for what
+  // is compiled, chosen or looked up only once.
+  void (*prepare)(const KernelArgs&) = nullptr;
+  // On a device: the host takes part in each run (it waits for the device), so that the kernel cannot be
+  // captured.
+  bool needs_host = false;
 };
 
 // Choices point into the table, which must outlive what was compiled with it.
@@ -57,6 +63,9 @@ class KernelTable {
  public:
   // Appends a candidate; earlier ones are asked first.
   void add(const OpDef& op, Kernel kernel);
+
+  // What runs where nothing else accepts; unset: reference_kernel(), which needs host memory.
+  void set_reference(Kernel kernel) { reference_ = std::move(kernel); }
 
   struct Choice {
     const Kernel* kernel;               // the reference when nothing else accepts
@@ -66,6 +75,7 @@ class KernelTable {
 
  private:
   std::map<const OpDef*, std::vector<Kernel>> kernels_;
+  std::optional<Kernel> reference_;
 };
 
 // The reference candidate: wraps OpDef::eval (host memory only).

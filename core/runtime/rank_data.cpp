@@ -9,44 +9,34 @@
 namespace tessera {
 namespace {
 
-void fill(const TensorView& view, double value) {
-  dispatch_dtype(view.type.dtype, [&]<typename T>() {
-    T element;
-    if constexpr (std::is_same_v<T, std::complex<float>>)
-      element = T(static_cast<float>(value));
-    else if constexpr (std::is_integral_v<T>)
-      element = static_cast<T>(value);
-    else
-      element = T(static_cast<float>(value));
-    std::fill_n(view.as<T>(), view.type.elements(), element);
-  });
+// Integers do not survive the way through double at their limits.
+template <typename T>
+T identity_element(ReduceKind kind, DType dtype) {
+  if constexpr (std::is_integral_v<T>) {
+    if (kind == ReduceKind::max) return std::numeric_limits<T>::lowest();
+    if (kind == ReduceKind::min) return std::numeric_limits<T>::max();
+    if (kind == ReduceKind::product) return 1;
+    if (kind == ReduceKind::logical_and) return static_cast<T>(-1);
+    return 0;
+  } else {
+    return T(static_cast<float>(ops::identity_of(kind, dtype)));
+  }
 }
 
-// Integers do not survive the way through double at their limits.
-void fill_identity(const TensorView& view, ReduceKind kind) {
-  if (!is_integer(view.type.dtype)) return fill(view, ops::identity_of(kind, view.type.dtype));
-  dispatch_dtype(view.type.dtype, [&]<typename T>() {
-    if constexpr (std::is_integral_v<T>) {
-      T element = 0;
-      if (kind == ReduceKind::max)
-        element = std::numeric_limits<T>::lowest();
-      else if (kind == ReduceKind::min)
-        element = std::numeric_limits<T>::max();
-      else if (kind == ReduceKind::product)
-        element = 1;
-      else if (kind == ReduceKind::logical_and)
-        element = static_cast<T>(-1);
-      std::fill_n(view.as<T>(), view.type.elements(), element);
-    }
+void fill_identity(Backend& backend, const TensorView& view, ReduceKind kind) {
+  const DType dtype = view.type.dtype;
+  dispatch_dtype(dtype, [&]<typename T>() {
+    const T element = identity_element<T>(kind, dtype);
+    backend.fill(view.data, &element, sizeof(T), view.type.elements());
   });
 }
 
 }  // namespace
 
-void compute_rank_data(const Instruction& instruction, int64_t coordinate,
+void compute_rank_data(Backend& backend, const Instruction& instruction, int64_t coordinate,
                        std::span<const TensorView> operands, const TensorView& result) {
   if (instruction.is(ops::kAxisIndex)) {
-    *result.as<int64_t>() = coordinate;
+    backend.fill(result.data, &coordinate, sizeof(coordinate), 1);
     return;
   }
   const TensorView& operand = operands[0];
@@ -57,18 +47,16 @@ void compute_rank_data(const Instruction& instruction, int64_t coordinate,
     for (int d = 0; d < dim; ++d) rows *= result.type.shape[d];
     for (int d = dim + 1; d < result.type.rank(); ++d) inner *= result.type.shape[d];
     const int64_t width = extent * inner, pitch = operand.type.shape[dim] * inner;
-    for (int64_t row = 0; row < rows; ++row)
-      std::memcpy(result.as<std::byte>() + row * width,
-                  operand.as<std::byte>() + row * pitch + coordinate * width,
-                  static_cast<size_t>(width));
+    backend.copy_rows(result.data, width, operand.as<std::byte>() + coordinate * width, pitch, width,
+                      rows);
     return;
   }
   TESSERA_CHECK(instruction.is(ops::kReplicatedToPartial), instruction.op->name,
                 " is no rank data");
   if (coordinate == 0)
-    std::memmove(result.data, operand.data, static_cast<size_t>(result.type.bytes()));
+    backend.copy(result.data, operand.data, result.type.bytes());
   else
-    fill_identity(result, instruction.attributes.get<ReduceKind>(Attr::reduce_kind));
+    fill_identity(backend, result, instruction.attributes.get<ReduceKind>(Attr::reduce_kind));
 }
 
 PermuteRoute permute_route(const Mesh& mesh, const AxisList& group, const Attributes& permute,

@@ -4,13 +4,13 @@
 #include <span>
 
 #include "core/ir/graph.h"
-#include "core/runtime/kernel_table.h"
+#include "core/runtime/backend.h"
 
 namespace tessera {
 
 // axis_index, all_slice or replicated_to_partial, for the device at `coordinate` along the
-// instruction's axes. Host memory. Allocates nothing.
-void compute_rank_data(const Instruction& instruction, int64_t coordinate,
+// instruction's axes, in the backend's order of work. Allocates nothing.
+void compute_rank_data(Backend& backend, const Instruction& instruction, int64_t coordinate,
                        std::span<const TensorView> operands, const TensorView& result);
 
 // Which group ranks a device sends to and receives from in a collective_permute; -1: none, which only

@@ -31,7 +31,14 @@ class CountingBackend final : public Backend {
     ++releases;
     cpu_->release(memory);
   }
-  void zero(void* memory, int64_t bytes) override { cpu_->zero(memory, bytes); }
+  void copy(void* to, const void* from, int64_t bytes) override { cpu_->copy(to, from, bytes); }
+  void copy_rows(void* to, int64_t to_pitch, const void* from, int64_t from_pitch, int64_t width,
+                 int64_t rows) override {
+    cpu_->copy_rows(to, to_pitch, from, from_pitch, width, rows);
+  }
+  void fill(void* to, const void* element, int64_t element_bytes, int64_t count) override {
+    cpu_->fill(to, element, element_bytes, count);
+  }
   void copy_to_device(void* device, const void* host, int64_t bytes) override {
     cpu_->copy_to_device(device, host, bytes);
   }
