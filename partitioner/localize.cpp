@@ -74,12 +74,12 @@ class Localizer {
   void localize_one(int index) {
     Instruction instruction = source_.instructions[static_cast<size_t>(index)];
     TESSERA_CHECK(!instruction.is(ops::kReshard), "%", index, " is still a reshard");
-    if (instruction.is(ops::kResizePadding)) return resize_one(index);
     if (changes_nothing(instruction))
       return rewriter_.replace({index, 0}, rewriter_.mapped(instruction.operands[0]));
     if (!instruction.factor_axes.empty()) {
       const FactorRule rule = factor_rule(source_, instruction);
-      if (needs_partition(*instruction.op, rule, instruction.factor_axes))
+      if (needs_partition(*instruction.op, rule, instruction.factor_axes) ||
+          instruction.is(ops::kResizePadding))
         return partition_one(index, rule);
     }
     if (instruction.is(ops::kManualComputation)) return inline_manual(index);
@@ -119,38 +119,6 @@ class Localizer {
     if (info.stored_shape() != info.type.shape) info.logical_shape = info.type.shape;
     info.padded_shape.reset();
     info.type = type;
-  }
-
-  // Slices where it shrinks and pads with zeros where it grows.
-  void resize_one(int index) {
-    const Instruction& instruction = source_.instructions[static_cast<size_t>(index)];
-    const ResultInfo& to = instruction.results[0];
-    Builder& builder = rewriter_.builder();
-    builder.set_scope(instruction.scope);
-    builder.set_recompute(instruction.recompute);
-    const Value from = rewriter_.mapped(instruction.operands[0]);
-    const Shape now = builder.shape(from), wanted = to.sharding->local_shape(to.stored_shape());
-    Ints none(static_cast<size_t>(now.rank()), 0), limits, high;
-    for (int d = 0; d < now.rank(); ++d) {
-      limits.push_back(std::min(now[d], wanted[d]));
-      high.push_back(wanted[d] - limits.back());
-    }
-    Value made = from;
-    if (Shape(limits) != now) made = ops::slice(builder, made, none, limits);
-    if (builder.shape(made) != wanted) {
-      const Value zero = ops::constant(builder, 0, {to.type.dtype, {}});
-      made = ops::pad(builder, made, zero, none, high);
-    }
-    TESSERA_CHECK(builder.shape(made) == wanted, "resize_padding of ", now, " to ", wanted);
-    builder.set_scope("");
-    builder.set_recompute(false);
-    if (made != from) {
-      ResultInfo& info = rewriter_.result().info(made);
-      const TensorType type = info.type;
-      info = to;
-      set_local(info, type);
-    }
-    rewriter_.replace({index, 0}, made);
   }
 
   // Nothing in a region of a manual computation is a shard of a whole either.

@@ -26,10 +26,10 @@ class MeshTranslation {
 
   // The same tiles over the program's mesh.
   Sharding translate(const Sharding& sharding) const;
-
- private:
+  // The axes along which as many coordinates stand in the same order.
   AxisList translate(const AxisList& axes) const;
 
+ private:
   MeshPtr home_;
   std::map<AxisRef, AxisRef> atoms_;  // of the other mesh
 };

@@ -1,7 +1,5 @@
 #include "partitioner/other_meshes.h"
 
-#include <functional>
-
 #include "core/base/error.h"
 #include "core/ir/regions.h"
 #include "core/ir/rewriter.h"
@@ -12,32 +10,40 @@
 namespace tessera {
 namespace {
 
-// Calls visit(sharding) for every sharding that the graph states, without its regions.
-template <typename G, typename Visit>
-void for_each_sharding(G& graph, const Visit& visit) {
-  for (auto& instruction : graph.instructions)
-    for (auto& result : instruction.results)
-      if (result.sharding) visit(*result.sharding);
-  for (auto& output : graph.outputs)
-    if (output.sharding) visit(*output.sharding);
+// What axes in the attributes of an instruction are of: the mesh of the manual computation that it is, or
+// of the one that it stands in. Elsewhere there are none.
+MeshPtr mesh_of_axes(const Instruction& instruction, const MeshPtr& around) {
+  return instruction.is(ops::kManualComputation)
+             ? instruction.attributes.get<GraphRef>(Attr::callee)->mesh
+             : around;
+}
+
+// By region of the graph, the mesh of the manual computation around what it holds.
+std::map<const Graph*, MeshPtr> meshes_inside(const Graph& graph, const MeshPtr& around) {
+  std::map<const Graph*, MeshPtr> inside;
+  for (const Instruction& instruction : graph.instructions)
+    for (const Region& region : control_regions(instruction))
+      inside[region.graph.get()] = mesh_of_axes(instruction, around);
+  return inside;
 }
 
 // All translations that a program needs.
 class Translations {
  public:
   Translations(const Graph& graph, MeshPtr home) : home_(std::move(home)) {
-    for_each_region(graph, [&](const Graph& each) { gather(each); });
+    gather(graph, nullptr);
     for (const Group& group : groups_) made_.emplace_back(*group.mesh, home_, group.used);
   }
 
   bool none() const { return made_.empty(); }
+  const MeshPtr& home() const { return home_; }
 
   // As it is where it is for the program's mesh.
   Sharding operator()(const Sharding& sharding) const {
-    if (sharding.is_for(*home_)) return sharding;
-    for (size_t g = 0; g < groups_.size(); ++g)
-      if (*groups_[g].mesh == *sharding.mesh) return made_[g].translate(sharding);
-    TESSERA_CHECK(false, "no translation from ", *sharding.mesh);
+    return sharding.is_for(*home_) ? sharding : to_home(*sharding.mesh).translate(sharding);
+  }
+  AxisList operator()(const AxisList& axes, const MeshPtr& mesh) const {
+    return !mesh || *mesh == *home_ ? axes : to_home(*mesh).translate(axes);
   }
 
  private:
@@ -46,33 +52,91 @@ class Translations {
     std::vector<Sharding> used;
   };
 
-  void gather(const Graph& graph) {
-    for_each_sharding(graph, [&](const Sharding& sharding) {
-      if (sharding.is_for(*home_)) return;
-      sharding.verify();
-      for (Group& group : groups_)
-        if (*group.mesh == *sharding.mesh) return group.used.push_back(sharding);
-      groups_.push_back({sharding.mesh, {sharding}});
-    });
-    for (size_t i = 0; i < graph.instructions.size(); ++i)
-      if (graph.instructions[i].is(ops::kManualComputation))
-        check_manual(graph, static_cast<int>(i));
+  const MeshTranslation& to_home(const Mesh& mesh) const {
+    for (size_t g = 0; g < groups_.size(); ++g)
+      if (*groups_[g].mesh == mesh) return made_[g];
+    TESSERA_CHECK(false, "no translation from ", mesh);
+  }
+
+  void gather(const Graph& graph, const MeshPtr& around) {
+    for (size_t i = 0; i < graph.instructions.size(); ++i) {
+      const Instruction& instruction = graph.instructions[i];
+      for (const ResultInfo& result : instruction.results)
+        if (result.sharding) add(*result.sharding);
+      if (instruction.is(ops::kManualComputation)) check_manual(graph, static_cast<int>(i));
+      const MeshPtr mesh = mesh_of_axes(instruction, around);
+      for (const auto& [key, held] : instruction.attributes.entries()) {
+        if (const auto* axes = std::get_if<AxisList>(&held)) add(*axes, mesh);
+        if (const auto* sharding = std::get_if<Sharding>(&held)) add(*sharding);
+        if (const auto* shardings = std::get_if<Shardings>(&held))
+          for (const Sharding& sharding : *shardings) add(sharding);
+      }
+    }
+    for (const GraphOutput& output : graph.outputs)
+      if (output.sharding) add(*output.sharding);
+    for (const auto& [region, mesh] : meshes_inside(graph, around)) gather(*region, mesh);
+  }
+
+  void add(const Sharding& sharding) {
+    if (sharding.is_for(*home_)) return;
+    sharding.verify();
+    for (Group& group : groups_)
+      if (*group.mesh == *sharding.mesh) return group.used.push_back(sharding);
+    groups_.push_back({sharding.mesh, {sharding}});
+  }
+  void add(const AxisList& axes, const MeshPtr& mesh) {
+    if (!mesh || axes.empty()) return;
+    Sharding cut(mesh, 1);
+    cut.dims[0].axes = axes;
+    add(cut);
   }
 
   void check_manual(const Graph& graph, int index) const {
-    const Attributes& attributes = graph.instructions[static_cast<size_t>(index)].attributes;
-    for (Attr key : {Attr::in_shardings, Attr::out_shardings})
-      for (const Sharding& sharding : attributes.get<Shardings>(key))
-        if (!sharding.is_for(*home_))
-          throw_config_error("manual_computation %", index, " of graph \"", graph.name, "\" is for mesh ",
-                             *sharding.mesh, ", but the program is partitioned for ", *home_,
-                             "; only inputs, outputs and annotations may be over other meshes");
+    const Instruction& manual = graph.instructions[static_cast<size_t>(index)];
+    const MeshPtr mesh = mesh_of_axes(manual, nullptr);
+    if (!mesh || mesh->devices() == home_->devices()) return;
+    throw_config_error("manual_computation %", index, manual.scope.empty() ? "" : " in ",
+                       manual.scope, " of graph \"", graph.name, "\" is over mesh ", *mesh, " of ",
+                       mesh->devices(), " devices, but the program is partitioned for ", *home_, " of ",
+                       home_->devices(), "; give it a mesh of ", home_->devices(),
+                       " devices (an axis that it leaves free may hold the rest), or partition the "
+                       "program for ",
+                       mesh->devices());
   }
 
   MeshPtr home_;
   std::vector<Group> groups_;
   std::vector<MeshTranslation> made_;
 };
+
+// The graph with all that it and its regions state over the program's mesh.
+Graph translated(const Graph& source, const Translations& translate, const MeshPtr& around) {
+  const std::map<const Graph*, MeshPtr> inside = meshes_inside(source, around);
+  Graph graph = with_mapped_regions(source, [&](const Graph& region) {
+    return translated(region, translate, inside.at(&region));
+  });
+  if (graph.mesh) graph.mesh = translate.home();
+  for (size_t i = 0; i < graph.instructions.size(); ++i) {
+    Instruction& instruction = graph.instructions[i];
+    for (ResultInfo& result : instruction.results)
+      if (result.sharding) result.sharding = translate(*result.sharding);
+    const MeshPtr mesh = mesh_of_axes(source.instructions[i], around);
+    for (const auto& [key, held] : source.instructions[i].attributes.entries()) {
+      if (const auto* axes = std::get_if<AxisList>(&held))
+        instruction.attributes.set(key, translate(*axes, mesh));
+      if (const auto* sharding = std::get_if<Sharding>(&held))
+        instruction.attributes.set(key, translate(*sharding));
+      if (const auto* shardings = std::get_if<Shardings>(&held)) {
+        Shardings all;
+        for (const Sharding& sharding : *shardings) all.push_back(translate(sharding));
+        instruction.attributes.set(key, std::move(all));
+      }
+    }
+  }
+  for (GraphOutput& output : graph.outputs)
+    if (output.sharding) output.sharding = translate(*output.sharding);
+  return graph;
+}
 
 // Appends the permutation that brings `value`, on local shapes, from one lying to another of the same
 // tiles; the value itself where nothing moves.
@@ -116,11 +180,7 @@ Graph onto_one_mesh(const Graph& source, const MeshPtr& mesh, ForeignBoundary& b
       output.sharding = boundary.inputs.at(static_cast<size_t>(output.alias_input)).outside;
     keep(boundary.outputs, o, output.sharding);
   }
-  return with_regions(graph, [&](const Graph& each) {
-    Graph translated = each;
-    for_each_sharding(translated, [&](Sharding& sharding) { sharding = translate(sharding); });
-    return translated;
-  });
+  return translated(graph, translate, nullptr);
 }
 
 Graph restore_boundary(const Graph& local, const ForeignBoundary& boundary) {

@@ -6,7 +6,11 @@
 //                            -> parameter : [{x}, {}] on <...>, then collective_permute{a,b} to [{a,b}, {}]
 //
 // Between, which device holds which tile of a value cannot be told from outside, so that an annotation
-// over another mesh says only how the value is tiled.
+// over another mesh says only how the value is tiled, and a manual computation over another mesh only
+// how many coordinates it has along its axes:
+//
+//     manual_computation over x of <x=4> { all_reduce{x} }
+//                            -> manual_computation over a, b of <a=2, b=2> { all_reduce{a,b} }
 #pragma once
 
 #include <map>
@@ -25,7 +29,7 @@ struct ForeignBoundary {
 
 // Before anything else: all shardings over `mesh`. An input or output over another mesh is closed. An
 // output that overwrites such an input lies as it. Throws ConfigError where a mesh has another number
-// of devices, and for a manual_computation over another mesh.
+// of devices.
 Graph onto_one_mesh(const Graph& graph, const MeshPtr& mesh, ForeignBoundary& boundary);
 
 // After localize: inputs and outputs lie as they were annotated.

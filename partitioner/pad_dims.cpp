@@ -9,6 +9,7 @@
 #include "core/ir/rewriter.h"
 #include "core/ops/padding.h"
 #include "core/ops/sharding.h"
+#include "partitioner/resize_route.h"
 
 namespace tessera {
 namespace {
@@ -67,7 +68,8 @@ class Classes {
 
 class Padder {
  public:
-  Padder(const Graph& source, PadNotes* notes) : source_(source), notes_(notes), rewriter_(source) {}
+  Padder(const Graph& source, ReshardPlanner& planner, PadNotes* notes)
+      : source_(source), planner_(planner), notes_(notes), rewriter_(source) {}
 
   Graph run() {
     add_members();
@@ -210,45 +212,41 @@ class Padder {
     ResultInfo info;
     info.type = like.results[0].type;
     info.sharding = sharding;
-    set_stored(info, stored);
     if (&op == &ops::kReshard) {
       step.attributes.set(Attr::sharding, sharding.closed());
     } else {
-      for (const DimSharding& dim : sharding.dims) step.factor_axes.push_back(dim.axes);
+      const Shape now = rewriter_.result().info(value).stored_shape();
+      Ints moved;
+      for (int d = 0; d < stored.rank(); ++d) {
+        step.factor_axes.push_back(sharding.dims[static_cast<size_t>(d)].axes);
+        if (now[d] != stored[d] && !step.factor_axes.back().empty()) moved.push_back(d);
+      }
+      if (!moved.empty()) step.attributes.set(Attr::dimensions, std::move(moved));
     }
+    set_stored(info, stored);
     step.results = {std::move(info)};
     return rewriter_.append(std::move(step));
   }
 
-  // resize where the dim is whole before; reshard; resize where it is whole after; and where two
-  // sizes meet, the dim is whole in between.
+  // Resized as it lies, moved, resized again and moved on, as far as each is needed.
   void rewrite_reshard(int index) {
     const Instruction& reshard = source_.instructions[static_cast<size_t>(index)];
     const Value from = reshard.operands[0], to{index, 0};
     const Sharding &before = source_.sharding(from), &after = source_.sharding(to);
     const Shape size_before = stored_shape(from), size_after = stored_shape(to);
     if (size_before == size_after) return copy(index);
-    Shape widened = size_before;
-    Sharding middle = after.closed();
-    bool is_cut = false;
-    for (int d = 0; d < widened.rank(); ++d) {
-      const auto dim = static_cast<size_t>(d);
-      if (size_before[d] == size_after[d]) continue;
-      if (before.dims[dim].axes.empty()) {
-        widened[d] = size_after[d];
-      } else if (!after.dims[dim].axes.empty()) {
-        middle.dims[dim].axes.clear();
-        is_cut = true;
-      }
-    }
+    const ResizeRoute route =
+        resize_route(before, after, source_.type(to), size_before, size_after, planner_);
     Value at = rewriter_.mapped(from);
-    if (widened != size_before) at = append(ops::kResizePadding, at, widened, before, reshard);
-    at = append(ops::kReshard, at, widened, middle, reshard);
-    if (widened != size_after) at = append(ops::kResizePadding, at, size_after, middle, reshard);
-    if (is_cut) {
+    if (route.first != size_before)
+      at = append(ops::kResizePadding, at, route.first, before, reshard);
+    if (!route.middle.same_layout(before))
+      at = append(ops::kReshard, at, route.first, route.middle, reshard);
+    if (route.first != size_after)
+      at = append(ops::kResizePadding, at, size_after, route.middle, reshard);
+    if (!route.middle.same_layout(after))
       at = append(ops::kReshard, at, size_after, after.closed(), reshard);
-      ++cuts_;
-    }
+    if (route.whole > 0) ++cuts_;
     ResultInfo& info = rewriter_.result().info(at);
     info.name = reshard.results[0].name;
     info.logical_axes = reshard.results[0].logical_axes;
@@ -277,9 +275,11 @@ class Padder {
               " % more; change the size, the mesh or the rule"));
     if (cuts_ > 0)
       notes_->warnings.push_back(
-          cat(cuts_, " reshards of graph \"", result.name,
-              "\" gather a dim and cut it anew, because it is padded to different sizes before and "
-              "after; sizes that the mesh axes divide avoid that"));
+          cat(cuts_, cuts_ == 1 ? " reshard" : " reshards", " of graph \"", result.name, "\" ",
+              cuts_ == 1 ? "gathers" : "gather",
+              " a dim and cut it anew, because it is padded to different sizes before and after, and "
+              "neighbours cannot bridge them at less cost; sizes that the mesh axes divide avoid "
+              "that"));
   }
 
   void note(const Graph& graph, Value value, const ResultInfo& info, bool is_input) {
@@ -301,6 +301,7 @@ class Padder {
   }
 
   const Graph& source_;
+  ReshardPlanner& planner_;
   PadNotes* notes_;
   GraphRewriter rewriter_;
   Classes classes_;
@@ -315,6 +316,8 @@ void refuse_much_padding(const PadNotes& notes) {
   if (!notes.warnings.empty()) throw_config_error("--strict: ", notes.warnings.front());
 }
 
-Graph pad_dims(const Graph& graph, PadNotes* notes) { return Padder(graph, notes).run(); }
+Graph pad_dims(const Graph& graph, ReshardPlanner& planner, PadNotes* notes) {
+  return Padder(graph, planner, notes).run();
+}
 
 }  // namespace tessera

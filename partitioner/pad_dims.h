@@ -11,13 +11,15 @@
 //
 // Where joining by a reshard would enlarge a class by more than kMuchPadding, or would change the
 // size of an input or output (whose size depends on its own axes alone, so that all graphs agree on
-// it), the reshard goes by way of the whole dim instead.
+// it), the dim is stored in two sizes, and the reshard resizes it: between neighbours, or by way of the
+// whole dim (partitioner/resize_route.h).
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "core/ir/graph.h"
+#include "partitioner/reshard_search.h"
 
 namespace tessera {
 
@@ -40,6 +42,7 @@ struct PadNotes {
 void refuse_much_padding(const PadNotes& notes);
 
 // Sets ResultInfo::padded_shape where axes do not divide. Needs explicit reshards.
-Graph pad_dims(const Graph& graph, PadNotes* notes = nullptr);
+// `planner` says what ways between two sizes cost.
+Graph pad_dims(const Graph& graph, ReshardPlanner& planner, PadNotes* notes = nullptr);
 
 }  // namespace tessera

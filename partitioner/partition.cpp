@@ -156,7 +156,7 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
   // Dims that their axes do not divide are stored larger.
   PadNotes pad_notes;
   graph = passes.run_on_regions("pad_dims", Stage::explicit_reshards, graph,
-                                [&](const Graph& each) { return pad_dims(each, &pad_notes); });
+                                [&](const Graph& each) { return pad_dims(each, planner, &pad_notes); });
   if (options.strict) refuse_much_padding(pad_notes);
   // A search turns every reshard into its cheapest sequence of collectives.
   graph = passes.run_on_regions("reshards_to_collectives", Stage::explicit_reshards, graph,

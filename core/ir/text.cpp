@@ -47,7 +47,7 @@ class Printer {
     if (!instruction.attributes.entries().empty()) {
       std::vector<std::string> entries;
       for (const auto& [key, held] : instruction.attributes.entries())
-        entries.push_back(attribute(key, held));
+        entries.push_back(attribute(key, held, mesh_of_attributes(instruction)));
       text += cat(" {", join(entries), "}");
     }
     text += " : ";
@@ -72,7 +72,14 @@ class Printer {
                              : cat("%", value.instruction, ":", value.result);
   }
 
-  std::string attribute(Attr key, const AttrValue& held) const {
+  // Axes of a manual computation are of its own mesh.
+  const Mesh* mesh_of_attributes(const Instruction& instruction) const {
+    const auto* callee = instruction.attributes.find(Attr::callee);
+    const Mesh* own = callee ? std::get<GraphRef>(*callee)->mesh.get() : nullptr;
+    return own ? own : graph_.mesh.get();
+  }
+
+  std::string attribute(Attr key, const AttrValue& held, const Mesh* mesh) const {
     if (const auto* body = std::get_if<GraphRef>(&held))
       return cat(name_of(key), "=", region(**body));
     if (const auto* graphs = std::get_if<Graphs>(&held)) {
@@ -80,7 +87,7 @@ class Printer {
       for (const GraphRef& graph : *graphs) texts.push_back(region(*graph));
       return cat(name_of(key), "=[", join(texts), "]");
     }
-    return print_attribute(key, held, graph_.mesh.get());
+    return print_attribute(key, held, mesh);
   }
 
   std::string region(const Graph& graph) const {

@@ -231,7 +231,12 @@ class GraphParser {
         attributes.set(*key, parse_regions());
       } else {
         const std::string_view text = cursor_.balanced_until(",}");
-        attributes.set(*key, located([&] { return parse_attribute(*key, text, graph_.mesh); }));
+        // Axes of a manual computation are of its own mesh; the callee stands before them.
+        const auto* callee = attributes.find(Attr::callee);
+        const MeshPtr own = callee ? std::get<GraphRef>(*callee)->mesh : nullptr;
+        attributes.set(*key, located([&] {
+          return parse_attribute(*key, text, own ? own : graph_.mesh);
+        }));
       }
     } while (cursor_.accept(','));
     cursor_.expect('}');

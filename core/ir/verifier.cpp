@@ -47,13 +47,16 @@ class Verifier {
   }
 
   // A region stands on its own: its operands are its inputs, so it is verified as a graph. The
-  // regions of control flow have their parent's mesh; those that already state local shapes, or a
+  // regions of control flow have their parent's mesh (a manual computation may be over another one
+  // until the partitioner has made it one over its own); those that already state local shapes, or a
   // sharding for every value, are held to it.
   void check_region(const Instruction& instruction, const Region& region) {
     require(region.graph != nullptr, region.name, ": no graph");
     const Graph& inner = *region.graph;
     if (has_control_flow(instruction) && graph_.mesh) {
-      require(inner.mesh != nullptr && *inner.mesh == *graph_.mesh, region.name, " \"", inner.name,
+      const bool may_differ =
+          stage_ == GraphStage::built && instruction.attributes.has(Attr::in_shardings);
+      require(inner.mesh != nullptr && (may_differ || *inner.mesh == *graph_.mesh), region.name, " \"", inner.name,
               "\" has another mesh than the graph around it");
       require(graph_.is_local || !inner.is_local, region.name, " \"", inner.name,
               "\" is local in a graph that is not");

@@ -2,24 +2,28 @@
 
 #include <algorithm>
 
+#include "core/ops/halo.h"
+#include "core/ops/structure.h"
 #include "core/ops/support.h"
 
 namespace tessera::ops {
 namespace {
 
-// Dims of size 1 have a factor here: they, too, may be stored larger.
-FactorRule identity_factors(const OpCall& call, std::span<const TensorType>) {
-  FactorRule rule;
-  std::vector<int> dims;
-  for (int64_t size : call.operands[0].shape) dims.push_back(rule.add(size));
-  rule.operands = rule.results = {dims_of(dims)};
-  return rule;
-}
-
 // ---- resize_padding -----------------------------------------------------------------------------
+
+// Whether the dim is in shards, so that its elements go from device to device.
+bool is_exchanged(const OpCall& call, int64_t dim) {
+  if (!call.attributes.has(Attr::dimensions)) return false;
+  const Ints& dims = call.attributes.ints(Attr::dimensions);
+  return std::count(dims.begin(), dims.end(), dim) > 0;
+}
 
 std::vector<TensorType> infer_resize(const OpCall& call) {
   check_operand_count("resize_padding", call, 1);
+  if (call.attributes.has(Attr::dimensions))
+    for (int64_t d : call.attributes.ints(Attr::dimensions))
+      require(d >= 0 && d < call.operands[0].rank(), "resize_padding: dimension ", d, " of ",
+              call.operands[0]);
   if (!call.attributes.has(Attr::shape)) return {call.operands[0]};
   const Shape shape(call.attributes.ints(Attr::shape));
   require(shape.rank() == call.operands[0].rank(), "resize_padding: shape ", shape, " for ",
@@ -34,17 +38,53 @@ void eval_resize(const OpCall&, std::span<const HostTensor* const> x, std::span<
   y[0].put(origin, x[0]->slice(origin, common));
 }
 
-// Zero where it was zero; the dims that grew from their logical extent are zero beyond it.
+// Dims of size 1 have a factor here: they, too, may be stored larger.
+FactorRule resize_factors(const OpCall& call, std::span<const TensorType>) {
+  FactorRule rule;
+  std::vector<int> dims;
+  for (int d = 0; d < call.operands[0].rank(); ++d)
+    dims.push_back(rule.add(call.operands[0].shape[d], is_exchanged(call, d)
+                                                           ? FactorKind::permutation
+                                                           : FactorKind::pass_through));
+  rule.operands = rule.results = {dims_of(dims)};
+  return rule;
+}
+
+std::vector<Value> partition_resize(PartitionContext& c) {
+  Builder& b = c.builder();
+  Value made = c.operand(0);
+  const Shape& wanted = c.local_result_type(0).shape;
+  for (int d = 0; d < wanted.rank(); ++d)
+    if (is_exchanged(c.call(), d))
+      made = halo_window(b, made, cut_dim(c, 0, d), {{wanted[d]}, wanted[d]},
+                         {HaloFill::Kind::anything, {}});
+  const Shape now = b.shape(made);
+  Ints none(static_cast<size_t>(now.rank()), 0), limits, high;
+  for (int d = 0; d < now.rank(); ++d) {
+    limits.push_back(std::min(now[d], wanted[d]));
+    high.push_back(wanted[d] - limits.back());
+  }
+  if (Shape(limits) != now) made = slice(b, made, none, limits);
+  if (b.shape(made) == wanted) return {made};
+  return {pad(b, made, constant(b, 0.0, {b.dtype(made), {}}), none, high)};
+}
+
+// Zero where it was zero; whole dims that grew from their logical extent are zero beyond it.
 std::vector<PadContents> transfer_resize(const PadFacts& facts) {
   PadContents contents = facts.operands[0];
-  for (size_t d = 0; d < contents.size(); ++d)
-    contents[d] = !facts.padded[0][d] || contents[d] == PadContent::zero ? PadContent::zero
-                                                                         : PadContent::unknown;
+  for (size_t d = 0; d < contents.size(); ++d) {
+    const bool is_zero = !facts.padded[0][d] || contents[d] == PadContent::zero;
+    contents[d] = is_zero && !is_exchanged(facts.call, static_cast<int64_t>(d))
+                      ? PadContent::zero
+                      : PadContent::unknown;
+  }
   return {contents};
 }
 
 std::vector<OpSample> resize_samples() {
-  return {{{{DType::f64, {4, 6}}}, {}}, {{{DType::s32, {3}}}, {}, {}, false}};
+  return {{{{DType::f64, {4, 6}}}, {}},
+          {{{DType::f64, {5, 6}}}, {{Attr::dimensions, Ints{0}}}},
+          {{{DType::s32, {3}}}, {}, {}, false}};
 }
 
 std::vector<Value> grad_resize(GradContext& c) {
@@ -138,13 +178,14 @@ std::vector<OpSample> mask_samples() {
 }  // namespace
 
 const OpDef kResizePadding{.name = "resize_padding",
-                           .optional_attributes = {Attr::shape},
+                           .optional_attributes = {Attr::shape, Attr::dimensions},
                            .infer = infer_resize,
                            .eval = eval_resize,
                            .grad = grad_resize,
-                           .factors = identity_factors,
+                           .factors = resize_factors,
                            .linear = linear_in_all,
                            .localize = localize_shape,
+                           .partition = partition_resize,
                            .pad_transfer = transfer_resize,
                            .flops = no_flops,
                            .samples = resize_samples};

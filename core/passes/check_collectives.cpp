@@ -39,11 +39,21 @@ class CollectiveCheck {
   }
 
  private:
+  // The manual axes inside. Those of nested computations are told apart by their one mesh.
   static AxisList entered(const Graph& graph, const Instruction& it, const std::string& place,
                           AxisList manual) {
+    const MeshPtr& mesh = it.attributes.get<GraphRef>(Attr::callee)->mesh;
+    if (mesh && graph.mesh && !manual.empty() && !(*mesh == *graph.mesh))
+      throw_user_error(place, " is over mesh ", *mesh, ", but the manual_computation around it is over ",
+                       *graph.mesh, "; write both over one of the two");
+    for (Attr key : {Attr::in_shardings, Attr::out_shardings})
+      for (const Sharding& sharding : it.attributes.get<Shardings>(key))
+        if (mesh && !sharding.is_for(*mesh))
+          throw_user_error(place, ": its callee is over mesh ", *mesh, ", but ", name_of(key), " has ",
+                           print_sharding(sharding, mesh.get()), "; write both over one of the two");
     for (AxisRef ref : it.attributes.get<AxisList>(Attr::axes)) {
       if (overlaps(manual, ref))
-        throw_user_error(place, ": axis \"", print_axis(*graph.mesh, ref),
+        throw_user_error(place, ": axis \"", mesh ? print_axis(*mesh, ref) : cat(ref.axis),
                          "\" is manual already in the computation around it");
       manual.push_back(ref);
     }

@@ -28,7 +28,7 @@ class Backend {
   virtual void copy_to_device(void* device, const void* host, int64_t bytes) = 0;
   virtual void copy_to_host(void* host, const void* device, int64_t bytes) = 0;
 
-  // Between buffers of the device. `copy` may overlap, as memmove.
+  // Between buffers of the device, which are the same or lie apart.
   virtual void copy(void* to, const void* from, int64_t bytes) = 0;
   // `rows` pieces of `width` bytes, `pitch` bytes apart.
   virtual void copy_rows(void* to, int64_t to_pitch, const void* from, int64_t from_pitch,

@@ -1,18 +1,11 @@
 // What the op_*.cpp files share: from an op's call to the types and pointers of its kernel.
 #pragma once
 
-#include <optional>
-#include <string>
-
-#include "core/base/strings.h"
-#include "core/runtime/kernel_table.h"
 #include "core/types/dispatch.h"
+#include "kernels/common/op_support.h"
 #include "kernels/common/simd.h"
 
 namespace tessera::cpu {
-
-using Refusal = std::optional<std::string>;
-using Results = std::span<const TensorType>;
 
 // Calls body<T>() with float, double or bfloat16, the floats that kernels are compiled for.
 template <typename Body>
@@ -52,21 +45,6 @@ inline Refusal refuse_float(const TensorType& type) {
   if (is_kernel_float(type.dtype)) return std::nullopt;
   return cat("compiled for f32, f64 and bf16, not ", type.dtype);
 }
-inline Refusal refuse_id(const TensorType& type) {
-  if (type.dtype == DType::s32 || type.dtype == DType::s64) return std::nullopt;
-  return cat("ids must be s32 or s64, not ", type.dtype);
-}
-// For kernels that hold all their float operands in one type.
-inline Refusal refuse_mixed(const TensorType& a, const TensorType& b) {
-  if (a.dtype == b.dtype) return std::nullopt;
-  return cat("operands of ", a.dtype, " and ", b.dtype, " are mixed");
-}
-inline Refusal first_of(std::initializer_list<Refusal> refusals) {
-  for (const Refusal& refusal : refusals) {
-    if (refusal) return refusal;
-  }
-  return std::nullopt;
-}
 
 // Bytes of what a float of `dtype` is summed in.
 inline int64_t accumulator_bytes(DType dtype) { return dtype == DType::f64 ? 8 : 4; }
@@ -74,23 +52,6 @@ inline int64_t accumulator_bytes(DType dtype) { return dtype == DType::f64 ? 8 :
 // The start operand behind an op's `own` operands; 0 where it is absent.
 inline int64_t start_operand(const KernelArgs& args, size_t own) {
   return args.operands.size() > own ? *args.operands[own].as<int64_t>() : 0;
-}
-
-// [..., last] as rows.
-struct RowsOf {
-  explicit RowsOf(const Shape& shape)
-      : columns(shape.rank() == 0 ? 1 : shape[shape.rank() - 1]),
-        rows(columns == 0 ? 0 : shape.elements() / columns) {}
-  int64_t columns, rows;
-};
-
-inline Kernel make_kernel(std::string name, Refusal (*accept)(const OpCall&, Results),
-                          void (*run)(const KernelArgs&)) {
-  Kernel kernel;
-  kernel.name = std::move(name);
-  kernel.accept = accept;
-  kernel.run = run;
-  return kernel;
 }
 
 }  // namespace tessera::cpu

@@ -35,6 +35,8 @@ const std::vector<Room> kRooms = {
     {"core", {"core"}},
     {"partitioner", {"core", "partitioner"}},
     {"kernels", {"core", "kernels"}},
+    {"kernels/cuda", {"core", "kernels/common", "kernels/cuda"}, /*closed=*/true},
+    {"kernels/cuda/plugin", {"core", "kernels/cuda/plugin"}},
     {"kernels/comm/mpi", {"core", "kernels"}, /*closed=*/true},
     {"models", {"core", "models"}},
     {"launch", {"core", "partitioner", "kernels", "models", "launch", "proto"}},
@@ -63,6 +65,8 @@ const std::vector<HeavyHeader> kHeavyHeaders = {
     {"cblas", {"kernels"}},
     {"omp.h", {"kernels"}},
     {"cuda", {"kernels/cuda"}},
+    {"cublas", {"kernels/cuda"}},
+    {"nvrtc", {"kernels/cuda"}},
     {"nccl", {"kernels/cuda"}},
 };
 

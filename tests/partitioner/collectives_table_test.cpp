@@ -71,6 +71,21 @@ const Case kCases[] = {
      "all_gather{x:(2)2} x1 256 B"},
     {"the other half of an axis", "x=4", lying("[{x:(2)2}, {}]", "[{x:(1)2}, {}]"),
      "collective_permute{x:(2)2,x:(1)2} x1 512 B"},
+    // ---- Two padded sizes of one dim: rows from neighbours where the shards are near ------------
+    // 5 rows in shards of 3, then of 2: resized to shards of 4, which y cuts in two.
+    {"uneven rows, cut once more", "x=2,y=2", lying("[{x}, {}]", "[{x,y}, {}]", {5, 16}),
+     "shift{x} x1 64 B"},
+    {"uneven rows, gathered along the minor axis", "x=2,y=2",
+     lying("[{x,y}, {}]", "[{x}, {}]", {5, 16}), "all_gather{y} x1 128 B; shift{x} x1 64 B"},
+    // 13 rows in shards of 4 and of 3, both of which x has in whole numbers.
+    {"uneven rows, met in the axis that both have", "x=2,y=2,z=3",
+     lying("[{x,y}, {}]", "[{x,z}, {}]", {13, 16}), "all_gather{y} x1 256 B; shift{x} x1 64 B"},
+    {"uneven rows over axes that do not nest", "x=2,y=3", lying("[{x}, {}]", "[{y}, {}]", {7, 16}),
+     "all_gather{x} x1 256 B"},
+    {"uneven rows that move on to another dim besides", "x=2,y=2",
+     lying("[{x}, {y}]", "[{x,y}, {}]", {5, 16}), "all_to_all{y} x1 128 B; shift{x} x1 32 B"},
+    {"uneven rows and columns", "x=2,y=2,z=2", lying("[{x}, {y}]", "[{x,z}, {y}]", {5, 5}),
+     "shift{x} x1 12 B"},
     // ---- Partial values -----------------------------------------------------------------------
     {"partial to whole", "x=4", lying("[{}, {}] partial{sum: x}", "[{}, {}]"),
      "all_reduce{x} x1 1024 B"},

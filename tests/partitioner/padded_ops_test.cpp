@@ -98,7 +98,7 @@ std::string check(const Case& c, std::mt19937_64& rng) {
     graph = graph_of(c);
     if (std::string text = differs("insert_reshards"); !text.empty()) return cat(stage, ": ", text);
     ReshardPlanner planner(c.mesh, machine_model("cpu-shm"));
-    graph = pad_dims(graph);
+    graph = pad_dims(graph, planner);
     check_shardings(graph);
     if (std::string text = differs("pad_dims"); !text.empty()) return cat(stage, ": ", text);
     graph = reshards_to_collectives(graph, planner);

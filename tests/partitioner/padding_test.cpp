@@ -132,5 +132,107 @@ TEST(Padding, LargeWasteIsAWarning) {
       << join(report.warnings, "\n");
 }
 
+// "resize_padding, reshard ..." by which x gets to its output.
+std::string way_of(const char* mesh, Shape shape, const char* from, const char* to,
+                   PartitionReport* report = nullptr) {
+  MeshProgram p(mesh, DType::f64);
+  p.output(p.input("x", std::move(shape), from), to);
+  std::vector<std::string> steps;
+  PartitionOptions options;
+  options.machine.inside_host.latency = 0;  // bytes decide, though these are few
+  options.observe = [&](std::string_view name, const Graph& graph) {
+    if (name != "pad_dims") return;
+    for (const Instruction& instruction : graph.instructions)
+      if (!instruction.operands.empty())
+        steps.push_back(cat(instruction.op->name, " ", *instruction.results[0].sharding, " ",
+                            instruction.results[0].stored_shape()));
+  };
+  partition(p.graph, p.mesh, {}, options, report);
+  return join(steps, "; ");
+}
+
+TEST(Padding, TwoSizesOfOneDimMeetWhereShardsAreNear) {
+  // As it lies before, as it lies after, in the axes of both, nowhere.
+  EXPECT_EQ(way_of("x=2,y=2", {5}, "[{x}]", "[{x,y}]"),
+            "resize_padding [{x}] [8]; reshard [{x,y}] [8]");
+  EXPECT_EQ(way_of("x=2,y=2", {5}, "[{x,y}]", "[{x}]"),
+            "reshard [{x}] [8]; resize_padding [{x}] [6]");
+  EXPECT_EQ(way_of("x=2,y=2,z=3", {13}, "[{x,y}]", "[{x,z}]"),
+            "reshard [{x}] [16]; resize_padding [{x}] [18]; reshard [{x,z}] [18]");
+  EXPECT_EQ(way_of("x=2,y=3", {7}, "[{x}]", "[{y}]"),
+            "reshard [{}] [8]; resize_padding [{}] [9]; reshard [{y}] [9]");
+}
+
+TEST(Padding, OnlyWhatGoesThroughTheWholeDimIsWarnedOf) {
+  PartitionReport near, far;
+  way_of("x=2,y=2", {15}, "[{x}]", "[{x,y}]", &near);
+  way_of("x=2,y=2", {13}, "[{x}]", "[{x,y}]", &near);
+  for (const std::string& warning : near.warnings)
+    EXPECT_EQ(warning.find("gather"), std::string::npos) << warning;
+  way_of("x=2,y=3", {7}, "[{x}]", "[{y}]", &far);
+  EXPECT_NE(join(far.warnings, "\n").find("1 reshard of graph \"\" gathers a dim"), std::string::npos)
+      << join(far.warnings, "\n");
+}
+
+// All lyings of a dim over these axes, each in any order.
+std::vector<std::string> lyings_over(const Mesh& mesh) {
+  std::vector<std::string> names, all;
+  for (const MeshAxis& axis : mesh.axes()) names.push_back(axis.name);
+  for (size_t taken = 0; taken < (size_t{1} << names.size()); ++taken) {
+    std::vector<std::string> some;
+    for (size_t a = 0; a < names.size(); ++a)
+      if (taken >> a & 1) some.push_back(names[a]);
+    do all.push_back(cat("{", join(some, ","), "}"));
+    while (std::next_permutation(some.begin(), some.end()));
+  }
+  return all;
+}
+
+// Every lying to every other, by whatever way is cheapest, with garbage in all padding.
+TEST(Padding, AnySizeFromAnyLyingToAnyOther) {
+  int count = 0;
+  for (const char* text : {"x=2,y=2", "x=2,y=3", "x=4,y=2", "x=5,y=2"}) {
+    const MeshPtr mesh = mesh_of(text);
+    for (const std::string& from : lyings_over(*mesh))
+      for (const std::string& to : lyings_over(*mesh))
+        for (int64_t size : {2, 3, 5, 7, 9, 13}) {
+          MeshProgram p(text, DType::f64);
+          const Value x = p.input("x", {size, 3}, cat("[", from, ", {}]").c_str());
+          p.output(x, cat("[", to, ", {}]").c_str());
+          // Something needs zeros on the way, and the sum is over what is valid only.
+          p.output(ops::reduce(p.b, ops::exponential(p.b, x), {0}));
+          EXPECT_EQ(check_every_pass(p.graph, p.mesh, {}), "")
+              << text << " " << size << " " << from << " " << to;
+          ++count;
+        }
+  }
+  EXPECT_GT(count, 500);
+}
+
+// Between ops, in two dims at once, of partial sums and of integers.
+TEST(Padding, TwoSizesBetweenOps) {
+  for (const auto& [mesh, inside, outside] :
+       {std::tuple{"x=2,y=2,z=2", "[{x}, {y}]", "[{x,z}, {y}]"},
+        std::tuple{"x=2,y=2,z=2", "[{x}, {y}]", "[{y,z}, {x}]"},
+        std::tuple{"x=2,y=2,z=2", "[{x,z}, {y}]", "[{x}, {y,z}]"},
+        std::tuple{"x=2,y=2,z=3", "[{x,y}, {}]", "[{x,z}, {}]"},
+        std::tuple{"x=2,y=4", "[{x,y}, {}]", "[{x}, {y}]"},
+        std::tuple{"x=2,y=3", "[{x}, {y}]", "[{x,y}, {}]"}})
+    for (const Shape& shape : {Shape{5, 5}, Shape{13, 9}, Shape{7, 3}}) {
+      MeshProgram p(mesh, DType::f64);
+      const Value x = p.input("x", shape, inside), w = p.input("w", {shape[1], shape[1]}, "[{}, {}]");
+      const Value y = p.b.annotate(ops::exponential(p.b, x), {}, "y");
+      p.graph.info(y).sharding = parse_sharding(p.mesh, inside);
+      const Value z = p.b.annotate(ops::exponential(p.b, ops::negate(p.b, y)), {}, "z");
+      p.graph.info(z).sharding = parse_sharding(p.mesh, outside);
+      p.output(ops::matmul(p.b, z, w), outside);
+      p.output(ops::reduce(p.b, z, {0, 1}, ReduceKind::max));
+      p.output(ops::convert(p.b, ops::scale(p.b, z, 100), DType::s32), inside);
+      EXPECT_EQ(check_every_pass(p.graph, p.mesh, {}), "") << mesh << " " << inside << " " << outside;
+      EXPECT_EQ(check_on_threads(p.graph, p.mesh, random_inputs(p.graph, 5), 1e-10), "")
+          << mesh << " " << inside << " " << outside;
+    }
+}
+
 }  // namespace
 }  // namespace tessera::testing

@@ -9,6 +9,7 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/structure.h"
 #include "partitioner/annotate.h"
+#include "partitioner/explain.h"
 #include "partitioner/split_constants.h"
 #include "tests/partitioner/partition_fixture.h"
 
@@ -140,6 +141,21 @@ TEST(Propagate, ExplainTellsTheWholeChain) {
       "    \"w\" (%0) dim 1 {model} because parameter rule mlp -> model");
   EXPECT_EQ(origins.explain(result.graph, x),
             "replicated: no rule names its dims, and no neighbour is sharded along them");
+}
+
+// What `tessera plan --explain` prints where two rules want one axis: the chain of what was chosen, then
+// what the other side wanted.
+TEST(Propagate, ExplainTellsOfTheConflictOnTheWay) {
+  Program p("model=2");
+  const Value w = p.b.input(InputKind::parameter, "w", {DType::f32, {8, 8}}, {"embed", "mlp"});
+  const Value v = p.b.input(InputKind::parameter, "v", {DType::f32, {8, 8}}, {"mlp", "embed"});
+  const Value sum = ops::add(p.b, w, ops::negate(p.b, v));
+  const Value y = ops::tanh(p.b, sum);
+  const PropagateResult result =
+      propagate(annotate(p.graph, p.mesh, config_of("mlp=model", ""), &p.origins), p.origins);
+  ASSERT_EQ(result.conflicts.size(), 1u);
+  EXPECT_EQ(explain(result.graph, p.origins, result.conflicts, cat("%", y.instruction)), "?");
+  EXPECT_EQ(explain(result.graph, p.origins, result.conflicts, "w"), "?");
 }
 
 TEST(Propagate, ConstantsAreSplitPerUse) {

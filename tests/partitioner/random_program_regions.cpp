@@ -96,9 +96,10 @@ void ProgramWriter::add_branches() {
 }
 
 // Over one axis, by which every operand is cut: what the coordinates hold differs, so results are cut
-// like their operands.
+// like their operands. Nested ones are over the mesh of those around.
 void ProgramWriter::add_manual() {
-  const AxisRef axis = mesh_->axis(static_cast<int>(draw(static_cast<uint64_t>(mesh_->rank()))));
+  const MeshPtr mesh = manual_.empty() ? random_mesh() : mesh_;
+  const AxisRef axis = mesh->axis(static_cast<int>(draw(static_cast<uint64_t>(mesh->rank()))));
   if (axis.size == 1 || overlaps(manual_, axis)) return;
   std::vector<Value> operands;
   std::vector<TensorType> types;
@@ -107,7 +108,7 @@ void ProgramWriter::add_manual() {
     TensorType type = b_.type(value);
     for (int d = 0; d < type.rank(); ++d) {
       if (type.shape[d] % axis.size != 0) continue;
-      Sharding sharding(mesh_, type.rank(), /*open=*/true);
+      Sharding sharding(mesh, type.rank(), /*open=*/true);
       sharding.dims[static_cast<size_t>(d)].axes = {axis};
       type.shape[d] /= axis.size;
       operands.push_back(value);
@@ -118,6 +119,7 @@ void ProgramWriter::add_manual() {
   }
   if (operands.empty()) return;
   ProgramWriter body(*this, "manual", types);
+  body.mesh_ = body.graph_.mesh = mesh;
   body.manual_ = concat(manual_, {axis});
   for (uint64_t i = draw(3); i > 0; --i) {
     const Value value = body.pick();

@@ -1,0 +1,8 @@
+#include "kernels/cuda/op_support.h"
+#include "kernels/cuda/register.h"
+
+namespace tessera::cuda {
+
+void register_reductions(KernelTable& /*table*/) {}
+
+}  // namespace tessera::cuda

@@ -1,0 +1,1 @@
+#include "tests/soft_gpu/soft_gpu.h"
