@@ -212,20 +212,30 @@ class Padder {
     ResultInfo info;
     info.type = like.results[0].type;
     info.sharding = sharding;
+    set_stored(info, stored);
     if (&op == &ops::kReshard) {
       step.attributes.set(Attr::sharding, sharding.closed());
     } else {
-      const Shape now = rewriter_.result().info(value).stored_shape();
-      Ints moved;
-      for (int d = 0; d < stored.rank(); ++d) {
-        step.factor_axes.push_back(sharding.dims[static_cast<size_t>(d)].axes);
-        if (now[d] != stored[d] && !step.factor_axes.back().empty()) moved.push_back(d);
-      }
-      if (!moved.empty()) step.attributes.set(Attr::dimensions, std::move(moved));
+      for (const DimSharding& dim : sharding.dims) step.factor_axes.push_back(dim.axes);
     }
-    set_stored(info, stored);
     step.results = {std::move(info)};
     return rewriter_.append(std::move(step));
+  }
+
+  // Dims in shards first, then those that are whole, of whose padding more is known.
+  Value resize(Value value, const Shape& stored, const Sharding& lying, const Instruction& like) {
+    Shape now = rewriter_.result().info(value).stored_shape();
+    Ints exchanged;
+    for (int d = 0; d < now.rank(); ++d)
+      if (now[d] != stored[d] && !lying.dims[static_cast<size_t>(d)].axes.empty()) {
+        exchanged.push_back(d);
+        now[d] = stored[d];
+      }
+    if (!exchanged.empty()) {
+      value = append(ops::kResizePadding, value, now, lying, like);
+      rewriter_.result().at(value).attributes.set(Attr::dimensions, std::move(exchanged));
+    }
+    return now == stored ? value : append(ops::kResizePadding, value, stored, lying, like);
   }
 
   // Resized as it lies, moved, resized again and moved on, as far as each is needed.
@@ -238,12 +248,10 @@ class Padder {
     const ResizeRoute route =
         resize_route(before, after, source_.type(to), size_before, size_after, planner_);
     Value at = rewriter_.mapped(from);
-    if (route.first != size_before)
-      at = append(ops::kResizePadding, at, route.first, before, reshard);
+    at = resize(at, route.first, before, reshard);
     if (!route.middle.same_layout(before))
       at = append(ops::kReshard, at, route.first, route.middle, reshard);
-    if (route.first != size_after)
-      at = append(ops::kResizePadding, at, size_after, route.middle, reshard);
+    at = resize(at, size_after, route.middle, reshard);
     if (!route.middle.same_layout(after))
       at = append(ops::kReshard, at, size_after, after.closed(), reshard);
     if (route.whole > 0) ++cuts_;

@@ -69,15 +69,15 @@ std::vector<Value> partition_resize(PartitionContext& c) {
   return {pad(b, made, constant(b, 0.0, {b.dtype(made), {}}), none, high)};
 }
 
-// Zero where it was zero; whole dims that grew from their logical extent are zero beyond it.
+// Zero where it was zero; whole dims that grew from their logical extent are zero beyond it. Of what
+// comes from other devices nothing is said.
 std::vector<PadContents> transfer_resize(const PadFacts& facts) {
   PadContents contents = facts.operands[0];
-  for (size_t d = 0; d < contents.size(); ++d) {
-    const bool is_zero = !facts.padded[0][d] || contents[d] == PadContent::zero;
-    contents[d] = is_zero && !is_exchanged(facts.call, static_cast<int64_t>(d))
+  const bool is_own = !facts.call.attributes.has(Attr::dimensions);
+  for (size_t d = 0; d < contents.size(); ++d)
+    contents[d] = is_own && (!facts.padded[0][d] || contents[d] == PadContent::zero)
                       ? PadContent::zero
                       : PadContent::unknown;
-  }
   return {contents};
 }
 

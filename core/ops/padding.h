@@ -9,7 +9,7 @@ namespace tessera::ops {
 // resize_padding{dimensions?}(x): the same tensor, stored in other extents (ResultInfo::padded_shape
 // says which). Along dims that are whole on every device it is a slice or a pad, and what is new is
 // zero. `dimensions` are those in shards: each device takes its new stretch from its neighbours
-// (core/ops/halo.h), and their padding holds anything.
+// (core/ops/halo.h), and the padding of the result holds anything.
 extern const OpDef kResizePadding;
 Value resize_padding(Builder& b, Value x);
 

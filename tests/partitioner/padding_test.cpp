@@ -170,7 +170,7 @@ TEST(Padding, OnlyWhatGoesThroughTheWholeDimIsWarnedOf) {
   for (const std::string& warning : near.warnings)
     EXPECT_EQ(warning.find("gather"), std::string::npos) << warning;
   way_of("x=2,y=3", {7}, "[{x}]", "[{y}]", &far);
-  EXPECT_NE(join(far.warnings, "\n").find("1 reshard of graph \"\" gathers a dim"), std::string::npos)
+  EXPECT_NE(join(far.warnings, "\n").find("1 reshard of graph \"graph\" gathers a dim"), std::string::npos)
       << join(far.warnings, "\n");
 }
 
