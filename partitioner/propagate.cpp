@@ -106,7 +106,7 @@ class Propagator {
     // Broadcasts run forward only at the last level.
     return level_ == kLevels - 1 || !op.is_broadcast || (source.is_result && !target.is_result);
   }
-  void record_conflict(int op, int factor, const std::vector<Side>& sides);
+  void record_conflict(int op, const std::vector<Side>& sides);
 
   const Graph& graph_;
   Origins& origins_;
@@ -114,7 +114,7 @@ class Propagator {
   PropagationProblem problem_;
   std::vector<int> grown_;
   std::set<int> contested_;
-  std::map<std::pair<int, int>, Conflict> conflicts_;
+  std::map<int, Conflict> conflicts_;  // by op: of several contested factors all is said at once
   int priority_ = 0, level_ = 0;
   int64_t steps_ = 0;
 };
@@ -271,7 +271,7 @@ AxisList Propagator::agreed_axes(int op, int factor, const std::vector<Side>& si
     }
   if (contested) {
     contested_.insert(op);
-    record_conflict(op, factor, sides);
+    record_conflict(op, sides);
   }
   return agreed;
 }
@@ -326,9 +326,9 @@ void Propagator::aggressive_step(int index, std::vector<Side>& sides) {
                sides[offer.source].axes[static_cast<size_t>(offer.factor)], sides[offer.source]);
 }
 
-void Propagator::record_conflict(int index, int factor, const std::vector<Side>& sides) {
+void Propagator::record_conflict(int index, const std::vector<Side>& sides) {
   const PropagationOp& op = op_at(index);
-  Conflict& conflict = conflicts_[{index, factor}];
+  Conflict& conflict = conflicts_[index];
   conflict = {op.at.value.instruction, "", 0, op.at.region, {}};
   for (const Side& side : sides)
     if (std::any_of(side.axes.begin(), side.axes.end(),

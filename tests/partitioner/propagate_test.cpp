@@ -154,8 +154,24 @@ TEST(Propagate, ExplainTellsOfTheConflictOnTheWay) {
   const PropagateResult result =
       propagate(annotate(p.graph, p.mesh, config_of("mlp=model", ""), &p.origins), p.origins);
   ASSERT_EQ(result.conflicts.size(), 1u);
-  EXPECT_EQ(explain(result.graph, p.origins, result.conflicts, cat("%", y.instruction)), "?");
-  EXPECT_EQ(explain(result.graph, p.origins, result.conflicts, "w"), "?");
+  const std::string conflict =
+      "conflict at add %3: \"w\" (%0) lies [{}, {model}]; %2 (negate) lies [{model,?}, {?}]; "
+      "%3 (add) lies [{?}, {model,?}]\n";
+  EXPECT_EQ(explain(result.graph, p.origins, result.conflicts, cat("%", y.instruction)),
+            "%4 (tanh) f32[8,8] lies [{}, {model}]\n"
+            "dim 1 {model} because tanh %4 shares factor 1 with %3 (add);\n"
+            "  %3 (add) dim 1 {model} because add %3 shares factor 1 with \"w\" (%0);\n"
+            "    \"w\" (%0) dim 1 {model} because parameter rule mlp -> model\n" +
+                conflict);
+  // Of a tensor that is part of it.
+  EXPECT_EQ(explain(result.graph, p.origins, result.conflicts, "w"),
+            "w f32[8,8] lies [{}, {model}]\n"
+            "dim 1 {model} because parameter rule mlp -> model\n" +
+                conflict);
+  // The other side got no further than the op.
+  EXPECT_EQ(explain(result.graph, p.origins, result.conflicts, "v"),
+            "v f32[8,8] lies [{model}, {}]\n"
+            "dim 0 {model} because parameter rule mlp -> model\n");
 }
 
 TEST(Propagate, ConstantsAreSplitPerUse) {
