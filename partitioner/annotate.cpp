@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/ir/parameter.h"
+#include "core/ops/control.h"
 #include "partitioner/regions.h"
 
 namespace tessera {
@@ -93,9 +94,13 @@ class Annotator {
       const std::vector<Region> regions = control_regions(graph_.instructions[i]);
       size_t number = 0;
       Instruction instruction = graph_.instructions[i];
+      const AxisList around = manual_;
+      if (instruction.is(ops::kManualComputation))
+        manual_ = concat(manual_, without(instruction.attributes.get<AxisList>(Attr::axes), manual_));
       map_regions(instruction, [&](const Graph& region) {
         return annotate_region(region, region_path(path_, index, regions[number++]));
       });
+      manual_ = around;
       graph_.instructions[i] = std::move(instruction);
     }
   }
@@ -163,6 +168,17 @@ class Annotator {
     } catch (const ConfigError& error) {
       throw_config_error("sharding of ", who(), ": ", error.what());
     }
+    check_manual(sharding, who);
+  }
+
+  // Inside of a manual computation a tensor is what one coordinate of the manual axes holds.
+  template <typename Who>
+  void check_manual(const Sharding& sharding, const Who& who) const {
+    for (const AxisRef& ref : sharding.used_axes())
+      if (overlaps(manual_, ref))
+        throw_config_error("sharding ", sharding, " of ", who(), " uses axis \"", print_axis(*mesh_, ref),
+                           "\", which is manual in the computation around it: there a tensor is what "
+                           "one coordinate of the axis holds; leave the axis out");
   }
 
   void compile_group(const TensorGroup& group) {
@@ -299,7 +315,7 @@ class Annotator {
     placed[static_cast<size_t>(dim)] = true;
     sharding.dims[static_cast<size_t>(dim)].open = false;
     sharding.dims[static_cast<size_t>(dim)].priority = rule.priority;
-    if (size > 1) set_axes(value, dim, rule.axes, rule.text);
+    if (size > 1) set_axes(value, dim, without(rule.axes, manual_), rule.text);
   }
 
   void apply_override(Value value, const CompiledOverride& entry) {
@@ -321,6 +337,7 @@ class Annotator {
     } catch (const ConfigError& error) {
       throw_config_error("sharding ", text, " on ", describe(graph_, value), ": ", error.what());
     }
+    check_manual(*info.sharding, [&] { return cat(describe(graph_, value), " by ", text); });
   }
 
   void set_axes(Value value, int dim, const AxisList& axes, const std::string& text) {
@@ -368,6 +385,7 @@ class Annotator {
 
   Graph graph_;
   std::string path_;  // of graph_ among the regions
+  AxisList manual_;   // axes of the manual computations around graph_
   MeshPtr mesh_;
   Origins* origins_;
   AnnotateNotes* notes_;

@@ -87,17 +87,22 @@ Shardings boundary(ImportContext& c, std::string_view name, const ManualAxes& ax
   return shardings;
 }
 
-bool lies_along(const ResultInfo& info, const AxisList& axes) {
-  return info.sharding && overlaps(info.sharding->used_axes(), axes);
+// An order of devices that is not the mesh's may go along any axis.
+bool lies_along(const ResultInfo& info, const AxisList& axes, const Mesh& mesh) {
+  return info.sharding && (!info.sharding->is_for(mesh) || overlaps(info.sharding->used_axes(), axes));
 }
 
 // Inside, a manual axis is nobody's to shard by, whatever an annotation says.
-Graph without_axes(const Graph& graph, const AxisList& axes) {
-  Graph stripped =
-      with_mapped_regions(graph, [&](const Graph& region) { return without_axes(region, axes); });
+Graph without_axes(const Graph& graph, const AxisList& axes, const Mesh& mesh) {
+  Graph stripped = with_mapped_regions(
+      graph, [&](const Graph& region) { return without_axes(region, axes, mesh); });
   for (Instruction& instruction : stripped.instructions)
     for (ResultInfo& info : instruction.results) {
-      if (!lies_along(info, axes)) continue;
+      if (!lies_along(info, axes, mesh)) continue;
+      if (!info.sharding->is_for(mesh)) {
+        info.sharding.reset();
+        continue;
+      }
       for (DimSharding& dim : info.sharding->dims) dim.axes = canonical(without(dim.axes, axes));
     }
   return stripped;
@@ -109,15 +114,15 @@ GraphRef manual_body(ImportContext& c, const AxisList& axes) {
   for_each_region(*body, [&](const Graph& graph) {
     for (const Instruction& instruction : graph.instructions)
       for (const ResultInfo& info : instruction.results)
-        if (named.empty() && lies_along(info, axes) && *info.sharding->mesh == *c.mesh())
-          named = cat(info.name, " ", *info.sharding);
+        if (named.empty() && lies_along(info, axes, *c.mesh()))
+          named = cat(info.name, " ", print_sharding(*info.sharding, c.mesh().get()));
   });
   if (named.empty()) return body;
   c.note(cat("in the manual region ", body->name,
              " a value is annotated along manual axes, which is "
              "left out: ",
              named));
-  return std::make_shared<const Graph>(without_axes(*body, axes));
+  return std::make_shared<const Graph>(without_axes(*body, axes, *c.mesh()));
 }
 
 void import_manual_call(ImportContext& c) {

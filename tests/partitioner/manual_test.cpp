@@ -131,5 +131,43 @@ TEST(Manual, ALoopOfShiftsWithPaddedRows) {
   EXPECT_EQ(p.check(), "");
 }
 
+// What a coordinate of a manual axis holds cannot lie along it: by an annotation, over another mesh too,
+// or an override. A rule says it of the whole tensor, whose rows the coordinates have already.
+TEST(Manual, AnnotationsAlongManualAxes) {
+  auto program = [](const char* inside) {
+    Program p("a=2,b=2");
+    const GraphRef body = region(p.mesh, {p.type({8})}, [&](Builder& b, std::vector<Value> v) {
+      const Value t = b.annotate(ops::tanh(b, v[0]), {"rows"}, "t");
+      if (inside) b.graph().info(t).sharding = p.lying(inside);
+      return std::vector{ops::shift(b, t, p.axis("a"), 1, true)};
+    });
+    const Value x = p.input("x", {16}, "[{}]");
+    p.output(ops::manual_computation(p.b, body, {x}, p.axis("a"), {p.lying("[{a, ?}]")},
+                                     {p.lying("[{a, ?}]")})[0]);
+    return std::move(p.graph);
+  };
+  auto refusal = [](const Graph& graph, const ShardingConfig& config) -> std::string {
+    try {
+      partition(graph, graph.mesh, config);
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  for (const char* inside : {"[{a}]", "[{b,a}]", "[{x}] on <x=4>"}) {
+    const std::string message = refusal(program(inside), {});
+    EXPECT_NE(message.find("of tanh \"t\" (%1) uses axis"), std::string::npos) << message;
+    EXPECT_NE(message.find("is manual in the computation around it"), std::string::npos) << message;
+  }
+  ShardingConfig overridden;
+  overridden.overrides = {{.tensor_regex = "t", .dims = {{"a"}}}};
+  const std::string message = refusal(program(nullptr), overridden);
+  EXPECT_NE(message.find("\"t\" (%1) by override \"t\" uses axis \"a\""), std::string::npos) << message;
+  const Graph graph = program(nullptr);
+  for (const char* rule : {"rows=a", "rows=a,b", "rows=b"})
+    EXPECT_EQ(check_every_pass(graph, graph.mesh, config_of("", rule)), "") << rule;
+  EXPECT_EQ(refusal(program("[{b}]"), {}), "accepted");
+}
+
 }  // namespace
 }  // namespace tessera::testing
