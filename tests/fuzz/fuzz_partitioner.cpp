@@ -1,11 +1,12 @@
 // fuzz_partitioner --programs N --seed S --devices D [--even] [--plain] [--straight] [--meshes]
-//     [--run]
+//     [--bytes] [--run]
 //
 // Partitions N random programs for D virtual devices (0: 2 to 8) and runs each after every pass in
 // the reference interpreters. Ends with "N equal, M differ" and exit code 1 where any differs; such a
 // program is shrunk and printed. --even: only sizes that divide; --plain: none of the op table's
 // samples; --straight: no loops, branches, calls and manual computations; --meshes: shardings over
-// several meshes. --run: only the result, compiled and run on threads with real messages.
+// several meshes; --bytes: for a machine without latency. --run: only the result, compiled and run on
+// threads with real messages.
 #include <chrono>
 #include <cstdlib>
 #include <iostream>
@@ -30,7 +31,7 @@ struct Arguments {
 [[noreturn]] void refuse(const std::string& what) {
   std::cerr << what
             << "\nusage: fuzz_partitioner [--programs N] [--seed S] [--devices D] [--even] "
-               "[--plain] [--straight] [--meshes] [--run]\n";
+               "[--plain] [--straight] [--meshes] [--bytes] [--run]\n";
   std::exit(2);
 }
 
@@ -59,6 +60,8 @@ Arguments read(int argc, char** argv) {
       arguments.options.control = false;
     else if (name == "--meshes")
       arguments.options.other_meshes = true;
+    else if (name == "--bytes")
+      arguments.check = check_by_bytes;
     else if (name == "--run")
       arguments.check = [](const RandomProgram& program, uint64_t) { return run_program(program); };
     else

@@ -22,10 +22,11 @@ RC_GTEST_PROP(RandomProgram, IsTheSameAfterEveryPass, ()) {
 }
 
 // The same on programs from plain seeds, longer than those of the property.
-void check_seeds(uint64_t first, uint64_t count, const RandomOptions& options) {
+void check_seeds(uint64_t first, uint64_t count, const RandomOptions& options,
+                 const ProgramCheck& check_one = check_program) {
   for (uint64_t seed = first; seed < first + count; ++seed) {
     const RandomProgram program = random_program(random_tape(seed), options);
-    const std::string failure = check_program(program, seed);
+    const std::string failure = check_one(program, seed);
     ASSERT_TRUE(failure.empty()) << "seed " << seed << " on " << *program.mesh << "\n"
                                  << print_graph(program.graph) << failure;
   }
@@ -36,6 +37,11 @@ TEST(RandomProgram, OnSixteenDevices) { check_seeds(1000, 30, {.devices = 16}); 
 
 TEST(RandomProgram, WithSeveralMeshes) {
   check_seeds(4000, 60, {.uneven = true, .other_meshes = true});
+}
+
+TEST(RandomProgram, WhereBytesDecide) {
+  for (int64_t devices : {4, 6, 8, 16})
+    check_seeds(6000, 40, {.devices = devices, .uneven = true}, check_by_bytes);
 }
 
 // With planned memory and real messages.
