@@ -52,6 +52,8 @@ class Backend {
   virtual void replay(int /*recording*/) {}
 };
 
+  // The recording is not replayed any more. What it uses (memory, communicators) must outlive it.
+  virtual void drop(int /*recording*/) {}
 // Host memory, with the kernels of `table`.
 std::unique_ptr<Backend> create_cpu_backend(KernelTable table);
 

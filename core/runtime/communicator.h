@@ -29,6 +29,8 @@
 
 namespace tessera {
 
+class ProgressEngine;
+
 enum class CollectiveKind : uint8_t {
   all_reduce,      // out[local] = combine over ranks of in[local]
   all_gather,      // dim `concat_dim` of out is the ranks' inputs side by side, in group order
@@ -115,6 +117,10 @@ class World {
   // How long a rank may hold its peers up from now on, in seconds; 0: for ever. Worlds whose timeout
   // is fixed at their making ignore it.
   virtual void set_timeout(double /*seconds*/) {}
+
+  // What this rank and its peers are doing, as messages tell it (core/runtime/progress_engine.h), for
+  // transports that stand on this world; null where nobody keeps it.
+  virtual ProgressEngine* progress() { return nullptr; }
 
   // Tells the peers that this rank failed, so that their waits end at once with `reason` and the
   // rank's number instead of a timeout. Never blocks.

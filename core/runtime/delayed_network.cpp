@@ -174,6 +174,7 @@ class DelayedWorldImpl final : public DelayedWorld {
     return inner_.all_gather_text(text);
   }
   void set_timeout(double seconds) override { inner_.set_timeout(seconds); }
+  ProgressEngine* progress() override { return inner_.progress(); }
   void abort(std::string_view reason) noexcept override { inner_.abort(reason); }
 
   void record(bool on) override { link_.recording = on; }

@@ -45,6 +45,8 @@ Executor::~Executor() {
   } catch (const std::exception& error) {
     log_warning("warning: ", error.what());
   }
+  for (const Segment& segment : segments_)
+    if (segment.recording >= 0) backend_.drop(segment.recording);
   if (scratch_) backend_.release(scratch_);
   if (constants_) backend_.release(constants_);
   if (compared_) backend_.release(compared_);

@@ -128,6 +128,7 @@ class ThreadWorld final : public World {
     return control_.all_gather_text(text);
   }
   void set_timeout(double seconds) override { engine_.set_timeout(seconds); }
+  ProgressEngine* progress() override { return &engine_; }
   void close() { engine_.close(); }
   void abort(std::string_view reason) noexcept override {
     house_->board().abort(AbortState::failed, rank_, reason);
@@ -173,6 +174,7 @@ class SingleWorld final : public World {
   int64_t all_reduce_max(int64_t value) override { return value; }
   std::string broadcast_text(const std::string& text, int) override { return text; }
   std::vector<std::string> all_gather_text(const std::string& text) override { return {text}; }
+  ProgressEngine* progress() override { return world_.progress(); }
   void abort(std::string_view reason) noexcept override { world_.abort(reason); }
 
  private:

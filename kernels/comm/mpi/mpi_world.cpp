@@ -105,6 +105,7 @@ class MpiWorld final : public World {
   std::vector<std::string> all_gather_text(const std::string& text) override;
 
   void set_timeout(double seconds) override { watchdog_->set_timeout(seconds); }
+  ProgressEngine* progress() override { return engine_.get(); }
   void abort(std::string_view reason) noexcept override {
     try {
       const std::string text(reason);

@@ -47,7 +47,8 @@ CudaBackend::CudaBackend(const BackendOptions& options, const KernelTable& kerne
 CudaBackend::~CudaBackend() {
   if (cudaSetDevice(options_.device) != cudaSuccess) return;
   cudaStreamSynchronize(context_.stream);
-  for (cudaGraphExec_t recording : recordings_) cudaGraphExecDestroy(recording);
+  for (cudaGraphExec_t recording : recordings_)
+    if (recording) cudaGraphExecDestroy(recording);
   compiler_.reset();
   matmul_.reset();
   cudaStreamDestroy(context_.stream);
@@ -122,6 +123,7 @@ void CudaBackend::fill(void* to, const void* element, int64_t element_bytes, int
 void CudaBackend::synchronize() {
   use();
   check(cudaStreamSynchronize(context_.stream), "waiting for the device");
+  if (verify_) verify_();
 }
 
 void CudaBackend::finish_preparing() {
@@ -144,6 +146,12 @@ int CudaBackend::end_capture() {
   check(error, "instantiating a graph");
   recordings_.push_back(recording);
   return static_cast<int>(recordings_.size()) - 1;
+}
+
+void CudaBackend::drop(int recording) {
+  cudaGraphExec_t& dropped = recordings_[static_cast<size_t>(recording)];
+  if (dropped) (void)cudaGraphExecDestroy(dropped);  // called by destructors
+  dropped = nullptr;
 }
 
 void CudaBackend::replay(int recording) {

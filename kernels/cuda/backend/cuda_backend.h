@@ -1,6 +1,7 @@
 // Memory, streams and recordings of one GPU.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -34,9 +35,13 @@ class CudaBackend final : public Backend {
   void begin_capture() override;
   int end_capture() override;
   void replay(int recording) override;
+  void drop(int recording) override;
 
   Context& context() { return context_; }
   const DeviceInfo& device() const { return device_; }
+  // Called whenever the host has waited for the device, which a communication that was given up lets go on with
+  // wrong data: `verify` then throws. Empty: nobody asks.
+  void verify_after_waits(std::function<void()> verify) { verify_ = std::move(verify); }
 
  private:
   void use() const;  // makes the device the calling thread's
@@ -47,7 +52,8 @@ class CudaBackend final : public Backend {
   Context context_;
   std::unique_ptr<MatmulLibrary> matmul_;
   std::unique_ptr<KernelCompiler> compiler_;
-  std::vector<cudaGraphExec_t> recordings_;
+  std::vector<cudaGraphExec_t> recordings_;  // by number; null: dropped
+  std::function<void()> verify_;
 };
 
 }  // namespace tessera::cuda
