@@ -9,6 +9,7 @@
 #include "kernels/cuda/backend/cuda_backend.h"
 #include "kernels/cuda/backend/device_info.h"
 #include "kernels/cuda/comm/cuda_world.h"
+#include "kernels/cuda/matmul/matmul_library.h"
 #include "kernels/cuda/register.h"
 
 namespace tessera::cuda {
@@ -37,6 +38,12 @@ class CudaPlugin final : public Plugin {
   }
   std::unique_ptr<World> create_world(World& inner, Backend& backend, Transport transport) const override {
     return create_cuda_world(inner, static_cast<CudaBackend&>(backend), transport);
+  }
+  std::string choices(Backend& backend) const override {
+    return static_cast<CudaBackend&>(backend).context().matmul->choices();
+  }
+  void adopt_choices(Backend& backend, std::string_view text) const override {
+    static_cast<CudaBackend&>(backend).context().matmul->adopt_choices(text);
   }
   std::string describe_transport(const World& world) const override { return transport_of(world); }
 

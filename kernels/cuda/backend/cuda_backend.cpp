@@ -38,7 +38,7 @@ CudaBackend::CudaBackend(const BackendOptions& options, const KernelTable& kerne
   context_.tf32 = options_.tf32;
   // Not the default stream, with which everything else would be ordered.
   check(cudaStreamCreateWithFlags(&context_.stream, cudaStreamNonBlocking), "creating a stream");
-  matmul_ = std::make_unique<MatmulLibrary>(context_);
+  matmul_ = std::make_unique<MatmulLibrary>(context_, device_.name, options_.autotune);
   context_.matmul = matmul_.get();
   compiler_ = std::make_unique<KernelCompiler>(context_, options_.cache_folder);
   context_.compiler = compiler_.get();

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/runtime/backend.h"
@@ -30,6 +31,9 @@ struct BackendOptions {
   int device = 0;
   bool tf32 = false;     // products of f32 on tf32 matrix units: 10 bits of mantissa
   bool capture = true;   // CUDA graphs
+  // Times the algorithms of each matrix product when it is first prepared, instead of taking the first that
+  // cuBLASLt proposes; not those that adopt_choices names.
+  bool autotune = false;
   // Where compiled kernels are kept by content; "": $XDG_CACHE_HOME/tessera, else ~/.cache/tessera.
   std::string cache_folder;
 };
@@ -58,6 +62,14 @@ class Plugin {
   // where NCCL is asked for and absent, or two ranks have one GPU.
   virtual std::unique_ptr<World> create_world(World& inner, Backend& backend,
                                               Transport transport) const = 0;
+  // What was chosen for each matrix product that the backend has prepared or adopted, as text: to be handed to the
+  // other ranks, since replicas that choose differently drift apart, and kept with checkpoints. It names the
+  // library and the GPU that it holds for. `backend` must be of this plugin.
+  virtual std::string choices(Backend& backend) const = 0;
+  // Takes over what another rank or run chose: for products prepared from now on and for those prepared
+  // already, but not in recordings. Choices for another GPU or version of cuBLASLt, or that cuBLASLt refuses,
+  // are left out with a warning and made anew. Throws UserError where `text` is no such text.
+  virtual void adopt_choices(Backend& backend, std::string_view text) const = 0;
   // The transport that `automatic` came to, in words: "NCCL 2.28.3", "staged (2 ranks on one GPU)".
   virtual std::string describe_transport(const World& world) const = 0;
 };

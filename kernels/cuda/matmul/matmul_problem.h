@@ -1,0 +1,39 @@
+// One batch of matrix products as cuBLASLt needs to know it: all that the choice of an algorithm may depend on.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/types/dtype.h"
+
+namespace tessera::cuda {
+
+// result [batch, rows, columns] (+)= left [batch, rows, depth] x right [batch, depth, columns], all row-major:
+// leading dims and strides count elements. A transposed operand is stored [depth, rows] or [columns, depth].
+struct MatmulProblem {
+  DType input = DType::f32, output = DType::f32;
+  bool tf32 = false;  // of f32 operands: their products on tf32 matrix units
+  int64_t rows = 0, columns = 0, depth = 0, batch = 1;
+  bool left_transposed = false, right_transposed = false;
+  int64_t left_leading = 0, right_leading = 0, result_leading = 0;
+  int64_t left_stride = 0, right_stride = 0, result_stride = 0;
+  bool accumulate = false;  // the result is added to (beta = 1), else its old content is not read
+  // Bytes that divide all addresses that will be given: powers of two.
+  int left_alignment = 1, right_alignment = 1, result_alignment = 1;
+};
+
+// The problem in words, the same for the same problem only; the key of its choice:
+// "bf16,f32 512x768x3072 nt batch 1 leading 3072,3072,768 stride 0,0,0 aligned 64,64,64 beta 0".
+std::string text_of(const MatmulProblem& problem);
+
+// The power of two, at most 64, that divides `address_or_bytes`; 64 for 0. Buffers are aligned to 64 bytes, and
+// what is aligned better by chance must not be chosen for.
+int alignment_of(uint64_t address_or_bytes);
+
+// Bytes from the first to behind the last element that a product touches.
+struct MatmulBytes {
+  int64_t left, right, result;
+};
+MatmulBytes bytes_of(const MatmulProblem& problem);
+
+}  // namespace tessera::cuda

@@ -1,0 +1,65 @@
+// What Kernel::prepare has made of each dot_general step, found again by run() without allocating.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <unordered_map>
+#include <vector>
+
+#include "core/base/error.h"
+#include "core/runtime/kernel_table.h"
+#include "kernels/cuda/matmul/gather_operand.h"
+#include "kernels/cuda/matmul/matmul_plan.h"
+
+namespace tessera::cuda {
+
+// Elements between the first products and others of the same problem.
+struct ProductOffset {
+  int64_t left, right, result;
+};
+
+// A copy that makes an operand's memory a matrix.
+struct OperandCopy {
+  GatherDims dims;
+  int64_t workspace_offset = -1;  // in bytes; -1: none is made
+};
+
+struct ProductStep {
+  const MatmulPlan* plan = nullptr;  // null: the depth is 0 and the product zeros, or there is nothing to compute
+  std::vector<ProductOffset> products;
+  OperandCopy left, right;
+};
+
+class ProductSteps {
+ public:
+  // The step of the same instruction at the same addresses is replaced: another program may have been where it is.
+  void put(const KernelArgs& args, ProductStep step) { steps_[key_of(args)] = std::move(step); }
+  const ProductStep& at(const KernelArgs& args) const {
+    const auto found = steps_.find(key_of(args));
+    TESSERA_CHECK(found != steps_.end(), "a product runs that was not prepared at these addresses");
+    return found->second;
+  }
+
+ private:
+  struct Key {
+    const void *instruction, *first, *second, *result, *workspace;
+    bool operator==(const Key&) const = default;
+  };
+  struct Hash {
+    size_t operator()(const Key& key) const {
+      size_t hash = 0;
+      for (const void* part : {key.instruction, key.first, key.second, key.result, key.workspace})
+        hash = hash * 0x9e3779b97f4a7c15ull + std::hash<const void*>()(part);
+      return hash;
+    }
+  };
+  static Key key_of(const KernelArgs& args) {
+    const size_t count = args.operands.size();  // an accumulator is the result, or was copied to it
+    return {&args.instruction, args.operands[count - 2].data, args.operands[count - 1].data, args.results[0].data,
+            args.workspace};
+  }
+
+  std::unordered_map<Key, ProductStep, Hash> steps_;
+};
+
+}  // namespace tessera::cuda
