@@ -9,7 +9,10 @@ namespace tessera::cuda {
 
 struct Sum {
   static __device__ __forceinline__ float identity() { return 0.0f; }
-  __device__ __forceinline__ float operator()(float a, float b) const { return a + b; }
+  template <typename T>  // float or double
+  __device__ __forceinline__ T operator()(T a, T b) const {
+    return a + b;
+  }
 };
 struct Max {
   static __device__ __forceinline__ float identity() { return -INFINITY; }
@@ -17,23 +20,23 @@ struct Max {
 };
 
 // Over the 32 lanes; all of them get the result and must take part.
-template <typename Combine>
-__device__ __forceinline__ float warp_reduce(float x, Combine combine) {
+template <typename T, typename Combine>
+__device__ __forceinline__ T warp_reduce(T x, Combine combine) {
 #pragma unroll
   for (int lanes = 16; lanes > 0; lanes /= 2) x = combine(x, __shfl_xor_sync(0xffffffffu, x, lanes));
   return x;
 }
 
 // Over the block's threads (a multiple of 32, at most 1024), all of which get the result. `shared` has 32
-// floats, free to be used again after the next __syncthreads().
-template <typename Combine>
-__device__ __forceinline__ float block_reduce(float x, float* shared, Combine combine) {
+// elements, free to be used again after the next __syncthreads().
+template <typename T, typename Combine>
+__device__ __forceinline__ T block_reduce(T x, T* shared, Combine combine) {
   const int warps = static_cast<int>(blockDim.x) / 32, warp = static_cast<int>(threadIdx.x) / 32,
             lane = static_cast<int>(threadIdx.x) % 32;
   x = warp_reduce(x, combine);
   if (lane == 0) shared[warp] = x;
   __syncthreads();
-  return warp_reduce(lane < warps ? shared[lane] : Combine::identity(), combine);
+  return warp_reduce(lane < warps ? shared[lane] : T(Combine::identity()), combine);
 }
 
 }  // namespace tessera::cuda
