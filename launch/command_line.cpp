@@ -31,6 +31,14 @@ constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 75 saved on request and to be\n"
     "requeued, 124 watchdog.";
 
+// Short for --set device.backend=...
+void add_device_option(CLI::App& app, std::vector<std::string>& sets) {
+  app.add_option_function<std::string>(
+         "--device", [&sets](const std::string& device) { sets.push_back("device.backend=" + device); },
+         "what ranks compute on: cpu or cuda; default: the job's")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
+}
+
 void add_job_options(CLI::App& app, JobArguments& job) {
   app.add_option("JOB", job.job, "job file, protobuf text (proto/job.proto)")->required();
   app.add_option("--sharding", job.sharding_file,
@@ -38,6 +46,7 @@ void add_job_options(CLI::App& app, JobArguments& job) {
   app.add_option("--mesh", job.mesh, "mesh that replaces the sharding's, e.g. data=2,model=2; one size may be -1");
   app.add_option("--set", job.sets, "override one field: --set train.steps=100 (a.b[1].c=value, a+=value)")
       ->allow_extra_args(false);
+  add_device_option(app, job.sets);
 }
 
 void add_json_option(CLI::App& app, std::string& json) {
@@ -168,6 +177,7 @@ class CommandLine {
     app.add_option("RUN", eval_.run, "output folder of a training run")->required();
     app.add_option("--step", eval_.step, "step of the checkpoint; default: the last");
     app.add_option("--set", eval_.sets, "override one field of the run's config")->allow_extra_args(false);
+    add_device_option(app, eval_.sets);
     app.add_option("--sharding", eval_.sharding_file, "sharding file that replaces the run's");
     app.add_option("--mesh", eval_.mesh, "mesh that replaces the run's");
     app.add_option("--virtual-devices", eval_.virtual_devices, "ranks as threads of this one process")
@@ -180,6 +190,8 @@ class CommandLine {
                                    [this] { return run_generate(generate_); });
     app.add_option("RUN", generate_.run, "output folder of a training run")->required();
     app.add_option("--step", generate_.step, "step of the checkpoint; default: the last");
+    app.add_option("--set", generate_.sets, "override one field of the run's config")->allow_extra_args(false);
+    add_device_option(app, generate_.sets);
     app.add_option("--prompt", generate_.prompt, "text to continue");
     app.add_option("--tokens", generate_.tokens, "tokens to sample")->check(CLI::PositiveNumber);
     app.add_option("--temperature", generate_.temperature, "0 is greedy")->check(CLI::NonNegativeNumber);
@@ -239,6 +251,7 @@ class CommandLine {
     app.add_option("--input", hlo_.inputs,
                    "NumPy files for the arrays among the entry's parameters, in order, or a folder of\n"
                    "input.0.npy, input.1.npy, ...; arrays that have none are random");
+    app.add_option("--device", hlo_.device, "what ranks compute on: cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
     app.add_option("--seed", hlo_.seed, "of the random inputs");
     app.add_flag("--integers", hlo_.integers, "random floats are whole numbers from -4 to 4, so that sums are exact");
     app.add_flag("--strict", hlo_.strict, "refuse ops of weight on a reference kernel, and much padding");

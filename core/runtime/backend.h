@@ -21,6 +21,8 @@ class Backend {
   virtual std::byte* allocate(int64_t bytes) = 0;  // 64-byte aligned; UserError when out of memory
   virtual void release(std::byte* memory) noexcept = 0;
   virtual const KernelTable& kernels() const = 0;
+  // Whether the host may read and write the buffers itself.
+  virtual bool is_host() const { return false; }
   // Handed to kernels and collectives as `stream`; null on the CPU.
   virtual void* stream() { return nullptr; }
 
@@ -50,10 +52,10 @@ class Backend {
   virtual void begin_capture() {}
   virtual int end_capture() { return -1; }  // the recording's number
   virtual void replay(int /*recording*/) {}
-};
-
   // The recording is not replayed any more. What it uses (memory, communicators) must outlive it.
   virtual void drop(int /*recording*/) {}
+};
+
 // Host memory, with the kernels of `table`.
 std::unique_ptr<Backend> create_cpu_backend(KernelTable table);
 

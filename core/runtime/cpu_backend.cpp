@@ -19,6 +19,7 @@ class CpuBackend final : public Backend {
     static const std::string kName = "cpu";
     return kName;
   }
+  bool is_host() const override { return true; }
   std::byte* allocate(int64_t bytes) override {
     // Large arenas are aligned to huge pages, and ask for them: fewer misses of the TLB.
     constexpr int64_t kHuge = int64_t{2} << 20;

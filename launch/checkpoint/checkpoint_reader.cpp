@@ -136,8 +136,10 @@ void CheckpointReader::read(const TensorTarget& target) {
                 " ", type, " is not in ", path_);
   const int64_t element = size_of(type.dtype);
   const Box wanted = clip({target.start, target.shape}, type.shape);
-  if (wanted.shape != target.shape)
-    std::memset(target.data, 0, static_cast<size_t>(target.shape.elements() * element));
+  const auto bytes_of_box = static_cast<size_t>(target.shape.elements() * element);
+  std::vector<std::byte> staged(target.deliver ? bytes_of_box : 0);
+  std::byte* const box = target.deliver ? staged.data() : target.data;
+  if (wanted.shape != target.shape) std::memset(box, 0, bytes_of_box);
   for (const SliceRecord& slice : record->slices) {
     const Box common = intersect(slice.box, wanted);
     if (common.empty()) continue;
@@ -147,9 +149,9 @@ void CheckpointReader::read(const TensorTarget& target) {
       from[d] -= slice.box.start[d];
       to[d] -= target.start[d];
     }
-    copy_block(target.data, target.shape, to, bytes.data(), slice.box.shape, from, common.shape,
-               element);
+    copy_block(box, target.shape, to, bytes.data(), slice.box.shape, from, common.shape, element);
   }
+  if (target.deliver) target.deliver(box);
 }
 
 void CheckpointReader::verify() {

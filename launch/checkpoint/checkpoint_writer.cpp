@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <utility>
 
 #include "core/base/log.h"
 #include "core/runtime/block_copy.h"
@@ -52,8 +53,10 @@ class SliceFile {
     const std::vector<int64_t> to(from.size(), 0);
     // Through a buffer in any case: what is checked is then exactly what is written, even where
     // another thread already trains on.
-    copy_block(buffer_.data(), piece.shape, to, slice.data, slice.shape, from, piece.shape,
-               element);
+    if (slice.fetch)
+      fetch(slice, from, piece.shape, element);
+    else
+      copy_block(buffer_.data(), piece.shape, to, slice.data, slice.shape, from, piece.shape, element);
     pad_to(kAlignment);
     const SliceRecord record{name_, offset_, bytes, piece, crc32c(buffer_.data(), buffer_.size())};
     file_->append(buffer_);
@@ -64,6 +67,21 @@ class SliceFile {
   void finish() { file_->sync_and_close(); }
 
  private:
+  // From a device: the rows of the slice that hold the piece come to the host, and the piece out of them.
+  void fetch(const TensorSlice& slice, std::vector<int64_t> from, const Shape& piece, int64_t element) {
+    Shape rows = slice.shape;
+    int64_t row_bytes = element, first = 0;
+    if (rows.rank() > 0) {
+      row_bytes *= rows[0] == 0 ? 0 : rows.elements() / rows[0];
+      first = std::exchange(from[0], 0);
+      rows[0] = piece[0];
+    }
+    fetched_.resize(static_cast<size_t>(rows.elements() * element));
+    slice.fetch(fetched_.data(), first * row_bytes, static_cast<int64_t>(fetched_.size()));
+    copy_block(buffer_.data(), piece, std::vector<int64_t>(from.size(), 0), fetched_.data(), rows, from, piece,
+               element);
+  }
+
   void pad_to(int64_t alignment) {
     static constexpr std::byte kZeros[kAlignment] = {};
     const int64_t gap = (alignment - offset_ % alignment) % alignment;
@@ -73,7 +91,7 @@ class SliceFile {
 
   std::string name_;
   std::unique_ptr<OutputFile> file_;
-  std::vector<std::byte> buffer_;
+  std::vector<std::byte> buffer_, fetched_;
   int64_t offset_ = 0;
 };
 

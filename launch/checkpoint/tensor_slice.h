@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -27,12 +28,14 @@ struct TensorSpec {
   bool operator==(const TensorSpec&) const = default;
 };
 
-// A box to be saved; `data` is dense and row-major, of extent `shape` (padding included).
+// A box to be saved, dense and row-major, of extent `shape` (padding included).
 struct TensorSlice {
   TensorSpec tensor;
   std::vector<int64_t> start;
   Shape shape;
-  const std::byte* data = nullptr;
+  const std::byte* data = nullptr;  // on the host; or else, for what lies on a device:
+  // Copies `bytes` from `offset` on to the host.
+  std::function<void(std::byte* to, int64_t offset, int64_t bytes)> fetch = nullptr;
 };
 
 // A box to be loaded.
@@ -40,7 +43,9 @@ struct TensorTarget {
   TensorSpec tensor;
   std::vector<int64_t> start;
   Shape shape;
-  std::byte* data = nullptr;
+  std::byte* data = nullptr;  // on the host; or else, for what lies on a device:
+  // Takes the whole box, dense and row-major.
+  std::function<void(const std::byte* box)> deliver = nullptr;
 };
 
 // A box of a tensor, in its coordinates.

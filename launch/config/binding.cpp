@@ -229,6 +229,13 @@ void bind_metrics(Binder&& bind, MetricsConfig& metrics) {
   bind("log_level", metrics.log_level);
 }
 
+void bind_device(Binder&& bind, DeviceConfig& device) {
+  bind("backend", device.backend);
+  bind("transport", device.transport);
+  bind("tf32", device.tf32);
+  bind("capture", device.capture);
+}
+
 void bind_axis(Binder&& bind, MeshAxisConfig& axis) {
   bind("name", axis.name);
   bind("size", axis.size);
@@ -276,6 +283,7 @@ void bind_job(Binder&& bind, JobConfig& job) {
   bind.block("checkpoint", job.checkpoint, bind_checkpoint);
   bind.block("metrics", job.metrics, bind_metrics);
   bind.block("sharding", job.sharding, bind_sharding);
+  bind.block("device", job.device, bind_device);
   bind.skip("sharding_file");
 }
 

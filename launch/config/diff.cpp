@@ -37,6 +37,8 @@ constexpr std::pair<std::string_view, ChangeClass> kClasses[] = {
     {"train.seed", ChangeClass::warning},
     {"train.z_loss", ChangeClass::warning},
     {"train.clip_norm", ChangeClass::warning},
+    {"device.backend", ChangeClass::warning},
+    {"device.tf32", ChangeClass::warning},
 };
 
 ChangeClass class_of(const std::string& path) {

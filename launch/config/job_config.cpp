@@ -41,6 +41,13 @@ std::string_view name_of(LogLevelName value) {
   return pick(std::to_array<std::string_view>({"debug", "info", "warning", "error"}), value);
 }
 
+std::string_view name_of(DeviceBackend value) {
+  return pick(std::to_array<std::string_view>({"cpu", "cuda"}), value);
+}
+std::string_view name_of(DeviceTransport value) {
+  return pick(std::to_array<std::string_view>({"auto", "nccl", "staged"}), value);
+}
+
 std::string Origin::text() const {
   switch (kind) {
     case Kind::built_in:

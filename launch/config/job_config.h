@@ -25,6 +25,8 @@ enum class RematPolicy : uint8_t { none, full, dots };
 enum class ResumeMode : uint8_t { automatic, must, never };
 enum class ProgressMode : uint8_t { automatic, live, plain };
 enum class LogLevelName : uint8_t { debug, info, warning, error };
+enum class DeviceBackend : uint8_t { cpu, cuda };
+enum class DeviceTransport : uint8_t { automatic, nccl, staged };
 
 // The names that config files use ("gpt2", "cosine", "auto", ...).
 std::string_view name_of(ModelFamily value);
@@ -35,6 +37,8 @@ std::string_view name_of(RematPolicy value);
 std::string_view name_of(ResumeMode value);
 std::string_view name_of(ProgressMode value);
 std::string_view name_of(LogLevelName value);
+std::string_view name_of(DeviceBackend value);
+std::string_view name_of(DeviceTransport value);
 
 struct ModelConfig {
   ModelFamily family = ModelFamily::gpt2;  // required
@@ -141,6 +145,15 @@ struct MetricsConfig {
   bool operator==(const MetricsConfig&) const = default;
 };
 
+struct DeviceConfig {
+  DeviceBackend backend = DeviceBackend::cpu;
+  DeviceTransport transport = DeviceTransport::automatic;
+  bool tf32 = false;
+  bool capture = true;
+
+  bool operator==(const DeviceConfig&) const = default;
+};
+
 // Where an effective value comes from.
 struct Origin {
   enum class Kind : uint8_t { built_in, derived, file, mesh_flag, set_flag };
@@ -164,6 +177,7 @@ struct JobConfig {
   EvalConfig eval;
   CheckpointConfig checkpoint;
   MetricsConfig metrics;
+  DeviceConfig device;
   // Without any sharding in the job: data parallel over all devices. resolved: no size stays -1.
   ShardingConfig sharding = {.axes = {{"data", -1}},
                              .parameter_rules = {},
@@ -183,7 +197,7 @@ struct JobConfig {
     return a.output_dir == b.output_dir && a.model == b.model && a.data == b.data &&
            a.optimizer == b.optimizer && a.schedule == b.schedule && a.train == b.train &&
            a.eval == b.eval && a.checkpoint == b.checkpoint && a.metrics == b.metrics &&
-           a.sharding == b.sharding;
+           a.device == b.device && a.sharding == b.sharding;
   }
 };
 

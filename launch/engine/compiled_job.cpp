@@ -1,6 +1,7 @@
 #include "launch/engine/compiled_job.h"
 
 #include "core/base/error.h"
+#include "launch/engine/rank_device.h"
 #include "launch/engine/step_config.h"
 
 namespace tessera {
@@ -24,7 +25,8 @@ MeshPtr build_mesh(const JobConfig& job) {
 // How a job's graphs are lowered.
 LowerOptions lower_options(const JobConfig& job, const CompileJobOptions& options) {
   return {.sharding = job.sharding,
-          .machine_profile = options.machine_profile,
+          .machine_profile =
+              options.machine_profile.empty() ? default_machine_profile(job.device) : options.machine_profile,
           .bucket_bytes = job.train.bucket_bytes,
           .memory_bytes = job.train.memory_bytes,
           .strict = options.strict,

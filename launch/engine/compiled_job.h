@@ -28,7 +28,7 @@ struct CompiledJob {
 };
 
 struct CompileJobOptions {
-  std::string machine_profile = "cpu-shm";
+  std::string machine_profile;  // "": default_machine_profile of the job's device
   // An op of weight that falls to a reference kernel is a ConfigError, and so are an implicit reshard
   // above sharding.max_implicit_reshard_bytes and much padding.
   bool strict = false;

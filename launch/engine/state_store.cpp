@@ -112,12 +112,37 @@ std::vector<TensorSpec> StateStore::specs() const {
   return specs;
 }
 
+TensorTarget StateStore::target_of(const Tensor& tensor) {
+  TensorTarget target{tensor.logical, tensor.sharding.shard_start(tensor.global.shape, device_),
+                      tensor.view.type.shape};
+  const TensorView view = tensor.view;
+  if (backend_.is_host())
+    target.data = view.as<std::byte>();
+  else
+    target.deliver = [this, view](const std::byte* box) {
+      backend_.copy_to_device(view.data, box, view.type.bytes());
+    };
+  return target;
+}
+
+TensorSlice StateStore::slice_of(const Tensor& tensor) {
+  TensorSlice slice{tensor.logical, tensor.sharding.shard_start(tensor.global.shape, device_),
+                    tensor.view.type.shape};
+  const TensorView view = tensor.view;
+  if (backend_.is_host())
+    slice.data = view.as<std::byte>();
+  else
+    slice.fetch = [this, view](std::byte* to, int64_t offset, int64_t bytes) {
+      backend_.copy_to_host(to, view.as<std::byte>() + offset, bytes);
+    };
+  return slice;
+}
+
 std::vector<TensorTarget> StateStore::targets() {
   std::vector<TensorTarget> targets;
   for (Tensor& tensor : tensors_)
     if (tensor.kind != InputKind::accumulator)
-      targets.push_back({tensor.logical, tensor.sharding.shard_start(tensor.global.shape, device_),
-                         tensor.view.type.shape, tensor.view.as<std::byte>()});
+      targets.push_back(target_of(tensor));
   return targets;
 }
 
@@ -132,8 +157,7 @@ std::vector<TensorSlice> StateStore::owned_slices() {
   std::vector<TensorSlice> slices;
   for (Tensor& tensor : tensors_) {
     if (tensor.kind == InputKind::accumulator || !owns(tensor)) continue;
-    slices.push_back({tensor.logical, tensor.sharding.shard_start(tensor.global.shape, device_),
-                      tensor.view.type.shape, tensor.view.as<std::byte>()});
+    slices.push_back(slice_of(tensor));
   }
   return slices;
 }

@@ -50,6 +50,8 @@ class StateStore {
     TensorView view;          // this rank's shard
   };
 
+  TensorTarget target_of(const Tensor& tensor);
+  TensorSlice slice_of(const Tensor& tensor);
   void add_state(const Graph& graph);
   void zero(InputKind kind);
   const models::ParameterSpec& parameter_of(const std::string& name) const;

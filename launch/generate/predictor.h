@@ -6,19 +6,19 @@
 #include <string>
 #include <vector>
 
-#include "core/runtime/backend.h"
 #include "core/runtime/executor.h"
 #include "launch/checkpoint/checkpoint_reader.h"
 #include "launch/engine/compiled_job.h"
+#include "launch/engine/rank_device.h"
 #include "launch/engine/state_store.h"
 
 namespace tessera {
 
 class Predictor {
  public:
-  // Compiles the job of `checkpoint` for one device and loads its parameters.
+  // Compiles the job of `checkpoint`, with the fields of `sets` replaced, for one device and loads its parameters.
   // Throws UserError where the checkpoint is not of that model.
-  Predictor(CheckpointReader& checkpoint, Backend& backend);
+  explicit Predictor(CheckpointReader& checkpoint, const std::vector<std::string>& sets = {});
   ~Predictor();
 
   const JobConfig& job() const { return job_; }
@@ -32,6 +32,7 @@ class Predictor {
   JobConfig job_;
   CompiledGraph graph_;
   std::unique_ptr<World> world_;
+  std::unique_ptr<RankDevice> device_;
   std::unique_ptr<StateStore> state_;
   std::unique_ptr<Executor> executor_;
   std::vector<float> logits_;

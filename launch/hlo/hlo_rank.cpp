@@ -72,6 +72,7 @@ double HloRank::step() {
   world_.barrier();
   const auto start = std::chrono::steady_clock::now();
   executor_->run();
+  backend_.synchronize();
   world_.barrier();
   // Where cores are few, a rank may wake up late from the first barrier: the longest time counts.
   const std::chrono::nanoseconds mine = std::chrono::steady_clock::now() - start;

@@ -10,12 +10,10 @@
 #include "core/runtime/thread_world.h"
 #include "kernels/comm/launcher.h"
 #include "kernels/comm/mpi_world.h"
-#include "kernels/cpu/register.h"
-#include "kernels/cpu/threads.h"
 #include "launch/checkpoint/agreement.h"
 #include "launch/checkpoint/file_system.h"
 #include "launch/command_line.h"
-#include "launch/engine/rank_threads.h"
+#include "launch/engine/rank_device.h"
 #include "launch/hlo/report_failure.h"
 
 namespace tessera {
@@ -30,7 +28,8 @@ PreparedProgram prepare(const std::string& text, const OnRanksOptions& options, 
 
 // Planned sizes can be beyond any machine: said before memory is asked for, as Linux may grant it and
 // end the process later. UserError with both numbers.
-void require_memory(const PreparedProgram& prepared, int64_t devices_here) {
+void require_memory(const OnRanksOptions& options, const PreparedProgram& prepared, int64_t devices_here) {
+  if (options.device.backend != config::DeviceBackend::cpu) return;  // a GPU has its own, and refuses itself
   const double machine = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
   const double device = static_cast<double>(prepared.program.compiled.executable->memory.peak_bytes());
   if (device * static_cast<double>(devices_here) > machine)
@@ -45,16 +44,15 @@ void make_output_folder(const OnRanksOptions& options) {
 
 int on_threads(const OnRanksOptions& options, const std::function<void(const PreparedProgram&)>& before,
                const RankBody& body) {
-  const KernelTable kernels = cpu_kernel_table();
-  const PreparedProgram prepared = prepare(read_hlo_text(options.file), options, options.compile, kernels);
-  require_memory(prepared, prepared.program.devices());
+  const PreparedProgram prepared =
+      prepare(read_hlo_text(options.file), options, options.compile, kernel_table(options.device));
+  require_memory(options, prepared, prepared.program.devices());
   make_output_folder(options);
   before(prepared);
   int code = kExitDone;
   run_thread_ranks(static_cast<int>(prepared.program.devices()), [&](World& world) {
-    cpu::set_threads(rank_threads(/*wanted=*/0, world));
-    const std::unique_ptr<Backend> backend = create_cpu_backend(kernels);
-    const int mine = body(prepared, world, *backend);
+    RankDevice device(options.device, /*threads=*/0, world);
+    const int mine = body(prepared, device.world(), device.backend());
     if (world.rank() == 0) code = mine;
   });
   return code;
@@ -64,7 +62,7 @@ int on_threads(const OnRanksOptions& options, const std::function<void(const Pre
 class Processes {
  public:
   Processes(const OnRanksOptions& options, World& world)
-      : options_(options), world_(world), is_first_(world.rank() == 0), kernels_(cpu_kernel_table()) {}
+      : options_(options), world_(world), is_first_(world.rank() == 0) {}
 
   int run(const std::function<void(const PreparedProgram&)>& before, const RankBody& body) {
     // Standard input, and perhaps the file, is there for rank 0 alone.
@@ -84,8 +82,8 @@ class Processes {
       throw_config_error("--devices ", compile.devices, ", but mpirun started ", world_.size(),
                          world_.size() == 1 ? " rank" : " ranks", "; leave out --devices, or start as many");
     compile.devices = world_.size();
-    prepared_ = prepare(text.payload, options_, compile, kernels_);
-    require_memory(*prepared_, world_.local_size());
+    prepared_ = prepare(text.payload, options_, compile, kernel_table(options_.device));
+    require_memory(options_, *prepared_, world_.local_size());
     prepared_->processes = world_.size();
     if (is_first_) make_output_folder(options_);
   }
@@ -119,9 +117,8 @@ class Processes {
 
   int run_body(const RankBody& body) {
     try {
-      cpu::set_threads(rank_threads(/*wanted=*/0, world_));
-      const std::unique_ptr<Backend> backend = create_cpu_backend(kernels_);
-      return body(*prepared_, world_, *backend);
+      RankDevice device(options_.device, /*threads=*/0, world_);
+      return body(*prepared_, device.world(), device.backend());
     } catch (const AgreedError&) {
       if (is_first_) report_failure(options_.json, std::current_exception());
       return kExitFailed;
@@ -136,7 +133,6 @@ class Processes {
   const OnRanksOptions& options_;
   World& world_;
   const bool is_first_;
-  const KernelTable kernels_;
   std::optional<PreparedProgram> prepared_;
   int code_ = kExitDone;
 };

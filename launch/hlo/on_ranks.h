@@ -6,6 +6,7 @@
 
 #include "core/runtime/backend.h"
 #include "core/runtime/communicator.h"
+#include "launch/config/job_config.h"
 #include "launch/hlo/hlo_program.h"
 #include "launch/hlo/program_inputs.h"
 
@@ -14,6 +15,7 @@ namespace tessera {
 struct OnRanksOptions {
   std::string file;  // of HLO text; "-": standard input
   HloCompileOptions compile;
+  config::DeviceConfig device;
   InputOptions inputs;
   std::string output_folder;  // made where it does not exist; "": none
   std::string json;           // report of a failure, see report_failure.h

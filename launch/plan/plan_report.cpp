@@ -8,7 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/ir/text.h"
-#include "kernels/cpu/register.h"
+#include "launch/engine/rank_device.h"
 #include "launch/engine/step_config.h"
 #include "launch/plan/collective_plan.h"
 #include "launch/plan/memory_by_kind.h"
@@ -19,11 +19,6 @@ namespace {
 
 // Thrown from the observer to leave the pipeline once its pass was seen.
 struct PassReached {};
-
-const KernelTable& kernels() {
-  static const KernelTable kTable = cpu_kernel_table();
-  return kTable;
-}
 
 CompileJobOptions compile_options(const PlanOptions& options) {
   return {.machine_profile = options.profile, .strict = options.strict, .log_warnings = false};
@@ -95,16 +90,17 @@ void count_tokens(const JobConfig& job, PlanReport& report) {
 
 PlanReport make_plan(const JobConfig& job, const PlanOptions& options) {
   const auto start = std::chrono::steady_clock::now();
-  const MachineModel machine = machine_model(options.profile);
+  const std::string profile = options.profile.empty() ? default_machine_profile(job.device) : options.profile;
+  const MachineModel machine = machine_model(profile);
   PlanReport report;
   report.job = job.job_path;
-  report.profile = options.profile;
+  report.profile = profile;
   // Compiling is a pure function: two graphs, two threads.
   std::future<CompiledGraph> before;
   if (options.graph == "step" && job.train.accumulate > 1)
     before = std::async(std::launch::async,
-                        [&] { return compile_graph(job, "accumulate", kernels(), compile_options(options)); });
-  const CompiledGraph compiled = compile_graph(job, options.graph, kernels(), compile_options(options));
+                        [&] { return compile_graph(job, "accumulate", kernel_table(job.device), compile_options(options)); });
+  const CompiledGraph compiled = compile_graph(job, options.graph, kernel_table(job.device), compile_options(options));
   const Executable& executable = *compiled.executable;
   describe_mesh(job, machine, *executable.graph.mesh, report);
 
@@ -149,7 +145,7 @@ std::string graph_after(const JobConfig& job, const PlanOptions& options, const 
     throw PassReached();
   };
   try {
-    compile_graph(job, options.graph, kernels(), compile);
+    compile_graph(job, options.graph, kernel_table(job.device), compile);
   } catch (const PassReached&) {
     return text;
   }
@@ -174,7 +170,7 @@ std::string explain_tensors(const JobConfig& job, const PlanOptions& options,
     throw PassReached();
   };
   try {
-    compile_graph(job, options.graph, kernels(), compile);
+    compile_graph(job, options.graph, kernel_table(job.device), compile);
   } catch (const PassReached&) {
   }
   return text;

@@ -90,7 +90,7 @@ struct PlanReport {
 
 struct PlanOptions {
   std::string graph = "step";
-  std::string profile = "cpu-shm";
+  std::string profile;  // "": default_machine_profile of the job's device
   bool strict = false;  // as in CompileJobOptions
 };
 

@@ -15,7 +15,6 @@
 #include "launch/data/batches.h"
 #include "launch/data/corpus_entropy.h"
 #include "launch/engine/job_data.h"
-#include "launch/engine/peak.h"
 #include "launch/engine/session.h"
 #include "launch/trainer/evaluation.h"
 #include "launch/trainer/learning_rate.h"
@@ -34,17 +33,19 @@ double seconds_since(Clock::time_point start) {
 
 class Trainer {
  public:
-  Trainer(const std::shared_ptr<const CompiledJob>& job, Backend& backend, World& world)
+  Trainer(const std::shared_ptr<const CompiledJob>& job, RankDevice& device)
       : job_(*job),
         config_(job->config),
-        world_(world),
-        output_(open_output(config_, world)),
-        data_(open_job_data(config_, world)),
+        device_(device),
+        world_(device.world()),
+        output_(open_output(config_, world_)),
+        data_(open_job_data(config_, world_)),
         batches_(*data_.training, static_cast<uint64_t>(config_.data.seed), config_.data.shuffle),
-        session_(job, backend, world),
-        writer_(config_.output_dir, config_.checkpoint.keep, &world),
+        peak_flops_(device.peak_probe(config_.train.compute_dtype).measure(world_)),  // before memory is taken
+        session_(job, device.backend(), world_),
+        writer_(config_.output_dir, config_.checkpoint.keep, &world_),
         log_(config_, models::train_flops_per_token(job_.step_config.model, config_.train.sequence_length),
-             measured_peak(world), world) {}
+             peak_flops_, world_) {}
 
   TrainSummary run() {
     resume_or_initialise();
@@ -136,6 +137,7 @@ class Trainer {
   void announce() {
     for (const std::string& warning : job_.warnings) log_.warn(warning);
     log_.say(describe_job());
+    if (!device_.description().empty()) log_.say("devices:\n", device_.description());
     if (!data_.heldout || world_.rank() != 0) return;
     const EntropyReport entropies = corpus_entropies(*data_.training, *data_.heldout);
     log_.say(describe(entropies));
@@ -251,10 +253,12 @@ class Trainer {
 
   const CompiledJob& job_;
   const JobConfig& config_;
+  RankDevice& device_;
   World& world_;
   std::optional<OutputLock> output_;
   TextData data_;
   TrainingBatches batches_;
+  double peak_flops_;
   Session session_;
   CheckpointWriter writer_;
   RunLog log_;
@@ -268,8 +272,8 @@ class Trainer {
 
 }  // namespace
 
-TrainSummary train(const std::shared_ptr<const CompiledJob>& job, Backend& backend, World& world) {
-  return Trainer(job, backend, world).run();
+TrainSummary train(const std::shared_ptr<const CompiledJob>& job, RankDevice& device) {
+  return Trainer(job, device).run();
 }
 
 }  // namespace tessera

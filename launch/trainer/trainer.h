@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "core/runtime/backend.h"
 #include "core/runtime/communicator.h"
 #include "launch/engine/compiled_job.h"
+#include "launch/engine/rank_device.h"
 
 namespace tessera {
 
@@ -23,8 +23,8 @@ struct TrainSummary {
   std::string checkpoint;         // path of the last one saved; "" where none was
 };
 
-// Collective: every rank of `world` calls it with the same job. Rank 0 writes the output folder.
+// Collective: every rank of the device's world calls it with the same job. Rank 0 writes the output folder.
 // Throws UserError where data, disk or peers fail, and where the loss stops being finite.
-TrainSummary train(const std::shared_ptr<const CompiledJob>& job, Backend& backend, World& world);
+TrainSummary train(const std::shared_ptr<const CompiledJob>& job, RankDevice& device);
 
 }  // namespace tessera

@@ -12,11 +12,8 @@
 #include "core/base/error.h"
 #include "core/ops/philox.h"
 #include "kernels/comm/mpi_world.h"
-#include "kernels/cpu/register.h"
-#include "kernels/cpu/threads.h"
 #include "launch/config/load.h"
-#include "launch/engine/peak.h"
-#include "launch/engine/rank_threads.h"
+#include "launch/engine/rank_device.h"
 #include "launch/engine/session.h"
 #include "launch/verbs/verbs.h"
 
@@ -69,7 +66,7 @@ struct StepRounds {
   std::map<std::string, double> profile;
 };
 
-StepRounds measure_steps(Session& session, World& world, int64_t rounds) {
+StepRounds measure_steps(Session& session, PeakProbe& probe, World& world, int64_t rounds) {
   const JobConfig& job = session.job().config;
   const ReadRows random_rows = [&](int64_t micro, int64_t row, int64_t rows, TokenBatch& batch) {
     batch.resize(rows, job.train.sequence_length);
@@ -84,7 +81,7 @@ StepRounds measure_steps(Session& session, World& world, int64_t rounds) {
   session.train_step(0, 1e-4, random_rows);  // touches all memory
   const auto warm = session.profile();
   for (int64_t round = 0; round < rounds; ++round) {
-    result.peak.push_back(measured_peak(world));
+    result.peak.push_back(probe.measure(world));
     world.barrier();
     const auto start = Clock::now();
     session.train_step(round + 1, 1e-4, random_rows);
@@ -180,23 +177,26 @@ void print(const nlohmann::json& json) {
 }  // namespace
 
 int run_bench(const BenchArguments& arguments) {
-  const std::unique_ptr<World> world = create_mpi_world();
+  const std::unique_ptr<World> inner = create_mpi_world();
   const JobConfig job = load_job(arguments.job.job, {.sharding_file = arguments.job.sharding_file,
                                                      .mesh = arguments.job.mesh, .sets = arguments.job.sets,
-                                                     .device_count = world->size(), .purpose = LoadPurpose::plan});
-  cpu::set_threads(rank_threads(job, *world));
-  const std::unique_ptr<Backend> backend = create_cpu_backend(cpu_kernel_table());
-  const auto compiled = compile_job(job, backend->kernels());
+                                                     .device_count = inner->size(), .purpose = LoadPurpose::plan});
+  RankDevice device(job.device, job.train.threads, *inner);
+  World* const world = &device.world();
+  const auto compiled = compile_job(job, kernel_table(job.device));
+  PeakProbe probe = device.peak_probe(job.train.compute_dtype);
+  probe.measure(*world);  // touches its memory, which is not the step's
   world->barrier();  // the ranks share what they will share of the program's text
   const Memory before = memory_now();
-  Session session(compiled, *backend, *world, {.profile = true});
+  // A GPU that is waited for after every step does not show its speed.
+  Session session(compiled, device.backend(), *world, {.profile = device.backend().is_host()});
   session.initialise();
-  const StepRounds rounds = measure_steps(session, *world, arguments.rounds);
+  const StepRounds rounds = measure_steps(session, probe, *world, arguments.rounds);
   const Memory after = memory_now();
   const int64_t used = most_resident_bytes() - before.resident - (after.others - before.others);
   world->barrier();  // nobody unmaps before all have looked
   std::vector<AllReduceRow> all_reduce;
-  if (world->size() > 1) all_reduce = measure_all_reduce(*world);
+  if (world->size() > 1 && device.backend().is_host()) all_reduce = measure_all_reduce(*world);
   if (world->rank() != 0) return 0;
   nlohmann::json json =
       report(job, rounds,

@@ -9,9 +9,11 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "core/base/error.h"
 #include "core/base/strings.h"
 #include "kernels/comm/mpi_world.h"
 #include "kernels/cpu/library_info.h"
+#include "kernels/cuda/plugin/open.h"
 #include "launch/trainer/provenance.h"
 #include "launch/verbs/verbs.h"
 
@@ -79,10 +81,32 @@ Finding shared_memory() {
           "start the container with a larger --shm-size; collectives go through MPI, several times slower"};
 }
 
+// What of CUDA is here: devices, and the plugin that uses them.
 Finding gpu() {
-  if (std::filesystem::exists("/dev/nvidia0"))
-    return {Health::warning, "GPU", "a device is here, but this build has no CUDA backend", "runs on the CPU"};
-  return {Health::good, "GPU", "none; runs on the CPU", ""};
+  const bool has_device = std::filesystem::exists("/dev/nvidia0");
+  const auto lacking = [&](const std::string& why) {
+    return Finding{has_device ? Health::warning : Health::good, "GPU",
+                   cat(has_device ? "a device is here, but " : "none; runs on the CPU. ", why),
+                   has_device ? "runs on the CPU until then" : ""};
+  };
+  try {
+    const cuda::Plugin& plugin = cuda::open_plugin();
+    const std::string libraries = cat(cuda::plugin_path(), ": ", join(plugin.versions()));
+    try {
+      const std::vector<cuda::DeviceInfo> devices = plugin.devices();
+      if (devices.empty()) return lacking(cat("no CUDA device is visible (", libraries, ")"));
+      std::string text;
+      for (const cuda::DeviceInfo& device : devices)
+        text += cat(text.empty() ? "" : "; ", device.index, " ", device.name, ", ",
+                    human_bytes(static_cast<double>(device.memory_bytes)), ", compute capability ", device.major, ".",
+                    device.minor);
+      return {Health::good, "GPU", cat(text, " (", libraries, "); --device cuda uses it"), ""};
+    } catch (const UserError& error) {
+      return lacking(cat(error.what(), " (", libraries, ")"));
+    }
+  } catch (const UserError& error) {
+    return lacking(error.what());
+  }
 }
 
 const char* mark(Health health) {

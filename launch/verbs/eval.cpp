@@ -5,14 +5,13 @@
 #include "core/base/log.h"
 #include "core/runtime/thread_world.h"
 #include "kernels/comm/mpi_world.h"
-#include "kernels/cpu/register.h"
-#include "kernels/cpu/threads.h"
 #include "launch/checkpoint/checkpoint_folder.h"
 #include "launch/checkpoint/restore.h"
 #include "launch/config/load.h"
 #include "launch/data/corpus_entropy.h"
 #include "launch/engine/job_data.h"
-#include "launch/engine/rank_threads.h"
+#include "launch/engine/rank_device.h"
+#include "launch/engine/session.h"
 #include "launch/trainer/evaluation.h"
 #include "launch/verbs/open_run.h"
 #include "launch/verbs/verbs.h"
@@ -34,12 +33,12 @@ JobConfig load(const EvalArguments& arguments, const CheckpointInfo& info, int64
                         .sets = arguments.sets, .device_count = devices});
 }
 
-EvalReport evaluate_rank(const JobConfig& job, const std::string& checkpoint, World& world) {
-  cpu::set_threads(rank_threads(job, world));
-  const std::unique_ptr<Backend> backend = create_cpu_backend(cpu_kernel_table());
+EvalReport evaluate_rank(const JobConfig& job, const std::string& checkpoint, World& inner) {
+  RankDevice device(job.device, job.train.threads, inner);
+  World& world = device.world();
   TextData data = open_job_data(job, world);
   if (!data.heldout) throw_user_error("there is no held-out text: data.holdout is 0 and data.eval_paths is empty");
-  Session session(compile_job(job, backend->kernels()), *backend, world);
+  Session session(compile_job(job, kernel_table(job.device)), device.backend(), world);
   const std::vector<TensorSpec> model = session.state().specs();
   const std::vector<TensorTarget> targets = session.state().targets();
   const auto restored =

@@ -3,7 +3,6 @@
 
 #include "core/base/error.h"
 #include "core/ops/philox.h"
-#include "kernels/cpu/register.h"
 #include "launch/data/byte_tokenizer.h"
 #include "launch/generate/predictor.h"
 #include "launch/generate/sampling.h"
@@ -36,8 +35,7 @@ std::vector<int32_t> sample(Predictor& model, std::vector<int32_t> tokens, const
 
 int run_generate(const GenerateArguments& arguments) {
   CheckpointReader checkpoint = open_run(arguments.run, arguments.step);
-  const std::unique_ptr<Backend> backend = create_cpu_backend(cpu_kernel_table());
-  Predictor model(checkpoint, *backend);
+  Predictor model(checkpoint, arguments.sets);
   const std::string text = decode_bytes(sample(model, encode_bytes(arguments.prompt), arguments));
   if (arguments.json != "-") std::cout << arguments.prompt << text << std::endl;
   if (!arguments.json.empty()) {

@@ -21,6 +21,7 @@ OnRanksOptions options_of(const HloArguments& arguments) {
   return {.file = arguments.file,
           .compile = {.devices = arguments.devices, .carry = arguments.carry, .strict = arguments.strict,
                       .check_passes = arguments.check_passes},
+          .device = {.backend = arguments.device == "cuda" ? config::DeviceBackend::cuda : config::DeviceBackend::cpu},
           .inputs = {.files = arguments.inputs, .seed = arguments.seed, .integers = arguments.integers},
           .output_folder = arguments.output_folder,
           .json = arguments.json};

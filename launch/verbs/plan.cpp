@@ -24,7 +24,7 @@ JobConfig load(const PlanArguments& arguments) {
 int run_plan(const PlanArguments& arguments) {
   const JobConfig job = load(arguments);
   const PlanOptions options{.graph = arguments.graph, .profile = arguments.profile, .strict = arguments.strict};
-  machine_model(options.profile);  // an unknown one is refused before any work
+  if (!options.profile.empty()) machine_model(options.profile);  // an unknown one is refused before any work
   if (!arguments.after.empty()) {
     std::cout << graph_after(job, options, arguments.after) << std::flush;
     return kExitDone;

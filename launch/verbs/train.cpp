@@ -7,12 +7,10 @@
 #include "core/runtime/thread_world.h"
 #include "kernels/comm/launcher.h"
 #include "kernels/comm/mpi_world.h"
-#include "kernels/cpu/register.h"
-#include "kernels/cpu/threads.h"
 #include "launch/checkpoint/agreement.h"
 #include "launch/command_line.h"
 #include "launch/config/load.h"
-#include "launch/engine/rank_threads.h"
+#include "launch/engine/rank_device.h"
 #include "launch/trainer/stop_request.h"
 #include "launch/trainer/trainer.h"
 #include "launch/verbs/verbs.h"
@@ -28,11 +26,9 @@ JobConfig load(const TrainArguments& arguments, int64_t devices) {
   return load_job(arguments.job.job, options);
 }
 
-// `kernels` outlives the job, whose steps point into it.
-TrainSummary train_rank(const std::shared_ptr<const CompiledJob>& job, const KernelTable& kernels, World& world) {
-  cpu::set_threads(rank_threads(job->config, world));
-  const std::unique_ptr<Backend> backend = create_cpu_backend(kernels);
-  return train(job, *backend, world);
+TrainSummary train_rank(const std::shared_ptr<const CompiledJob>& job, World& world) {
+  RankDevice device(job->config.device, job->config.train.threads, world);
+  return train(job, device);
 }
 
 int report(const TrainArguments& arguments, const TrainSummary& summary) {
@@ -58,12 +54,11 @@ int train_virtual(const TrainArguments& arguments) {
     std::cout << print_effective(job) << std::flush;
     return kExitDone;
   }
-  const KernelTable kernels = cpu_kernel_table();
-  const auto compiled = compile_job(job, kernels, {.strict = arguments.strict});
+  const auto compiled = compile_job(job, kernel_table(job.device), {.strict = arguments.strict});
   TrainSummary summary;
   run_thread_ranks(static_cast<int>(arguments.virtual_devices),
                    [&](World& world) {
-                     TrainSummary mine = train_rank(compiled, kernels, world);
+                     TrainSummary mine = train_rank(compiled, world);
                      if (world.rank() == 0) summary = std::move(mine);
                    },
                    {.timeout_seconds = job.train.timeout_seconds});
@@ -77,11 +72,11 @@ struct LoadedJob {
 
 // Each rank reads and compiles the job for itself. What fails on one rank ends all of them, and rank 0
 // says it: nothing to go on with is an exit code.
-std::optional<int> load_on_all(const TrainArguments& arguments, const KernelTable& kernels, World& world,
-                               LoadedJob& job) {
+std::optional<int> load_on_all(const TrainArguments& arguments, World& world, LoadedJob& job) {
   const std::vector<Outcome> outcomes = run_on_all(&world, [&] {
     job.config = load(arguments, world.size());
-    if (!arguments.check) job.compiled = compile_job(job.config, kernels, {.strict = arguments.strict});
+    if (!arguments.check)
+      job.compiled = compile_job(job.config, kernel_table(job.config.device), {.strict = arguments.strict});
     return std::string();
   });
   const std::optional<Outcome> failure = common_failure(outcomes);
@@ -102,15 +97,14 @@ int end_together(World& world, const UserError& error, int code) {
 int train_processes(const TrainArguments& arguments) {
   const std::unique_ptr<World> world = create_mpi_world();
   try {
-    const KernelTable kernels = cpu_kernel_table();
     LoadedJob job;
-    if (const std::optional<int> code = load_on_all(arguments, kernels, *world, job)) return *code;
+    if (const std::optional<int> code = load_on_all(arguments, *world, job)) return *code;
     if (arguments.check) {
       if (world->rank() == 0) std::cout << print_effective(job.config) << std::flush;
       return kExitDone;
     }
     world->set_timeout(job.config.train.timeout_seconds);
-    const TrainSummary summary = train_rank(job.compiled, kernels, *world);
+    const TrainSummary summary = train_rank(job.compiled, *world);
     if (world->rank() == 0) return report(arguments, summary);
     return summary.stopped_on_request ? kExitRequeue : kExitDone;
   } catch (const ConfigError& error) {

@@ -12,7 +12,7 @@ struct JobArguments {
   std::string job;                // path of the job file
   std::string sharding_file;      // --sharding
   std::string mesh;               // --mesh
-  std::vector<std::string> sets;  // --set, in order
+  std::vector<std::string> sets;  // --set, in order; --device is one of them
 };
 
 struct TrainArguments {
@@ -31,7 +31,7 @@ struct PlanArguments {
   std::string graph = "step";     // --graph step|accumulate|evaluate|predict
   std::string after;              // --after PASS: print the graph there
   std::string explain;            // --explain NAME: why this tensor lies as it does
-  std::string profile = "cpu-shm";// --profile: machine model
+  std::string profile;            // --profile: machine model; "": that of the job's device
   bool strict = false;            // --strict: refuse what train --strict refuses
   std::string json;
 };
@@ -48,6 +48,7 @@ struct EvalArguments {
 struct GenerateArguments {
   std::string run;
   int64_t step = -1;
+  std::vector<std::string> sets;  // of the run's config; --device is one of them
   std::string prompt;
   int64_t tokens = 200;
   double temperature = 0.8;       // 0: greedy
@@ -78,6 +79,7 @@ struct HloArguments {
   uint64_t seed = 0;                // --seed of the random inputs
   std::vector<std::string> inputs;  // --input A.npy ...
   bool integers = false;            // --integers: random floats are small whole numbers
+  std::string device = "cpu";       // --device cpu|cuda
   std::string output_folder;        // --output-dir (run)
   int64_t steps = 1;                // --steps (run)
   bool carry = false;               // --carry: outputs are the next step's inputs (run)

@@ -1,0 +1,72 @@
+#include "launch/engine/rank_device.h"
+
+#include "core/base/error.h"
+#include "core/runtime/thread_world.h"
+#include "kernels/cpu/register.h"
+#include "kernels/cpu/threads.h"
+#include "kernels/cuda/plugin/open.h"
+#include "launch/engine/rank_threads.h"
+
+namespace tessera {
+namespace {
+
+bool is_gpu(const config::DeviceConfig& device) { return device.backend == config::DeviceBackend::cuda; }
+
+cuda::Transport transport_of(config::DeviceTransport transport) {
+  switch (transport) {
+    case config::DeviceTransport::nccl: return cuda::Transport::nccl;
+    case config::DeviceTransport::staged: return cuda::Transport::staged;
+    case config::DeviceTransport::automatic: break;
+  }
+  return cuda::Transport::automatic;
+}
+
+}  // namespace
+
+const KernelTable& kernel_table(const config::DeviceConfig& device) {
+  if (is_gpu(device)) return cuda::open_plugin().kernels();
+  static const KernelTable kCpu = cpu_kernel_table();
+  return kCpu;
+}
+
+std::string default_machine_profile(const config::DeviceConfig& device) {
+  return is_gpu(device) ? "h100-nvlink-ib" : "cpu-shm";
+}
+
+RankDevice::RankDevice(const config::DeviceConfig& config, int64_t threads, World& world) : world_(world) {
+  cpu::set_threads(rank_threads(threads, world));
+  if (is_gpu(config))
+    open_gpu(config);
+  else
+    backend_ = create_cpu_backend(kernel_table(config));
+}
+
+RankDevice::~RankDevice() {
+  device_world_.reset();  // works on the backend's memory
+}
+
+void RankDevice::open_gpu(const config::DeviceConfig& config) {
+  const cuda::Plugin& plugin = cuda::open_plugin();
+  const std::vector<cuda::DeviceInfo> devices = plugin.devices();
+  if (devices.empty())
+    throw_user_error("device.backend = cuda, but no CUDA device is visible on ", world_.host_name(),
+                     " (nvidia-smi lists them; CUDA_VISIBLE_DEVICES may hide them); device.backend = cpu needs none");
+  const int index = world_.local_rank() % static_cast<int>(devices.size());
+  multiprocessors_ = devices[static_cast<size_t>(index)].multiprocessors;
+  backend_ = plugin.create_backend({.device = index, .tf32 = config.tf32, .capture = config.capture});
+  if (world_.size() > 1) device_world_ = plugin.create_world(world_, *backend_, transport_of(config.transport));
+  const std::string mine = cat("  rank ", world_.rank(), "  ", world_.host_name(), "  GPU ", index, " ",
+                               devices[static_cast<size_t>(index)].name, "  ",
+                               devices[static_cast<size_t>(index)].pci_bus);
+  description_ = join(world_.all_gather_text(mine), "\n");
+  if (device_world_) description_ += cat("\n  communication: ", plugin.describe_transport(*device_world_));
+}
+
+PeakProbe RankDevice::peak_probe(DType dtype) {
+  // The processor computes bf16 in f32; 768 rows fit its caches.
+  if (backend_->is_host()) return {*backend_, DType::f32, 768};
+  // Large enough for all multiprocessors.
+  return {*backend_, dtype, std::min(64 * multiprocessors_, 8192)};
+}
+
+}  // namespace tessera

@@ -1,0 +1,47 @@
+// What a rank computes on: the processor, or a GPU behind the CUDA plugin.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/runtime/backend.h"
+#include "core/runtime/communicator.h"
+#include "launch/config/job_config.h"
+#include "launch/engine/peak.h"
+
+namespace tessera {
+
+// The kernels of a kind of device; lives as long as the program. Throws UserError where the CUDA plugin
+// cannot be opened; a device itself is not needed.
+const KernelTable& kernel_table(const config::DeviceConfig& device);
+
+// The machine model that stands for it where none is named.
+std::string default_machine_profile(const config::DeviceConfig& device);
+
+class RankDevice {
+ public:
+  // Collective over `world`, which must outlive it. `threads` of the processor compute (0: this rank's share).
+  // Throws UserError where there is no GPU for this rank.
+  RankDevice(const config::DeviceConfig& config, int64_t threads, World& world);
+  ~RankDevice();
+
+  Backend& backend() { return *backend_; }
+  // Whose communicators work on the device's memory.
+  World& world() { return device_world_ ? *device_world_ : world_; }
+  // A probe of what the device can do in products that a job of `dtype` is made of.
+  PeakProbe peak_probe(DType dtype);
+  // For the beginning of a run: a line a rank, and how they talk. "" on the processor. The same on all ranks.
+  const std::string& description() const { return description_; }
+
+ private:
+  void open_gpu(const config::DeviceConfig& config);
+
+  World& world_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<World> device_world_;
+  int multiprocessors_ = 0;
+  std::string description_;
+};
+
+}  // namespace tessera
