@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "core/ops/halo.h"
 
@@ -11,11 +12,11 @@ namespace {
 
 constexpr double kImpossible = std::numeric_limits<double>::infinity();
 
-// Where a dim that both lyings have in shards changes its size.
+// How a dim that both lyings have in shards changes its size.
 struct Meeting {
   size_t dim = 0;
-  AxisList axes;           // that cut it there
-  bool is_before = false;  // where it lies before anything moves
+  int64_t first = 0;  // its size once it is resized as it lies before
+  AxisList middle;    // that cut it where it gets its last size
 };
 
 class Router {
@@ -28,7 +29,7 @@ class Router {
     for (int d = 0; d < from_.rank(); ++d) {
       const auto dim = static_cast<size_t>(d);
       if (from_[d] != to_[d] && !axes_before(dim).empty() && !axes_after(dim).empty())
-        meetings_.push_back({dim, {}, false});
+        meetings_.push_back({dim, from_[d], {}});
     }
     if (meetings_.empty()) return route();
     double least = seconds();
@@ -50,11 +51,15 @@ class Router {
   const AxisList& axes_before(size_t dim) const { return before_.dims[dim].axes; }
   const AxisList& axes_after(size_t dim) const { return after_.dims[dim].axes; }
 
-  // But for the whole dim.
+  // But for the whole dim. What is not possible costs kImpossible.
   std::vector<Meeting> options(size_t dim) const {
-    return {{dim, axes_before(dim), true},
-            {dim, axes_after(dim), false},
-            {dim, common_prefix(axes_before(dim), axes_after(dim)), false}};
+    const auto d = static_cast<int>(dim);
+    const AxisList &before = axes_before(dim), &after = axes_after(dim);
+    const int64_t both = std::lcm(size_of(before), size_of(after));
+    return {{dim, to_[d], after},
+            {dim, from_[d], after},
+            {dim, from_[d], common_prefix(before, after)},
+            {dim, ops::ceil_div(type_.shape[d], both) * both, after}};
   }
 
   // By the meetings as they are. No axis stands twice in the middle: a dim has there what it has
@@ -64,12 +69,9 @@ class Router {
     for (size_t d = 0; d < before_.dims.size(); ++d)
       if (axes_before(d).empty()) route.first[static_cast<int>(d)] = to_[static_cast<int>(d)];
     for (const Meeting& meeting : meetings_) {
-      const auto d = static_cast<int>(meeting.dim);
-      if (meeting.is_before)
-        route.first[d] = to_[d];
-      else
-        route.middle.dims[meeting.dim].axes = meeting.axes;
-      route.whole += meeting.axes.empty();
+      route.first[static_cast<int>(meeting.dim)] = meeting.first;
+      route.middle.dims[meeting.dim].axes = meeting.middle;
+      route.whole += meeting.middle.empty();
     }
     return route;
   }

@@ -1,7 +1,7 @@
 // How a tensor gets from one lying to another that stores it in another size.
 //
 // A dim that is whole before or after is resized there, which is local. A dim that is in shards on both
-// sides and padded to two sizes meets itself in one of three places:
+// sides and padded to two sizes changes from one to the other in one of these places:
 //
 //     f32[5], <x=2, y=2>, stored 6 -> 8           {x} -> {x,y}
 //       as it lies before     resize {x} 6 -> 8: one row from the next shard;    all_slice y
@@ -10,6 +10,9 @@
 //
 //     f32[13], <x=2, y=2, z=3>, stored 16 -> 18   {x,y} -> {x,z}
 //       in the major axes that both have: all_gather y; resize {x} 16 -> 18: one row; all_slice z
+//
+//     f32[1000], <x=3, y=5>, stored 1002 -> 1000  {x} -> {y}
+//       by a size that both divide: resize {x} 1002 -> 1005; move; resize {y} 1005 -> 1000
 //
 // Resizing a dim in shards is a halo exchange (core/ops/padding.h). Of the ways that there are the one
 // that takes least time by the machine model is chosen, for one dim after the other.

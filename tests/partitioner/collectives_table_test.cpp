@@ -82,6 +82,10 @@ const Case kCases[] = {
      lying("[{x,y}, {}]", "[{x,z}, {}]", {13, 16}), "all_gather{y} x1 256 B; shift{x} x1 64 B"},
     {"uneven rows over axes that do not nest", "x=2,y=3", lying("[{x}, {}]", "[{y}, {}]", {7, 16}),
      "all_gather{x} x1 256 B"},
+    // 1002 and 1000 rows are stored; by 1005, of which both have whole shards, and not 334 rows a device.
+    {"many uneven rows over axes that do not nest", "x=3,y=5",
+     lying("[{x}, {}]", "[{y}, {}]", {1000, 16}),
+     "all_gather{x} x1 4288 B; collective_permute{x,y} x1 4288 B; shift{x} x1 128 B; shift{y} x1 256 B"},
     {"uneven rows that move on to another dim besides", "x=2,y=2",
      lying("[{x}, {y}]", "[{x,y}, {}]", {5, 16}), "all_to_all{y} x1 128 B; shift{x} x1 32 B"},
     {"uneven rows and columns", "x=2,y=2,z=2", lying("[{x}, {y}]", "[{x,z}, {y}]", {5, 5}),
