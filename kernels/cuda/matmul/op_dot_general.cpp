@@ -55,25 +55,10 @@ Product product_of(const OpCall& call) {
   return product;
 }
 
-// Neighbours that step as one dim are merged; nullopt where more remain than the kernel takes.
-std::optional<GatherDims> gather_dims(const ProductSide& side, const Shape& shape) {
-  const ProductGather gather = gather_of(side, shape);
-  std::vector<std::pair<int64_t, int64_t>> merged;  // (size, stride) from the outermost
-  for (size_t d = 0; d < gather.dims.size(); ++d) {
-    const int64_t size = gather.dims[d], stride = gather.strides[d];
-    if (size == 1) continue;
-    if (!merged.empty() && merged.back().second == stride * size)
-      merged.back() = {merged.back().first * size, stride};
-    else
-      merged.push_back({size, stride});
-  }
-  if (merged.size() > static_cast<size_t>(kGatherDims)) return std::nullopt;
-  GatherDims dims;
-  for (const auto& [size, stride] : merged) {
-    dims.size[dims.count] = size;
-    dims.stride[dims.count++] = stride;
-  }
-  return dims;
+// What makes an operand's dense copy [batch..., rows, columns].
+Box copy_of(const ProductSide& side, const TensorType& operand) {
+  const ProductGather gather = gather_of(side, operand.shape);
+  return Box({operand.dtype, Shape(gather.dims)}, gather.strides).merged();
 }
 
 int64_t padded_bytes(const TensorType& type) { return (type.bytes() + 63) / 64 * 64; }
@@ -134,10 +119,9 @@ ProductStep make_step(const KernelArgs& args, bool accumulate) {
   ProductStep step;
   if (result.type.elements() == 0 || problem.depth == 0) return step;
   if (product.layout.left.copied)
-    step.left = {gather_dims(product.layout.left, types[0].shape).value(), 0};
+    step.left = {copy_of(product.layout.left, types[0]), 0};
   if (product.layout.right.copied)
-    step.right = {gather_dims(product.layout.right, types[1].shape).value(),
-                  product.layout.left.copied ? padded_bytes(types[0]) : 0};
+    step.right = {copy_of(product.layout.right, types[1]), product.layout.left.copied ? padded_bytes(types[0]) : 0};
   for_each_batch(product.calls, [&](int64_t left, int64_t right, int64_t to) {
     step.products.push_back({left, right, to});
   });
@@ -165,8 +149,7 @@ void prepare(const KernelArgs& args) {
 const std::byte* ready(const TensorView& operand, const OperandCopy& copy, const KernelArgs& args) {
   const std::byte* const at = matrices(operand, copy, args.workspace);
   if (copy.workspace_offset >= 0)
-    gather_operand(size_of(operand.type.dtype), copy.dims, operand.data, args.workspace + copy.workspace_offset,
-                   stream_of(args));
+    copy_box(copy.box, operand.data, args.workspace + copy.workspace_offset, stream_of(args));
   return at;
 }
 
@@ -218,12 +201,8 @@ Refusal refuse_sizes(const OpCall& call) {
   for (const int64_t size : {left.row_count, right.column_count, left.column_count, product.batch.size}) {
     if (size > kMaxSize) return cat("a side of ", size, " is more than cuBLASLt takes");
   }
-  for (const bool is_left : {true, false}) {
-    const ProductSide& side = is_left ? left : right;
-    if (side.copied && !gather_dims(side, call.operands[is_left ? 0 : 1].shape))
-      return cat("the ", is_left ? "left" : "right", " operand lies in more than ", kGatherDims, " separate dims");
-  }
-  return std::nullopt;
+  return first_of({left.copied ? refuse_box(copy_of(left, call.operands[0])) : std::nullopt,
+                   right.copied ? refuse_box(copy_of(right, call.operands[1])) : std::nullopt});
 }
 
 Refusal accept(const OpCall& call, Results results) {

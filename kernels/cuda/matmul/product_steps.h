@@ -8,8 +8,8 @@
 
 #include "core/base/error.h"
 #include "core/runtime/kernel_table.h"
-#include "kernels/cuda/matmul/gather_operand.h"
 #include "kernels/cuda/matmul/matmul_plan.h"
+#include "kernels/cuda/movement/box.h"
 
 namespace tessera::cuda {
 
@@ -20,7 +20,7 @@ struct ProductOffset {
 
 // A copy that makes an operand's memory a matrix.
 struct OperandCopy {
-  GatherDims dims;
+  Box box;
   int64_t workspace_offset = -1;  // in bytes; -1: none is made
 };
 

@@ -22,6 +22,7 @@ struct Box {
   std::vector<Dim> dims;
 
   // The elements of `shape`, dense in the result.
+  Box() = default;
   Box(const TensorType& type, const std::vector<int64_t>& from) : Box(type, from, type.shape.strides()) {}
   Box(const TensorType& type, const std::vector<int64_t>& from, const std::vector<int64_t>& to);
 
