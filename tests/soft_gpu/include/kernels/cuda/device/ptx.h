@@ -14,4 +14,10 @@ inline uint32_t bf16_bits(float x) {
 }
 inline uint32_t pack_bf16x2(float low, float high) { return bf16_bits(high) << 16 | bf16_bits(low); }
 
+inline float exp2_approx(float x) {
+  const float power = exp2f(x);
+  return power < 0x1p-126f ? 0.0f : power;  // .ftz
+}
+inline float max_nan(float a, float b) { return a != a || b != b ? __uint_as_float(0x7fffffffu) : fmaxf(a, b); }
+
 }  // namespace tessera::cuda
