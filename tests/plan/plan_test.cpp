@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <regex>
+
 #include "tests/plan/plan_testing.h"
 
 namespace tessera::plan_testing {
@@ -114,6 +116,24 @@ TEST(Plan, ExplainFollowsPropagation) {
   EXPECT_NE(text.find("dim 2 {model} because "), std::string::npos) << text;
   EXPECT_NE(text.find("block.1.mlp.up."), std::string::npos) << text;
   EXPECT_NE(text.find("because parameter rule mlp -> model"), std::string::npos) << text;
+}
+
+// Under 2-D sharding the weight lies along `data`, which the batch wants: after the reasons the conflicts
+// at the ops that meet both, forward and backward.
+TEST(Plan, ExplainTellsOfConflicts) {
+  PlanArguments arguments = quickstart("2d", "data=2,model=2");
+  arguments.explain = "block.1.mlp.up.weight";
+  const std::string weight = "\"block.1.mlp.up.weight\" (%*) lies [{data}, {model}]";
+  EXPECT_EQ(std::regex_replace(run(arguments).text, std::regex("%[0-9]+"), "%*"),
+            "block.1.mlp.up.weight f32[160,640] lies [{data}, {model}]\n"
+            "dim 1 {model} because parameter rule mlp -> model\n"
+            "dim 0 {data} because parameter rule embed -> data\n"
+            "conflict at dot_general %* in block.1/mlp: %*:0 (layer_norm in block.1) lies "
+            "[{data}, {?}, {model}]; " + weight + "; %* (dot_general in block.1/mlp) lies "
+            "[{data,?}, {?}, {model,?}]\n"
+            "conflict at dot_general %* in block.1/mlp/backward: %* (gelu_grad in block.1/mlp/backward) "
+            "lies [{data}, {?}, {model}]; " + weight + "; %* (dot_general in block.1/mlp/backward) lies "
+            "[{data}, {?}, {model}]\n");
 }
 
 TEST(Plan, ExplainTakesRegularExpressionsAndNumbers) {
