@@ -10,7 +10,8 @@ void register_cuda_kernels(KernelTable& table);
 
 // One family of ops each, in a file of its own (op_*.cpp).
 void register_reference(KernelTable& table);
-void register_fusion(KernelTable& table);       // fusions, and elementwise ops that stand alone
+void register_fusion(KernelTable& table);
+void register_elementwise(KernelTable& table);  // elementwise ops that stand alone
 void register_dot_general(KernelTable& table);
 void register_movement(KernelTable& table);
 void register_padding(KernelTable& table);      // by register_movement
@@ -20,6 +21,7 @@ void register_attention(KernelTable& table);
 void register_vocabulary(KernelTable& table);
 void register_optimizer(KernelTable& table);
 void register_indexing(KernelTable& table);     // gather, scatter, dynamic slices
+void register_scatter(KernelTable& table);      // by register_indexing
 void register_random(KernelTable& table);
 
 }  // namespace tessera::cuda

@@ -14,12 +14,13 @@ constexpr int kThreads = 256, kPerThread = 2;
 
 template <typename D>
 struct PadDims {
+  PadShape shape;
   D size[kMaxPadRank];
 };
 
 template <typename T, int N, typename D, typename Index>
 __global__ void __launch_bounds__(kThreads)
-    pad_kernel(int64_t total, PadShape s, PadDims<D> dims, const Pack<T, N>* from, const T* value, Pack<T, N>* to) {
+    pad_kernel(int64_t total, PadDims<D> dims, const Pack<T, N>* from, const T* value, Pack<T, N>* to) {
   const T outside = value == nullptr ? T(0) : *value;
   const int64_t first = int64_t{blockIdx.x} * (kThreads * kPerThread) + threadIdx.x;
   Index rest[kPerThread];
@@ -31,9 +32,10 @@ __global__ void __launch_bounds__(kThreads)
     source[e] = 0;
     is_inside[e] = first + e * kThreads < total;
   }
-  for (int d = s.rank - 1; d >= 0; --d) {
+  for (int d = dims.shape.rank - 1; d >= 0; --d) {
     const D size = dims.size[d];
-    const int64_t low = s.low[d], step = s.step[d], extent = s.extent[d], from_step = s.from[d];
+    const int64_t low = dims.shape.low[d], step = dims.shape.step[d];
+    const int64_t extent = dims.shape.extent[d], from_step = dims.shape.from[d];
 #pragma unroll
     for (int e = 0; e < kPerThread; ++e) {
       const Index above = d == 0 ? 0 : size.divide(rest[e]);
@@ -66,11 +68,11 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T, int N, typename D, typename Index>
 void launch_pad(int64_t total, const PadShape& s, const void* from, const void* value, void* to,
                 cudaStream_t stream) {
-  PadDims<D> dims;
+  PadDims<D> dims{.shape = s};
   for (int d = 0; d < s.rank; ++d) dims.size[d] = D(s.size[d]);
   TESSERA_CHECK(total / (kThreads * kPerThread) < (int64_t{1} << 31) - 1, "padding to ", total, " elements");
   launch(pad_kernel<T, N, D, Index>, dim3(blocks_for(total, kThreads * kPerThread)), dim3(kThreads), 0, stream, total,
-         s, dims, static_cast<const Pack<T, N>*>(from), static_cast<const T*>(value), static_cast<Pack<T, N>*>(to));
+         dims, static_cast<const Pack<T, N>*>(from), static_cast<const T*>(value), static_cast<Pack<T, N>*>(to));
 }
 
 template <typename T, int N>
