@@ -28,3 +28,17 @@ install(FILES
   ${PROJECT_SOURCE_DIR}/cmake/TesseraDependencies.cmake
   DESTINATION ${package_dir})
 install(EXPORT TesseraTargets NAMESPACE Tessera:: DESTINATION ${package_dir})
+
+# What runs elsewhere without being installed there.
+if(TARGET tessera)
+  add_custom_target(bundle
+    COMMAND ${CMAKE_COMMAND} -DBUILD=${PROJECT_BINARY_DIR} -DSOURCE=${PROJECT_SOURCE_DIR}
+            -P ${PROJECT_SOURCE_DIR}/cmake/TesseraBundle.cmake
+    USES_TERMINAL VERBATIM)
+  add_dependencies(bundle tessera)
+  foreach(part tessera_cuda test_gpu)
+    if(TARGET ${part})
+      add_dependencies(bundle ${part})
+    endif()
+  endforeach()
+endif()

@@ -39,6 +39,8 @@ std::unique_ptr<World> create_mpi_world(const MpiOptions& options = {});
 
 // "Open MPI v4.1.4 ..." or "none": the library that is linked.
 std::string mpi_library_version();
+// The file that it was loaded from; "" without one. Several may be on a machine.
+std::string mpi_library_path();
 
 // The MPI library's own all-reduce of f32 sums over all ranks, in place: what ours is measured
 // against. InternalError where `world` is not of MPI.

@@ -49,7 +49,7 @@ Finding mpi() {
   if (library == "none")
     return {Health::warning, "MPI", "built without MPI: one process only",
             "install Open MPI (libopenmpi-dev openmpi-bin) and build again; --virtual-devices needs none"};
-  return {Health::good, "MPI", library, ""};
+  return {Health::good, "MPI", cat(library, " (", mpi_library_path(), ")"), ""};
 }
 
 std::string find_on_path(const std::string& program) {

@@ -1,5 +1,6 @@
 #include "kernels/comm/mpi/mpi_library.h"
 
+#include <dlfcn.h>
 #include <mpi.h>
 #include <unistd.h>
 
@@ -50,6 +51,12 @@ std::string mpi_library_version() {
   MPI_Get_library_version(text, &length);
   const std::string whole(text, static_cast<size_t>(length));
   return whole.substr(0, whole.find_first_of(",\n\r"));
+}
+
+std::string mpi_library_path() {
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<void*>(&MPI_Get_library_version), &info) == 0 || !info.dli_fname) return "";
+  return info.dli_fname;
 }
 
 }  // namespace tessera

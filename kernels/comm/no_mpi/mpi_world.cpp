@@ -13,6 +13,7 @@ std::unique_ptr<World> create_mpi_world(const MpiOptions&) {
 }
 
 std::string mpi_library_version() { return "none"; }
+std::string mpi_library_path() { return ""; }
 
 void mpi_library_all_reduce(World&, float*, int64_t) {
   TESSERA_CHECK(false, "this build has no MPI");

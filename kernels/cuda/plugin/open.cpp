@@ -34,6 +34,7 @@ std::vector<std::string> candidates() {
 
 Opened open_first() {
   std::vector<std::string> tried;
+  bool needs_library = false;
   for (const std::string& path : candidates()) {
     const bool is_path = path.find('/') != std::string::npos;
     if (is_path && access(path.c_str(), F_OK) != 0) {
@@ -44,6 +45,7 @@ Opened open_first() {
     if (!library) {
       const char* const why = dlerror();
       tried.push_back(why ? why : path);
+      needs_library = is_path;  // the plugin is here, and something it needs is not
       continue;
     }
     const auto* build = static_cast<const char* const*>(dlsym(library, kBuildSymbol));
@@ -57,9 +59,12 @@ Opened open_first() {
     }
     dlclose(library);
   }
-  throw_user_error("the CUDA backend cannot be used: ", join(tried, "; "),
-                   ". Build it where the CUDA Toolkit is (cmake --build build --target tessera_cuda), or name "
-                   "the file in TESSERA_CUDA_PLUGIN; device.backend = cpu needs none of it");
+  throw_user_error("the CUDA backend cannot be used: ", join(tried, "; "), ". ",
+                   needs_library ? "CUDA 13's libraries must be where the loader looks (LD_LIBRARY_PATH, or "
+                                   "/usr/local/cuda/lib64 in ld.so.conf)"
+                                 : "Build it where the CUDA Toolkit is (cmake --build build --target tessera_cuda), "
+                                   "or name the file in TESSERA_CUDA_PLUGIN",
+                   "; device.backend = cpu needs none of it");
 }
 
 }  // namespace

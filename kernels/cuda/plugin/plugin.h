@@ -72,6 +72,13 @@ class Plugin {
   virtual void adopt_choices(Backend& backend, std::string_view text) const = 0;
   // The transport that `automatic` came to, in words: "NCCL 2.28.3", "staged (2 ranks on one GPU)".
   virtual std::string describe_transport(const World& world) const = 0;
+
+  // The GPU that this rank shall use: its number among the host's ranks, modulo the visible GPUs. A rank that is a
+  // process is also kept to the CPUs of the GPU's NUMA node, unless its launcher has bound it already; so it is
+  // called before other threads are made. Throws UserError where no GPU is visible.
+  virtual int place(World& world) const = 0;
+  // A table with a line per rank: host, rank, GPU, PCI bus, NUMA node, CPUs. Collective, the same on all ranks.
+  virtual std::string placement(World& world, int device) const = 0;
 };
 
 // What the shared object exports, by these names.
