@@ -1,0 +1,81 @@
+// Which part of an attention a thread block computes, and what its queries see. Shared by all kernels.
+#pragma once
+
+#include <cstdint>
+
+#include "core/base/error.h"
+#include "kernels/cuda/attention/attention.h"
+
+namespace tessera::cuda {
+
+inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+
+// Position of query 0 among the keys: query r sees key j where j <= this + r (and j < keys). Without a mask all
+// see all, which is a mask that starts behind the keys. Kept within what makes a difference, so that sums of
+// positions fit an int.
+__device__ __forceinline__ int first_position(const AttentionShape& shape) {
+  if (!shape.causal) return shape.keys;
+  const int64_t start = shape.start == nullptr ? 0 : *shape.start;
+  if (start >= shape.keys) return shape.keys;
+  return start <= -int64_t{shape.queries} ? -shape.queries : static_cast<int>(start);
+}
+
+// Keys that a query sees: [0, this); at most 0 where it sees none.
+__device__ __forceinline__ int seen_keys(const AttentionShape& shape, int first, int query) {
+  return min(shape.keys, first + query + 1);
+}
+
+// The `rows` queries of one head that this block computes. Tiles of a head lie side by side, so that blocks that
+// run together read the same keys from the second-level cache; the longest rows of a causal mask come first.
+struct QueryBlock {
+  __device__ QueryBlock(const AttentionShape& shape, int rows) {
+    const int tiles = (shape.queries + rows - 1) / rows;
+    const int block = static_cast<int>(blockIdx.x), rest = block / tiles;
+    row = (tiles - 1 - block % tiles) * rows;
+    head = rest % shape.heads;
+    batch = rest / shape.heads;
+  }
+  int batch, head, row;
+};
+
+// The `rows` keys of one key head. The first keys are seen by most queries, and come first.
+struct KeyBlock {
+  __device__ KeyBlock(const AttentionShape& shape, int rows) {
+    const int tiles = (shape.keys + rows - 1) / rows;
+    const int block = static_cast<int>(blockIdx.x), rest = block / tiles;
+    key = block % tiles * rows;
+    head = rest % shape.kv_heads;
+    batch = rest / shape.kv_heads;
+  }
+  int batch, head, key;
+};
+
+// Elements from the start of a tensor [batch, length, heads, dim] to a row of a head, and from row to row.
+__device__ __forceinline__ int64_t row_offset(int batch, int length, int row, int heads, int head, int dim) {
+  return ((int64_t{batch} * length + row) * heads + head) * dim;
+}
+__device__ __forceinline__ int64_t query_offset(const AttentionShape& s, int batch, int row, int head) {
+  return row_offset(batch, s.queries, row, s.heads, head, s.head_dim);
+}
+__device__ __forceinline__ int64_t key_offset(const AttentionShape& s, int batch, int row, int head) {
+  return row_offset(batch, s.keys, row, s.kv_heads, head, s.head_dim);
+}
+// Of lse and RowStatistics.
+__device__ __forceinline__ int64_t statistics_offset(const AttentionShape& s, int batch, int row, int head) {
+  return (int64_t{batch} * s.heads + head) * s.queries + row;
+}
+
+// Blocks of a kernel over tiles of `rows` queries (keys); 0 where there is nothing to compute.
+inline unsigned grid_of(int64_t heads, int64_t length, int rows) {
+  const int64_t blocks = heads * ((length + rows - 1) / rows);
+  TESSERA_CHECK(blocks < int64_t{1} << 31, "attention needs ", blocks, " blocks");
+  return static_cast<unsigned>(blocks);
+}
+inline unsigned query_grid(const AttentionShape& s, int rows) {
+  return grid_of(int64_t{s.batch} * s.heads, s.queries, rows);
+}
+inline unsigned key_grid(const AttentionShape& s, int rows) {
+  return grid_of(int64_t{s.batch} * s.kv_heads, s.keys, rows);
+}
+
+}  // namespace tessera::cuda
