@@ -8,6 +8,7 @@
 #include "core/base/version.h"
 #include "kernels/cuda/backend/cuda_backend.h"
 #include "kernels/cuda/backend/device_info.h"
+#include "kernels/cuda/backend/placement.h"
 #include "kernels/cuda/comm/cuda_world.h"
 #include "kernels/cuda/matmul/matmul_library.h"
 #include "kernels/cuda/register.h"
@@ -46,6 +47,8 @@ class CudaPlugin final : public Plugin {
     static_cast<CudaBackend&>(backend).context().matmul->adopt_choices(text);
   }
   std::string describe_transport(const World& world) const override { return transport_of(world); }
+  int place(World& world) const override { return place_rank(world); }
+  std::string placement(World& world, int device) const override { return placement_table(world, device); }
 
  private:
   KernelTable kernels_;
