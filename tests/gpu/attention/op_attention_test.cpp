@@ -1,0 +1,187 @@
+// Attention, its gradient and rotary on the device against their evaluation in f64 on the same operands. bf16
+// results are within 1e-2 of the whole tensor's norm and no element is off by more than 1/64 of the largest;
+// f32 within 5e-6 and 2e-5.
+#include "core/ops/attention.h"
+
+#include "tests/gpu/attention/device_run.h"
+
+namespace tessera::testing {
+namespace {
+
+struct Case {
+  DType dtype;
+  int64_t batch, queries, keys, heads, kv_heads, head_dim;
+  bool causal = true;
+  std::optional<int64_t> start = std::nullopt;
+  double deviation = 1.0;  // of q: the scores' spread
+};
+
+std::ostream& operator<<(std::ostream& to, const Case& c) {
+  return to << cat(c.dtype, " b", c.batch, " lq", c.queries, " lk", c.keys, " h", c.heads, " kv", c.kv_heads, " d",
+                   c.head_dim, c.causal ? " causal" : "", c.start ? cat(" start ", *c.start) : std::string());
+}
+
+Tolerance tolerance_of(DType dtype) { return dtype == DType::bf16 ? Tolerance{1e-2, 1.0 / 64} : Tolerance{5e-6, 2e-5}; }
+
+HostTensor scalar(int64_t value) {
+  HostTensor tensor({DType::s64, Shape{}});
+  tensor.set_int(0, value);
+  return tensor;
+}
+
+Attributes attributes_of(const Case& c) {
+  return {{Attr::causal, c.causal}, {Attr::scale, 1.0 / std::sqrt(static_cast<double>(c.head_dim))}};
+}
+
+std::vector<HostTensor> qkv_of(const Case& c) {
+  const TensorType q{c.dtype, {c.batch, c.queries, c.heads, c.head_dim}},
+      k{c.dtype, {c.batch, c.keys, c.kv_heads, c.head_dim}};
+  return {normal_tensor(q, 1, c.deviation), normal_tensor(k, 2), normal_tensor(k, 3)};
+}
+
+// (q, k, v, out, lse, dout), out and lse as the forward pass stores them.
+std::vector<HostTensor> grad_operands(const Case& c) {
+  std::vector<HostTensor> operands = qkv_of(c), forward = operands;
+  if (c.start) forward.push_back(scalar(*c.start));
+  const std::vector<HostTensor> results = evaluate_in_f64(ops::kAttention, attributes_of(c), forward);
+  operands.push_back(results[0].cast(c.dtype));
+  operands.push_back(results[1].cast(DType::f32));
+  operands.push_back(normal_tensor(operands[0].type(), 4));
+  return operands;
+}
+
+std::vector<HostTensor> run_and_check(const OpDef& op, const Attributes& attributes, std::vector<HostTensor> operands,
+                                      const std::optional<int64_t>& start, const char* kernel) {
+  if (start) operands.push_back(scalar(*start));
+  EXPECT_EQ(choice_for(op, attributes, types_of(operands)).kernel->name, kernel);
+  const std::vector<HostTensor> want = evaluate_in_f64(op, attributes, operands),
+                                got = run_on_device(op, attributes, operands);
+  for (size_t r = 0; r < want.size(); ++r) {
+    SCOPED_TRACE(cat("result ", r));
+    const DType dtype = got[r].dtype() == DType::f32 && operands[0].dtype() == DType::bf16 ? DType::f32
+                                                                                           : operands[0].dtype();
+    expect_near(got[r], want[r], tolerance_of(dtype));
+  }
+  EXPECT_EQ(got, run_on_device(op, attributes, operands)) << "differs from run to run";
+  EXPECT_EQ(got, run_on_device(op, attributes, operands, true)) << "differs in place";
+  return got;
+}
+
+class Attention : public ::testing::TestWithParam<Case> {};
+
+bool on_tensor_cores(const Case& c) { return c.dtype == DType::bf16 && c.head_dim <= 128 && c.head_dim % 8 == 0; }
+
+TEST_P(Attention, ForwardIsItsEvaluation) {
+  TESSERA_NEEDS_DEVICE();
+  const Case& c = GetParam();
+  run_and_check(ops::kAttention, attributes_of(c), qkv_of(c), c.start,
+                on_tensor_cores(c) ? "cuda.attention" : "cuda.attention_plain");
+}
+
+TEST_P(Attention, GradientIsItsEvaluation) {
+  TESSERA_NEEDS_DEVICE();
+  const Case& c = GetParam();
+  run_and_check(ops::kAttentionGrad, attributes_of(c), grad_operands(c), c.start,
+                on_tensor_cores(c) ? "cuda.attention_grad" : "cuda.attention_grad_plain");
+}
+
+constexpr DType kBf16 = DType::bf16, kF32 = DType::f32;
+
+INSTANTIATE_TEST_SUITE_P(
+    Sizes, Attention,
+    ::testing::Values(
+        // Whole tiles, and lengths on both sides of them.
+        Case{kBf16, 1, 128, 128, 1, 1, 64}, Case{kBf16, 1, 64, 64, 1, 1, 128, false},
+        Case{kBf16, 1, 129, 65, 1, 1, 64, false}, Case{kBf16, 2, 63, 63, 2, 2, 64}, Case{kBf16, 1, 130, 130, 1, 1, 128},
+        Case{kBf16, 1, 33, 1, 1, 1, 128, false}, Case{kBf16, 1, 1, 1, 1, 1, 64},
+        // Head sizes between tiles' widths: columns beyond them are zeros.
+        Case{kBf16, 1, 40, 50, 2, 1, 80}, Case{kBf16, 1, 50, 40, 1, 1, 96, false}, Case{kBf16, 1, 20, 33, 2, 1, 40},
+        Case{kBf16, 1, 20, 20, 1, 1, 112}, Case{kBf16, 1, 20, 20, 1, 1, 8}, Case{kBf16, 1, 20, 20, 1, 1, 32},
+        // Grouped heads.
+        Case{kBf16, 1, 17, 17, 4, 1, 64}, Case{kBf16, 2, 17, 17, 8, 1, 64}, Case{kBf16, 1, 70, 70, 4, 2, 128},
+        // One query behind a cache of keys; a block of them; queries before the first key, which see none.
+        Case{kBf16, 1, 1, 70, 8, 1, 128, true, 69}, Case{kBf16, 2, 37, 100, 2, 1, 64, true, 50},
+        Case{kBf16, 1, 40, 50, 1, 1, 64, true, -7}, Case{kBf16, 1, 5, 9, 1, 1, 128, true, -5},
+        Case{kBf16, 1, 5, 9, 1, 1, 64, true, int64_t{1} << 40}, Case{kBf16, 1, 5, 9, 1, 1, 64, true, -(int64_t{1} << 40)},
+        // Scores far apart: the softmax's reference moves in some tiles, and stays in others.
+        Case{kBf16, 1, 70, 130, 1, 1, 64, false, std::nullopt, 20.0}, Case{kBf16, 1, 30, 130, 1, 1, 64, false, std::nullopt, 4.0}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Plain, Attention,
+    ::testing::Values(Case{kF32, 1, 64, 64, 1, 1, 64}, Case{kF32, 2, 37, 70, 4, 2, 64, true, 20},
+                      Case{kF32, 1, 65, 33, 2, 1, 80, false}, Case{kF32, 1, 40, 50, 1, 1, 128, true, -7},
+                      Case{kF32, 1, 20, 17, 2, 1, 200}, Case{kF32, 1, 17, 33, 2, 1, 7}, Case{kF32, 1, 1, 40, 4, 1, 256, false},
+                      Case{kF32, 1, 1, 1, 1, 1, 1}, Case{kBf16, 1, 20, 33, 2, 1, 7}, Case{kBf16, 1, 20, 33, 1, 1, 256}));
+
+TEST(AttentionEdges, WithoutKeysOutIsZero) {
+  TESSERA_NEEDS_DEVICE();
+  for (DType dtype : {kBf16, kF32}) {
+    const Case c{dtype, 1, 5, 0, 2, 2, 64, false};
+    const auto got = run_on_device(ops::kAttention, attributes_of(c), qkv_of(c));
+    for (int64_t i = 0; i < got[0].elements(); ++i) ASSERT_EQ(got[0].get_real(i), 0.0);
+    for (int64_t i = 0; i < got[1].elements(); ++i) ASSERT_EQ(got[1].get_real(i), -INFINITY);
+    const auto grads = run_on_device(ops::kAttentionGrad, attributes_of(c), grad_operands(c));
+    for (int64_t i = 0; i < grads[0].elements(); ++i) ASSERT_EQ(grads[0].get_real(i), 0.0);
+  }
+}
+
+TEST(AttentionEdges, WithoutQueriesGradientsOfKeysAreZero) {
+  TESSERA_NEEDS_DEVICE();
+  for (DType dtype : {kBf16, kF32}) {
+    const Case c{dtype, 1, 0, 5, 2, 2, 64};
+    run_on_device(ops::kAttention, attributes_of(c), qkv_of(c));
+    const auto grads = run_on_device(ops::kAttentionGrad, attributes_of(c), grad_operands(c));
+    for (int r : {1, 2})
+      for (int64_t i = 0; i < grads[r].elements(); ++i) ASSERT_EQ(grads[r].get_real(i), 0.0);
+  }
+}
+
+TEST(AttentionEdges, NanStaysInItsRow) {
+  TESSERA_NEEDS_DEVICE();
+  const Case c{kBf16, 1, 20, 20, 1, 1, 64, false};
+  std::vector<HostTensor> operands = qkv_of(c);
+  operands[0].set_real(3 * 64, NAN);
+  const auto got = run_on_device(ops::kAttention, attributes_of(c), operands);
+  for (int64_t i = 0; i < got[0].elements(); ++i) ASSERT_EQ(std::isnan(got[0].get_real(i)), i / 64 == 3) << i;
+  for (int64_t i = 0; i < got[1].elements(); ++i) ASSERT_EQ(std::isnan(got[1].get_real(i)), i == 3) << i;
+}
+
+TEST(AttentionEdges, WhatNoKernelTakesIsRefusedWithTheReason) {
+  const auto refusals = [](const Case& c, double scale) {
+    const auto choice = choice_for(ops::kAttention, {{Attr::causal, true}, {Attr::scale, scale}}, types_of(qkv_of(c)));
+    return choice.kernel->is_reference ? join(choice.refusals, "; ") : "taken by " + choice.kernel->name;
+  };
+  EXPECT_NE(refusals({kBf16, 1, 4, 4, 1, 1, 264}, 1.0).find("head_dim 264 is not from 1 to 256"), std::string::npos);
+  EXPECT_NE(refusals({DType::f64, 1, 4, 4, 1, 1, 64}, 1.0).find("not f64"), std::string::npos);
+  EXPECT_NE(refusals({kF32, 1, 4, 4, 1, 1, 64}, -1.0).find("is not positive"), std::string::npos);
+}
+
+// ---- Rotary -------------------------------------------------------------------------------------
+
+TEST(Rotary, IsItsEvaluation) {
+  TESSERA_NEEDS_DEVICE();
+  struct Turn {
+    TensorType x;
+    std::optional<int64_t> start;
+    bool inverse;
+  };
+  const Turn turns[] = {{{kF32, {2, 7, 3, 64}}, std::nullopt, false}, {{kBf16, {3, 5, 2, 128}}, std::nullopt, true},
+                        {{kBf16, {1, 9, 12, 80}}, 100, false},        {{kF32, {1, 3, 1, 6}}, std::nullopt, true},
+                        {{kBf16, {2, 3, 3, 10}}, 5, false},           {{kF32, {1, 4, 2, 128}}, 1'000'000, false},
+                        {{kBf16, {1, 1, 1, 512}}, 3, false},          {{kF32, {0, 4, 2, 8}}, std::nullopt, false}};
+  for (const Turn& turn : turns) {
+    SCOPED_TRACE(cat(turn.x, turn.inverse ? " inverse" : ""));
+    Attributes attributes{{Attr::theta, 10000.0}};
+    if (turn.inverse) attributes.set(Attr::inverse, true);
+    run_and_check(ops::kRotary, attributes, {normal_tensor(turn.x, 5)}, turn.start, "cuda.rotary");
+  }
+}
+
+TEST(Rotary, TooWideIsRefused) {
+  const auto choice = choice_for(ops::kRotary, {{Attr::theta, 1e4}}, {{kF32, {1, 1, 1, 514}}});
+  EXPECT_TRUE(choice.kernel->is_reference);
+  EXPECT_NE(join(choice.refusals).find("head_dim 514 is above 512"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tessera::testing
