@@ -26,6 +26,15 @@ __device__ __forceinline__ void store(T* to, const Pack<T, N>& pack) {
   *reinterpret_cast<Pack<T, N>*>(to) = pack;
 }
 
+// To device memory, surely in one access: what was computed element by element may else be stored so.
+template <int N, typename T>
+__device__ __forceinline__ void store_global(T* to, const Pack<T, N>& pack) {
+  if constexpr (sizeof(pack) == 16)
+    __stwb(reinterpret_cast<uint4*>(to), __builtin_bit_cast(uint4, pack));
+  else
+    store(to, pack);
+}
+
 // ---- N neighbouring floats in registers -------------------------------------------------------------------
 
 template <int N>
