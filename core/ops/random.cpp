@@ -36,7 +36,9 @@ std::vector<TensorType> infer(const OpCall& call) {
   return {type};
 }
 
-int precision_of(DType dtype) {
+}  // namespace
+
+int random_precision(DType dtype) {
   switch (dtype) {
     case DType::f64:
       return 53;
@@ -53,21 +55,31 @@ int precision_of(DType dtype) {
   }
 }
 
+Ints random_strides(const OpCall& call) { return logical_strides(call); }
+
+Ints random_start_strides(const OpCall& call) {
+  Ints steps;
+  if (call.operands.empty()) return steps;
+  const Ints strides = logical_strides(call);
+  for (int d : dims_with_start(call)) steps.push_back(strides[static_cast<size_t>(d)]);
+  return steps;
+}
+
+namespace {
+
 void eval(const OpCall& call, std::span<const HostTensor* const> operands,
           std::span<HostTensor> results) {
   const Ints strides = logical_strides(call);
   int64_t offset = 0;
-  if (!operands.empty()) {
-    const std::vector<int> dims = dims_with_start(call);
-    for (size_t i = 0; i < dims.size(); ++i) offset += operands[i]->get_int(0) * strides[dims[i]];
-  }
+  const Ints steps = random_start_strides(call);
+  for (size_t i = 0; i < steps.size(); ++i) offset += operands[i]->get_int(0) * steps[i];
   const auto seed = static_cast<uint64_t>(call.attributes.integer(Attr::seed));
   const auto site = static_cast<uint64_t>(call.attributes.integer(Attr::seed_site));
   std::vector<double> values(static_cast<size_t>(results[0].elements()));
   const Shape& shape = results[0].shape();
   walk(shape, strides, shape.strides(), [&](int64_t from, int64_t to) {
     values[to] = tessera::random_uniform(seed, site, static_cast<uint64_t>(offset + from),
-                                         precision_of(results[0].dtype()));
+                                         random_precision(results[0].dtype()));
   });
   set_reals(results[0], values);
 }

@@ -12,4 +12,10 @@ namespace tessera::ops {
 extern const OpDef kRandomUniform;
 Value random_uniform(Builder& b, TensorType type, int64_t seed, int64_t seed_site);
 
+// For kernels of random_uniform: the strides of the whole tensor, what one step of each start operand adds to
+// the counter, and the random bits in an element.
+Ints random_strides(const OpCall& call);
+Ints random_start_strides(const OpCall& call);
+int random_precision(DType dtype);
+
 }  // namespace tessera::ops

@@ -50,6 +50,15 @@ class BitSource {
   // What the state is after the call.
   std::vector<uint64_t> next_state() const;
 
+  // Which word of which block an element is, for devices that draw by themselves.
+  struct Words {
+    bool is_philox = true, is_wide = false;  // else three_fry; wide: elements of 64 bits
+    int64_t count = 0;                       // elements of the whole tensor
+    int64_t along = 1, inner = 1;  // of three_fry: the dim of neighbouring words, what lies within it
+    uint64_t blocks = 0;           // what the counter goes on by
+  };
+  Words words() const { return {is_philox_, is_wide_, count_, size_, inner_, blocks()}; }
+
  private:
   uint64_t blocks() const;
   void compute(uint64_t block);
