@@ -1,0 +1,122 @@
+// Products run on the device in the ways that programs run them.
+#pragma once
+
+#include <random>
+
+#include "core/ops/accumulate.h"
+#include "core/ops/contraction.h"
+#include "tests/gpu/device_testing.h"
+
+namespace tessera {
+
+inline HostTensor normal_tensor(const TensorType& type, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<double> normal;
+  HostTensor tensor(type);
+  for (int64_t i = 0; i < tensor.elements(); ++i) tensor.set_real(i, normal(generator));
+  return tensor;
+}
+
+inline std::vector<TensorType> types_of(const std::vector<HostTensor>& tensors) {
+  std::vector<TensorType> types;
+  for (const HostTensor& tensor : tensors) types.push_back(tensor.type());
+  return types;
+}
+
+// The op's own evaluation, in f64 on the very operands that the device has.
+inline HostTensor product_in_f64(const OpDef& op, Attributes attributes, const std::vector<HostTensor>& operands) {
+  attributes.set(Attr::dtype, DType::f64);
+  std::vector<HostTensor> wide, results;
+  std::vector<const HostTensor*> pointers;
+  for (const HostTensor& operand : operands) wide.push_back(operand.cast(DType::f64));
+  for (const HostTensor& operand : wide) pointers.push_back(&operand);
+  const std::vector<TensorType> types = types_of(wide);
+  const OpCall call{types, attributes};
+  results.emplace_back(infer_types(op, call)[0]);
+  op.eval(call, pointers, results);
+  return results[0];
+}
+
+inline Attributes attributes_of(const ops::DotDims& dims, std::optional<DType> result = {}) {
+  Attributes attributes{{Attr::lhs_contracting, dims.lhs_contracting},
+                        {Attr::rhs_contracting, dims.rhs_contracting},
+                        {Attr::lhs_batch, dims.lhs_batch},
+                        {Attr::rhs_batch, dims.rhs_batch}};
+  if (result) attributes.set(Attr::dtype, *result);
+  return attributes;
+}
+
+// One dot_general or dot_general_add with its buffers on a device.
+struct ProductOptions {
+  bool in_place = false;   // of dot_general_add: the result lies over the sum
+  bool unaligned = false;  // every buffer begins one element behind a multiple of 64 bytes
+};
+class ProductRun {
+ public:
+  ProductRun(Backend& backend, const OpDef& op, const Attributes& attributes, const std::vector<HostTensor>& operands,
+             ProductOptions options = {})
+      : backend_(backend) {
+    const std::vector<TensorType> operand_types = types_of(operands);
+    const OpCall call{operand_types, attributes};
+    const std::vector<TensorType> types = infer_types(op, call);
+    kernel_ = backend.kernels().choose(op, call, types).kernel;
+    EXPECT_FALSE(kernel_->is_reference);
+    for (const HostTensor& operand : operands) {
+      operands_.push_back({operand.type(), allocate(operand.type(), options.unaligned)});
+      backend.copy_to_device(operands_.back().data, operand.bytes().data(), operand.type().bytes());
+    }
+    result_ = {types[0], options.in_place ? operands_[0].data : allocate(types[0], options.unaligned)};
+    const int64_t bytes = kernel_->workspace_bytes ? kernel_->workspace_bytes(call, types) : 0;
+    workspace_ = allocate({DType::u8, {bytes}}, false);
+    instruction_.op = &op;
+    instruction_.attributes = attributes;
+  }
+  ~ProductRun() {
+    for (std::byte* buffer : buffers_) backend_.release(buffer);
+  }
+  ProductRun(const ProductRun&) = delete;
+  ProductRun& operator=(const ProductRun&) = delete;
+
+  void prepare() { kernel_->prepare(args()); }
+  void run() { kernel_->run(args()); }
+  HostTensor result() {
+    HostTensor tensor(result_.type);
+    backend_.copy_to_host(tensor.bytes().data(), result_.data, result_.type.bytes());
+    return tensor;
+  }
+
+ private:
+  KernelArgs args() const { return {instruction_, operands_, std::span(&result_, 1), workspace_, backend_.stream()}; }
+  std::byte* allocate(const TensorType& type, bool unaligned) {
+    const int64_t bytes = type.bytes() + 64;
+    buffers_.push_back(backend_.allocate(bytes));
+    backend_.set_bytes(buffers_.back(), 0xff, bytes);
+    return buffers_.back() + (unaligned ? size_of(type.dtype) : 0);
+  }
+
+  Backend& backend_;
+  const Kernel* kernel_ = nullptr;
+  std::vector<std::byte*> buffers_;
+  std::vector<TensorView> operands_;
+  TensorView result_;
+  std::byte* workspace_ = nullptr;
+  Instruction instruction_;
+};
+
+inline HostTensor product_on(Backend& backend, const OpDef& op, const Attributes& attributes,
+                             const std::vector<HostTensor>& operands, ProductOptions options = {}) {
+  ProductRun product(backend, op, attributes, operands, options);
+  product.prepare();
+  backend.finish_preparing();
+  product.run();
+  return product.result();
+}
+
+// Rounding of the result, and of sums of the width that they have.
+inline double product_tolerance(DType in, DType out) {
+  if (out == DType::bf16) return 0x1p-8;
+  if (out == DType::f16) return 0x1p-10;
+  return in == DType::f64 ? 1e-13 : 1e-5;
+}
+
+}  // namespace tessera
