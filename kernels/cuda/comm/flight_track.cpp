@@ -8,23 +8,54 @@
 namespace tessera::cuda {
 namespace {
 
+// Pinned memory is handed on and never given back: to free some, CUDA waits for all devices of the process, of which
+// one may hang in a collective that this rank shall end.
+class WordsPool {
+ public:
+  FlightWords* take() {
+    const std::lock_guard lock(mutex_);
+    void* memory = nullptr;
+    if (free_.empty()) {
+      check(cudaHostAlloc(&memory, sizeof(FlightWords), cudaHostAllocPortable | cudaHostAllocMapped),
+            "pinned host memory");
+    } else {
+      memory = free_.back();
+      free_.pop_back();
+    }
+    std::memset(memory, 0, sizeof(FlightWords));
+    return static_cast<FlightWords*>(memory);
+  }
+  void give_back(FlightWords* words) {
+    const std::lock_guard lock(mutex_);
+    free_.push_back(words);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<FlightWords*> free_;
+};
+
+WordsPool& words_pool() {
+  static WordsPool pool;
+  return pool;
+}
+
 uint64_t load_acquire(uint64_t& word) { return std::atomic_ref<uint64_t>(word).load(std::memory_order_acquire); }
 
 }  // namespace
 
 FlightTrack::FlightTrack(GroupInfo info) : info_(std::move(info)) {
+  words_ = words_pool().take();
   void* memory = nullptr;
-  check(cudaHostAlloc(&memory, sizeof(FlightWords), cudaHostAllocPortable | cudaHostAllocMapped), "pinned host memory");
-  std::memset(memory, 0, sizeof(FlightWords));
-  words_ = static_cast<FlightWords*>(memory);
   check(cudaMalloc(&memory, sizeof(FlightCounters)), "cudaMalloc");
   counters_ = static_cast<FlightCounters*>(memory);
   check(cudaMemset(counters_, 0, sizeof(FlightCounters)), "memset");
+  check(cudaStreamSynchronize(cudaStreamLegacy), "memset");  // the group's stream does not wait for that one
 }
 
 FlightTrack::~FlightTrack() {
   cudaFree(counters_);
-  cudaFreeHost(words_);
+  words_pool().give_back(words_);
 }
 
 uint64_t FlightTrack::number_of(const CollectiveCall& call, int64_t bytes) {

@@ -36,6 +36,9 @@ void NcclWatch::add(int number, FlightTrack* track, std::shared_ptr<NcclCommunic
 }
 
 void NcclWatch::remove(const FlightTrack* track) {
+  // Where the job has failed, what this group did belongs into the record, which is written at the next look.
+  for (int round = 0; round < 100 && engine_->board().abort_state() != AbortState::none && !failed_; ++round)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   const std::lock_guard lock(mutex_);
   std::erase_if(watched_, [&](const Watched& watched) { return watched.track == track; });
 }
