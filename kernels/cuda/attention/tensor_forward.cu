@@ -136,15 +136,14 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
   const int q_rows = min(Tiles::kQueries, shape.queries - block.row);
   const int kv_head = block.head / (shape.heads / shape.kv_heads);
   const int64_t q_at = query_offset(shape, block.batch, block.row, block.head);
-  const bf16* k_from = k + key_offset(shape, block.batch, 0, kv_head);
-  const bf16* v_from = v + key_offset(shape, block.batch, 0, kv_head);
+  int64_t k_at = key_offset(shape, block.batch, 0, kv_head);  // of v too
   const int first = first_position(shape);
   const int seen = seen_keys(shape, first, block.row + q_rows - 1);  // by any of the block's queries
   const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16 * M;
   const float scale2 = shape.scale * kLog2E;
 
   copy_tile<kDim, Tiles::kQueries, kThreads>(q_tile, q + q_at, q_step, q_rows, shape.head_dim);
-  copy_tile<kDim, kKeys, kThreads>(k_tile, k_from, k_step, seen, shape.head_dim);
+  copy_tile<kDim, kKeys, kThreads>(k_tile, k + k_at, k_step, seen, shape.head_dim);
   copy_async_commit();
 
   float sum[M][kDim / 8][4];
@@ -158,7 +157,7 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
   for (int key = 0; key < seen; key += kKeys) {
     copy_async_wait<0>();
     __syncthreads();  // k has come, and v's tile is free
-    copy_tile<kDim, kKeys, kThreads>(v_tile, v_from, k_step, seen - key, shape.head_dim);
+    copy_tile<kDim, kKeys, kThreads>(v_tile, v + k_at, k_step, seen - key, shape.head_dim);
     copy_async_commit();
     float score[M][kKeys / 8][4];
     set_zero(score);
@@ -168,10 +167,9 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
       hide(score, shape.keys - key, first + first_row + 1 - key);
     copy_async_wait<0>();
     __syncthreads();  // v has come, and k's tile is free
-    k_from += static_cast<int64_t>(kKeys) * k_step;
-    v_from += static_cast<int64_t>(kKeys) * k_step;
+    k_at += static_cast<int64_t>(kKeys) * k_step;
     if (key + kKeys < seen)
-      copy_tile<kDim, kKeys, kThreads>(k_tile, k_from, k_step, seen - key - kKeys, shape.head_dim);
+      copy_tile<kDim, kKeys, kThreads>(k_tile, k + k_at, k_step, seen - key - kKeys, shape.head_dim);
     copy_async_commit();
     online_softmax(score, sum, state, scale2);
     uint32_t probability[M][kKeys / 16][4];
