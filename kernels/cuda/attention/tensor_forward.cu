@@ -1,9 +1,10 @@
 // Flash attention forward in bf16 by mma.sync, for sm_80 and later.
 //
-// Floor: 4 b h lq lk d operations (half with a causal mask) over the tensor cores' rate, 312 TFLOP/s on an A100
-// and, for mma.sync, some 600 on an H100 or H200 (only wgmma has the rest). Per block of queries k and v are
-// read once, from the second-level cache mostly. A warp's 32 rows use each ldmatrix of k and v for two products:
-// with 16 the 128 bytes per cycle of shared memory would be the limit and not the tensor cores.
+// Floor: 4 b h lq lk d operations (half with a causal mask) over the tensor cores' rate by datasheet, 312 TFLOP/s
+// on an A100, 989 on an H100 or H200, of which mma.sync can have a part only (wgmma has the rest). Bytes: q, k, v
+// and out once from memory; k and v once per block of queries from the second-level cache. A warp's 32 rows use
+// each ldmatrix of k and v for two products: with 16 the 128 bytes per cycle of shared memory would be the limit
+// and not the tensor cores. Not yet timed on a GPU.
 //
 // Copies run beside the products: v's while the scores are computed, the next k's while the probabilities
 // are multiplied with v.
