@@ -20,7 +20,7 @@ struct Tiles {
 template <typename T, int V>
 __global__ void __launch_bounds__(kLanes* kTall) transpose_kernel(TileShape s, Tiles tiles, const T* from, T* to) {
   constexpr int kTile = kLanes * V;
-  __shared__ alignas(16) T tile[kTile][kTile + V];  // [column, row]
+  __shared__ __align__(16) T tile[kTile][kTile + V];  // [column, row]
   const int lane = static_cast<int>(threadIdx.x) % kLanes, line = static_cast<int>(threadIdx.x) / kLanes;
   int64_t rest = blockIdx.x / (tiles.down * tiles.across);
   const int64_t square = blockIdx.x % (tiles.down * tiles.across);
