@@ -1,4 +1,6 @@
 // Binds every step of an executable to addresses and communicators, once, so that run() only runs.
+#include <algorithm>
+
 #include "core/ops/sharding.h"
 #include "core/runtime/bound_step.h"
 #include "core/runtime/rank_data.h"
@@ -175,12 +177,28 @@ void Executor::find_segments() {
   const auto is_plain = [&](const Bound& bound) {
     return bound.kind < Bound::Kind::loop_begin && !needs_host(bound);
   };
+  std::vector<const Bound*> dones;
+  for (const Bound& bound : bound_)
+    if (bound.kind == Bound::Kind::done) dones.push_back(&bound);
+  // A collective that is in flight from outside a recording is in no order with those inside. All ranks
+  // need the same order in each communicator, so no other one of its communicator is recorded meanwhile.
+  const auto meets_another = [&](const Bound& start, size_t begin) {
+    const size_t here = start.begin_step;
+    return std::any_of(dones.begin(), dones.end(), [&](const Bound* done) {
+      const size_t from = done->started->begin_step, to = done->begin_step;
+      if (done->communicator != start.communicator || (begin <= from && from <= here)) return false;
+      return from < to ? from < here && here < to : from < here || here < to;  // across turns
+    });
+  };
   for (size_t begin = 0; begin < bound_.size(); ++begin) {
     size_t end = begin, balanced = begin;
     int64_t in_flight = 0;
     for (; end < bound_.size() && is_plain(bound_[end]); ++end) {
       const Bound& bound = bound_[end];
-      if (bound.kind == Bound::Kind::start) ++in_flight;
+      if (bound.kind == Bound::Kind::start) {
+        if (meets_another(bound, begin)) break;
+        ++in_flight;
+      }
       if (bound.kind == Bound::Kind::done) {
         if (bound.started->begin_step < begin || bound.started->begin_step > end) break;
         --in_flight;

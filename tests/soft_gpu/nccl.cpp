@@ -177,7 +177,12 @@ class Collective {
 // The sends and receives of one group, which run at once.
 class Exchange {
  public:
-  Exchange(std::vector<Call> calls, std::shared_ptr<Side> side) : calls_(std::move(calls)), side_(std::move(side)) {}
+  Exchange(std::vector<Call> calls, std::shared_ptr<Side> side) : calls_(std::move(calls)), side_(std::move(side)) {
+    for (const Call& to : calls_)
+      for (const Call& from : calls_)
+        if (to.output && from.input && to.output < from.input + from.bytes() && from.input < to.output + to.bytes())
+          fail("NCCL: rank %d receives over what it sends", side_->rank);
+  }
 
   bool step() {
     if (side_->aborted) return end();

@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "core/compile/compile.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/sharding.h"
 #include "core/ops/structure.h"
 #include "core/runtime/executor.h"
@@ -10,7 +11,7 @@
 namespace tessera::cuda {
 namespace {
 
-class ExecutorComm : public ::testing::TestWithParam<Transport> {};
+class ExecutorCommPrograms : public ::testing::TestWithParam<Transport> {};
 
 // y = the rows of x, summed over "data", with their neighbours' along "model" beside them; z = y cut and exchanged.
 Graph collective_program() {
@@ -58,7 +59,7 @@ std::vector<HostTensor> on_the_host(World& world, const Graph& graph, int step) 
   return outputs;
 }
 
-TEST_P(ExecutorComm, AProgramGivesWhatItGivesOnTheHost) {
+TEST_P(ExecutorCommPrograms, AProgramGivesWhatItGivesOnTheHost) {
   GpuRanksOptions options;
   options.transport = GetParam();
   if (const std::string why = why_not(4, options); !why.empty()) GTEST_SKIP() << why;
@@ -86,7 +87,56 @@ TEST_P(ExecutorComm, AProgramGivesWhatItGivesOnTheHost) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Gpu, ExecutorComm, ::testing::Values(Transport::nccl, Transport::staged),
+// Work for the host between two collectives of a communicator, with a third one in flight all along: what is
+// recorded keeps its order with what is not.
+TEST(ExecutorComm, RecordedAndOtherCollectivesKeepTheirOrder) {
+  GpuRanksOptions options;
+  options.transport = Transport::nccl;
+  if (const std::string why = why_not(2, options); !why.empty()) GTEST_SKIP() << why;
+  Graph graph;
+  graph.mesh = std::make_shared<const Mesh>(parse_mesh("data=2"));
+  graph.is_local = true;
+  Builder b(graph);
+  const AxisList data{graph.mesh->axis("data")};
+  const auto sum = [&](Value x) {
+    return b.emit(ops::kAllReduce, {x},
+                  {{Attr::axes, data}, {Attr::reduce_kind, ReduceKind::sum}, {Attr::shape, Ints{b.type(x).shape[0]}}});
+  };
+  const auto on_host = [&](Value x) { return ops::negate(b, x); };
+  const Value large = b.input(InputKind::data, "large", {DType::f32, {1 << 14}});
+  Value x = b.input(InputKind::data, "x", {DType::f64, {16}});
+  b.output(sum(large), "large_sum");
+  for (int i = 0; i < 3; ++i) x = sum(sum(on_host(x)));
+  b.output(x, "x_sum");
+  static thread_local Backend* backend = nullptr;
+  Kernel negate;
+  negate.name = "negate_on_host";
+  negate.needs_host = true;
+  negate.run = [](const KernelArgs& args) {
+    HostTensor x = fetch(*backend, args.operands[0].data, args.operands[0].type);
+    for (int64_t i = 0; i < x.elements(); ++i) x.set_real(i, -x.get_real(i));
+    put(*backend, args.results[0].data, x);
+  };
+  KernelTable kernels;
+  kernels.add(ops::kNegate, negate);
+  const Executable executable = compile(graph, kernels);
+  run_gpu_ranks(2, options, [&](GpuRank& rank) {
+    backend = &rank.backend;
+    BufferStore store(rank.backend, &rank.world);
+    Executor executor(executable, rank.backend, &rank.world, rank.world.rank(), store);
+    for (int step = 0; step < 6; ++step) {
+      put(rank.backend, executor.input(0).data, HostTensor::filled({DType::f32, {1 << 14}}, rank.world.rank() + step));
+      put(rank.backend, executor.input(1).data, HostTensor::filled({DType::f64, {16}}, rank.world.rank() + step));
+      executor.run();
+      const TensorView first = executor.output(0), second = executor.output(1);
+      EXPECT_EQ(fetch(rank.backend, first.data, first.type).get_real(77), 1 + 2 * step);
+      EXPECT_EQ(fetch(rank.backend, second.data, second.type).get_real(7), -32 * (1 + 2 * step));
+    }
+    EXPECT_EQ(executor.host_steps(), (std::map<std::string, int64_t>{{"negate", 3}}));
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Gpu, ExecutorCommPrograms, ::testing::Values(Transport::nccl, Transport::staged),
                          [](const auto& info) { return info.param == Transport::nccl ? "Nccl" : "Staged"; });
 
 }  // namespace
