@@ -5,6 +5,7 @@ namespace tessera::cuda {
 void register_cuda_kernels(KernelTable& table) {
   register_reference(table);
   register_fusion(table);
+  register_elementwise(table);
   register_dot_general(table);
   register_movement(table);
   register_reductions(table);
