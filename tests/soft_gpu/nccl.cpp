@@ -3,8 +3,9 @@
 //   - A collective ends only when the streams of all ranks have reached it; a send, when it was received.
 //   - Calls are in progress for a random number of looks, and so is the making of a communicator until all ranks
 //     have come; who uses one meanwhile is refused.
-//   - Two ranks on one device are refused. Ranks that call different collectives, or buffers that are not memory
-//     of the communicator's device, stop the program with a message.
+//   - Two ranks on one device are refused. So are buffers that are not memory of the communicator's device,
+//     and streams of another. Ranks that differ in what they call, its count, type or reduction, or in the size of
+//     a message, stop the program with a message.
 //   - Sums are in no rank's order, and rounded at each step.
 //   - A communicator does not end while a graph holds its work.
 // TESSERA_SOFT_NCCL_ERROR=RANK:NUMBER lets a rank's NUMBER-th operation in a communicator fail on the device.
@@ -112,11 +113,13 @@ bool is_to_fail(Side& side) {
 }
 
 void check_same(const Call& mine, int rank, const Call& first) {
-  if (mine.kind == first.kind && mine.count == first.count && mine.type == first.type &&
+  if (mine.kind == first.kind && mine.count == first.count && mine.type == first.type && mine.op == first.op &&
       (mine.kind != Kind::broadcast || mine.peer == first.peer))
     return;
-  fail("NCCL: rank %d calls %s of %zu elements where another calls %s of %zu", rank,
-       kKindNames[static_cast<int>(mine.kind)], mine.count, kKindNames[static_cast<int>(first.kind)], first.count);
+  fail("NCCL: rank %d calls %s of %zu elements where another calls %s of %zu (types %d and %d, reductions %d and %d, "
+       "roots %d and %d)",
+       rank, kKindNames[static_cast<int>(mine.kind)], mine.count, kKindNames[static_cast<int>(first.kind)], first.count,
+       mine.type, first.type, mine.op, first.op, mine.peer, first.peer);
 }
 
 void leave(const Call& call, const Side& side, const Meeting& meeting) {

@@ -183,8 +183,10 @@ void BlockRunner::run_block(uint3 index) {
   for (Barrier& barrier : barriers) barrier.reset();
   for (auto& warp : meetings) warp.clear();
   std::memset(shared_base, 0xff, static_cast<size_t>(shared_end - shared_base));
+  shared_variables.begin_block();
   resume(choose(), &outside);
   now = nullptr;
+  shared_variables.end_block();
   for (const unsigned char* p = view.dynamic_shared + view.dynamic_shared_bytes; p < shared_end; ++p)
     if (*p != 0xff)
       fail("dynamic shared memory has %llu bytes, and byte %td was written",
@@ -228,6 +230,7 @@ void BlockRunner::run_kernel(const KernelRun& what) {
                        n / (what.threads.x * what.threads.y)};
   }
   place_shared(what.dynamic_shared_bytes);
+  shared_variables.begin_kernel(what.function);
   // Blocks in the order of a random affine map, a permutation without a table.
   const uint64_t blocks = uint64_t{what.grid.x} * what.grid.y * what.grid.z;
   const uint64_t limit = std::min<uint64_t>(blocks, uint64_t{1} << 31);
@@ -320,7 +323,7 @@ void BlockRunner::meet(const char* operation, unsigned first, unsigned count, ui
     pending[at].wanted = count == 32 ? static_cast<unsigned>(__builtin_popcount(mask)) : count;
   }
   Meeting& meeting = pending[at];
-  if (std::strcmp(meeting.operation, operation) != 0)
+  if (meeting.operation != operation && std::strcmp(meeting.operation, operation) != 0)
     fail("%s: other lanes of the warp with the same mask 0x%08x are in %s", operation, mask, meeting.operation);
   meeting.inputs[self->number - first] = input;
   meeting.outputs[self->number - first] = output;
@@ -340,7 +343,8 @@ void meet_in_warp(const char* operation, uint32_t mask, const void* input, void*
   BlockRunner& self = *runner;
   const unsigned lane = self.now->lane, first = self.now->number - lane;
   if (!(mask >> lane & 1)) fail("%s: the mask 0x%08x does not name its lane %u", operation, mask, lane);
-  for (unsigned l = 0; l < 32; ++l) {
+  const bool has_all = self.ended == 0 && first + 32 <= self.fibers_used;
+  for (unsigned l = 0; l < 32 && !has_all; ++l) {
     if (!(mask >> l & 1)) continue;
     if (first + l >= self.fibers_used) fail("%s: the mask 0x%08x names lane %u, which the block lacks", operation, mask, l);
     if (self.fibers[first + l].state == Fiber::State::ended)

@@ -7,6 +7,7 @@
 
 #include "tests/soft_gpu/fiber.h"
 #include "tests/soft_gpu/random.h"
+#include "tests/soft_gpu/shared_variables.h"
 #include "tests/soft_gpu/simt.h"
 
 namespace soft_gpu {
@@ -56,6 +57,7 @@ struct BlockRunner {
   Barrier barriers[kBarriers];
   std::vector<std::vector<Meeting>> meetings;  // by first warp
   Stacks stacks;
+  SharedVariables shared_variables;
   void* outside = nullptr;
   unsigned char *shared_memory = nullptr, *shared_base = nullptr, *shared_end = nullptr;
 
