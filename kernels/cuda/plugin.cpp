@@ -37,6 +37,9 @@ class CudaPlugin final : public Plugin {
   std::unique_ptr<Backend> create_backend(const BackendOptions& options) const override {
     return std::make_unique<CudaBackend>(options, kernels_);
   }
+  int64_t free_bytes(const Backend& backend) const override {
+    return static_cast<const CudaBackend&>(backend).free_bytes();
+  }
   std::unique_ptr<World> create_world(World& inner, Backend& backend, Transport transport) const override {
     return create_cuda_world(inner, static_cast<CudaBackend&>(backend), transport);
   }

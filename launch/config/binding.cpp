@@ -234,6 +234,7 @@ void bind_device(Binder&& bind, DeviceConfig& device) {
   bind("transport", device.transport);
   bind("tf32", device.tf32);
   bind("capture", device.capture);
+  bind("autotune", device.autotune);
 }
 
 void bind_axis(Binder&& bind, MeshAxisConfig& axis) {

@@ -150,6 +150,7 @@ struct DeviceConfig {
   DeviceTransport transport = DeviceTransport::automatic;
   bool tf32 = false;
   bool capture = true;
+  bool autotune = false;
 
   bool operator==(const DeviceConfig&) const = default;
 };

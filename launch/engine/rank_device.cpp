@@ -34,11 +34,11 @@ std::string default_machine_profile(const config::DeviceConfig& device) {
 }
 
 RankDevice::RankDevice(const config::DeviceConfig& config, int64_t threads, World& world) : world_(world) {
-  cpu::set_threads(rank_threads(threads, world));
   if (is_gpu(config))
-    open_gpu(config);
+    open_gpu(config);  // first: it may keep the process to fewer CPUs
   else
     backend_ = create_cpu_backend(kernel_table(config));
+  cpu::set_threads(rank_threads(threads, world));
 }
 
 RankDevice::~RankDevice() {
@@ -51,15 +51,35 @@ void RankDevice::open_gpu(const config::DeviceConfig& config) {
   if (devices.empty())
     throw_user_error("device.backend = cuda, but no CUDA device is visible on ", world_.host_name(),
                      " (nvidia-smi lists them; CUDA_VISIBLE_DEVICES may hide them); device.backend = cpu needs none");
-  const int index = world_.local_rank() % static_cast<int>(devices.size());
-  multiprocessors_ = devices[static_cast<size_t>(index)].multiprocessors;
-  backend_ = plugin.create_backend({.device = index, .tf32 = config.tf32, .capture = config.capture});
+  device_ = plugin.place(world_);
+  multiprocessors_ = devices[static_cast<size_t>(device_)].multiprocessors;
+  backend_ = plugin.create_backend({.device = device_, .tf32 = config.tf32, .capture = config.capture,
+                                    .autotune = config.autotune && world_.rank() == 0});
   if (world_.size() > 1) device_world_ = plugin.create_world(world_, *backend_, transport_of(config.transport));
-  const std::string mine = cat("  rank ", world_.rank(), "  ", world_.host_name(), "  GPU ", index, " ",
-                               devices[static_cast<size_t>(index)].name, "  ",
-                               devices[static_cast<size_t>(index)].pci_bus);
-  description_ = join(world_.all_gather_text(mine), "\n");
-  if (device_world_) description_ += cat("\n  communication: ", plugin.describe_transport(*device_world_));
+  description_ = plugin.placement(world_, device_);
+  if (device_world_) description_ += cat("\ncommunication: ", plugin.describe_transport(*device_world_));
+}
+
+std::optional<DeviceMemory> RankDevice::memory() const {
+  if (device_ < 0) return std::nullopt;
+  const cuda::Plugin& plugin = cuda::open_plugin();
+  const cuda::DeviceInfo info = plugin.devices()[static_cast<size_t>(device_)];
+  return DeviceMemory{cat("GPU ", info.index, " (", info.name, ") of ", world_.host_name()), info.uuid,
+                      plugin.free_bytes(*backend_)};
+}
+
+std::string RankDevice::kernel_choices() {
+  return device_ < 0 ? std::string() : cuda::open_plugin().choices(*backend_);
+}
+
+void RankDevice::adopt_kernel_choices(const std::string& text) {
+  if (device_ >= 0 && !text.empty()) cuda::open_plugin().adopt_choices(*backend_, text);
+}
+
+void RankDevice::share_kernel_choices() {
+  if (device_ < 0 || world_.size() == 1) return;
+  const std::string chosen = world_.all_gather_text(world_.rank() == 0 ? kernel_choices() : "")[0];
+  if (world_.rank() != 0) adopt_kernel_choices(chosen);
 }
 
 PeakProbe RankDevice::peak_probe(DType dtype) {

@@ -15,8 +15,10 @@
 #include "launch/data/batches.h"
 #include "launch/data/corpus_entropy.h"
 #include "launch/engine/job_data.h"
+#include "launch/engine/memory_fit.h"
 #include "launch/engine/session.h"
 #include "launch/trainer/evaluation.h"
+#include "launch/trainer/kernel_choices.h"
 #include "launch/trainer/learning_rate.h"
 #include "launch/trainer/provenance.h"
 #include "launch/trainer/run_log.h"
@@ -48,6 +50,7 @@ class Trainer {
              peak_flops_, world_) {}
 
   TrainSummary run() {
+    device_.share_kernel_choices();
     resume_or_initialise();
     announce();
     while (step_ < config_.train.steps) {
@@ -137,7 +140,7 @@ class Trainer {
   void announce() {
     for (const std::string& warning : job_.warnings) log_.warn(warning);
     log_.say(describe_job());
-    if (!device_.description().empty()) log_.say("devices:\n", device_.description());
+    if (!device_.description().empty()) log_.say(device_.description());
     if (!data_.heldout || world_.rank() != 0) return;
     const EntropyReport entropies = corpus_entropies(*data_.training, *data_.heldout);
     log_.say(describe(entropies));
@@ -214,6 +217,8 @@ class Trainer {
     log_.flush();
     const std::vector<TensorSlice> slices = session_.state().owned_slices();
     CheckpointInfo info = provenance(job_);
+    if (const std::string choices = device_.kernel_choices(); !choices.empty())
+      info.determinism[kKernelChoices] = choices;
     info.step = step_;
     info.data = position_;
     info.epoch_size = data_.training->sequences();
@@ -273,6 +278,8 @@ class Trainer {
 }  // namespace
 
 TrainSummary train(const std::shared_ptr<const CompiledJob>& job, RankDevice& device) {
+  check_memory_fits(*job, device);
+  device.adopt_kernel_choices(saved_kernel_choices(job->config, device.world()));  // before kernels are prepared
   return Trainer(job, device).run();
 }
 

@@ -13,6 +13,7 @@
 #include "core/ops/philox.h"
 #include "kernels/comm/mpi_world.h"
 #include "launch/config/load.h"
+#include "launch/engine/memory_fit.h"
 #include "launch/engine/rank_device.h"
 #include "launch/engine/session.h"
 #include "launch/verbs/verbs.h"
@@ -184,6 +185,7 @@ int run_bench(const BenchArguments& arguments) {
   RankDevice device(job.device, job.train.threads, *inner);
   World* const world = &device.world();
   const auto compiled = compile_job(job, kernel_table(job.device));
+  check_memory_fits(*compiled, device);
   PeakProbe probe = device.peak_probe(job.train.compute_dtype);
   probe.measure(*world);  // touches its memory, which is not the step's
   world->barrier();  // the ranks share what they will share of the program's text

@@ -10,6 +10,7 @@
 #include "launch/config/load.h"
 #include "launch/data/corpus_entropy.h"
 #include "launch/engine/job_data.h"
+#include "launch/engine/memory_fit.h"
 #include "launch/engine/rank_device.h"
 #include "launch/engine/session.h"
 #include "launch/trainer/evaluation.h"
@@ -38,7 +39,9 @@ EvalReport evaluate_rank(const JobConfig& job, const std::string& checkpoint, Wo
   World& world = device.world();
   TextData data = open_job_data(job, world);
   if (!data.heldout) throw_user_error("there is no held-out text: data.holdout is 0 and data.eval_paths is empty");
-  Session session(compile_job(job, kernel_table(job.device)), device.backend(), world);
+  const auto compiled = compile_job(job, kernel_table(job.device));
+  check_memory_fits(*compiled, device);
+  Session session(compiled, device.backend(), world);
   const std::vector<TensorSpec> model = session.state().specs();
   const std::vector<TensorTarget> targets = session.state().targets();
   const auto restored =

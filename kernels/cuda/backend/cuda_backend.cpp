@@ -79,6 +79,13 @@ std::byte* CudaBackend::allocate(int64_t bytes) {
                    "less; `tessera plan` shows what takes how much");
 }
 
+int64_t CudaBackend::free_bytes() const {
+  use();
+  size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return static_cast<int64_t>(free);
+}
+
 void CudaBackend::release(std::byte* memory) noexcept {
   // Waits for the device: nothing that was submitted still uses the memory.
   if (cudaSetDevice(options_.device) == cudaSuccess) cudaFree(memory);

@@ -22,6 +22,7 @@ class CudaBackend final : public Backend {
   const KernelTable& kernels() const override { return kernels_; }
   void* stream() override { return &context_; }
   std::byte* allocate(int64_t bytes) override;
+  int64_t free_bytes() const;  // on the device, now
   void release(std::byte* memory) noexcept override;
   void copy_to_device(void* device, const void* host, int64_t bytes) override;
   void copy_to_host(void* host, const void* device, int64_t bytes) override;

@@ -22,7 +22,7 @@ struct DeviceInfo {
   std::string uuid;     // the same on every rank that uses it
   std::string pci_bus;  // "0000:3b:00.0"
   int major = 0, minor = 0;  // compute capability
-  int64_t memory_bytes = 0, free_bytes = 0;
+  int64_t memory_bytes = 0;
   int multiprocessors = 0;
   int numa_node = -1;  // -1: unknown
 };
@@ -57,6 +57,8 @@ class Plugin {
   virtual const KernelTable& kernels() const = 0;
   // Throws UserError where the device is absent or cannot be used.
   virtual std::unique_ptr<Backend> create_backend(const BackendOptions& options) const = 0;
+  // Of the memory of the backend's device, what is free now: other processes and threads take from it too.
+  virtual int64_t free_bytes(const Backend& backend) const = 0;
   // The world of `inner` whose symmetric memory and communicators work on the backend's device.
   // Collective. Both must outlive the result, and `backend` must be of this plugin. Throws UserError
   // where NCCL is asked for and absent, or two ranks have one GPU.
