@@ -20,6 +20,7 @@
 #include "core/ops/norm.h"
 #include "core/ops/optimizer.h"
 #include "core/ops/padding.h"
+#include "core/ops/product_epilogue.h"
 #include "core/ops/random.h"
 #include "core/ops/reduce_window.h"
 #include "core/ops/rng.h"
@@ -108,6 +109,10 @@ std::span<const OpDef* const> all_ops() {
       &kCustomCall,
       &kDotGeneral,
       &kDotGeneralAdd,
+      &kDotGeneralBias,
+      &kDotGeneralBiasGelu,
+      &kDotGeneralGeluGrad,
+      &kDotGeneralBiasGrad,
       &kConvolution,
       &kConvolutionKernelGrad,
       &kReduceWindow,

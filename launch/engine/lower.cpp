@@ -10,6 +10,7 @@
 #include "core/passes/dead_code.h"
 #include "core/passes/elementwise_fusion.h"
 #include "core/passes/pass_runner.h"
+#include "core/passes/product_epilogues.h"
 #include "core/passes/split_complex.h"
 
 namespace tessera {
@@ -111,6 +112,9 @@ CompiledGraph lower(const Graph& source, const MeshPtr& mesh, const KernelTable&
   run("remove_dead_local", eliminate_dead_code);
   // Gradients are added to their accumulators by the products that make them.
   run("accumulate_products", accumulate_products);
+  // Products add biases and apply GELU themselves where the device's can.
+  graph = passes.run("fuse_product_epilogues", GraphStage::local, graph,
+                     [&](const Graph& local) { return fuse_product_epilogues(local, kernels); });
   // Chains of elementwise ops become one kernel each.
   run("fuse_elementwise", fuse_elementwise);
   // Kernels, order of steps, memory.

@@ -3,6 +3,10 @@
 // There are algorithms of two kinds, one that loads 16 bytes at once and wants everything aligned so, and one that
 // takes anything; each alone or with its depth split, put together in each of NVIDIA's ways. They add in different
 // orders, so that a choice that is not kept shows in the last bits.
+//
+// Epilogues: those that kernels/cuda/matmul asks for, of one batch in f32 arithmetic. NVIDIA's header wants the leading
+// dimension of aux divisible by 8 and no less than the rows of D, and looks at how the pointers are aligned; here they
+// must be so to 16 bytes, which is more than NVIDIA asks of a bias, so that tests come by what has no algorithm.
 #include <cublasLt.h>
 
 #include <algorithm>
@@ -23,6 +27,8 @@ struct cublasLtMatmulDescOpaque_t {
   cudaDataType_t scale;
   int32_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N;
   uint32_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+  void *bias = nullptr, *aux = nullptr;
+  int64_t aux_ld = 0;
 };
 struct cublasLtMatmulPreferenceOpaque_t {
   uint32_t search = 0;
@@ -87,6 +93,28 @@ bool are_types_supported(const cublasLtMatmulDescOpaque_t& desc, const MatrixPro
   }
 }
 
+bool has_bias(uint32_t epilogue) {
+  return epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS ||
+         epilogue == CUBLASLT_EPILOGUE_BGRADA;
+}
+bool has_aux(uint32_t epilogue) {
+  return epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS || epilogue == CUBLASLT_EPILOGUE_DGELU;
+}
+
+bool is_aligned(const void* pointer, uint64_t alignment) {
+  return reinterpret_cast<uintptr_t>(pointer) % alignment == 0;
+}
+
+cublasStatus_t check_epilogue(const cublasLtMatmulDescOpaque_t& desc, const MatrixProduct& p) {
+  if (desc.epilogue == CUBLASLT_EPILOGUE_DEFAULT) return CUBLAS_STATUS_SUCCESS;
+  const bool bias = has_bias(desc.epilogue), aux = has_aux(desc.epilogue);
+  if (!(bias || aux) || p.compute == CUBLAS_COMPUTE_64F || p.d.batch > 1) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if ((bias && !desc.bias) || (aux && !desc.aux)) return CUBLAS_STATUS_INVALID_VALUE;
+  if (aux && (desc.aux_ld % 8 != 0 || desc.aux_ld < p.m)) return CUBLAS_STATUS_INVALID_VALUE;
+  if ((bias && !is_aligned(desc.bias, 16)) || (aux && !is_aligned(desc.aux, 16))) return CUBLAS_STATUS_NOT_SUPPORTED;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
 cublasStatus_t describe(const cublasLtMatmulDescOpaque_t& desc, const MatrixLayout& a, const MatrixLayout& b,
                         const MatrixLayout& c, const MatrixLayout& d, MatrixProduct& p) {
   for (const MatrixLayout* layout : {&a, &b, &c, &d})
@@ -104,8 +132,10 @@ cublasStatus_t describe(const cublasLtMatmulDescOpaque_t& desc, const MatrixLayo
   };
   if (!is_size(a, p.transpose_a, p.m, p.k) || !is_size(b, p.transpose_b, p.k, p.n) || !is_size(c, false, p.m, p.n))
     return CUBLAS_STATUS_INVALID_VALUE;
-  if (!are_types_supported(desc, p) || desc.epilogue != CUBLASLT_EPILOGUE_DEFAULT) return CUBLAS_STATUS_NOT_SUPPORTED;
-  return CUBLAS_STATUS_SUCCESS;
+  if (!are_types_supported(desc, p)) return CUBLAS_STATUS_NOT_SUPPORTED;
+  p.epilogue = static_cast<cublasLtEpilogue_t>(desc.epilogue);
+  p.bias = desc.bias, p.aux = desc.aux, p.aux_ld = desc.aux_ld;
+  return check_epilogue(desc, p);
 }
 
 // Leading dims and strides are as an algorithm wants them.
@@ -138,10 +168,6 @@ std::vector<Algorithm> all_algorithms(const MatrixProduct& p) {
     }
   }
   return all;
-}
-
-bool is_aligned(const void* pointer, uint64_t alignment) {
-  return reinterpret_cast<uintptr_t>(pointer) % alignment == 0;
 }
 
 double scalar(cudaDataType_t type, const void* value) {
@@ -235,6 +261,12 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
       return set_field(desc->transpose_b, buf, sizeInBytes);
     case CUBLASLT_MATMUL_DESC_EPILOGUE:
       return set_field(desc->epilogue, buf, sizeInBytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+      return set_field(desc->bias, buf, sizeInBytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER:
+      return set_field(desc->aux, buf, sizeInBytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
+      return set_field(desc->aux_ld, buf, sizeInBytes);
     default:
       return CUBLAS_STATUS_INVALID_VALUE;
   }

@@ -1,6 +1,7 @@
 #include "tests/soft_gpu/cublaslt_product.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -99,6 +100,40 @@ Acc combine(const MatrixProduct& p, Random& random, Acc before, const Part& part
   return alpha * sum + before;
 }
 
+// GELU in its tanh form, and its slope.
+double gelu(double x) { return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
+double gelu_slope(double x) {
+  const double t = std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x));
+  return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * std::sqrt(2 / M_PI) * (1 + 3 * 0.044715 * x * x);
+}
+
+// What is stored of an element, of which `value` was computed.
+double with_epilogue(const MatrixProduct& p, int64_t row, int64_t col, double value) {
+  const int64_t beside = col * p.aux_ld + row;
+  switch (p.epilogue) {
+    case CUBLASLT_EPILOGUE_BIAS:
+      return value + load(p.d.type, p.bias, row);
+    case CUBLASLT_EPILOGUE_GELU_AUX_BIAS:
+      value += load(p.d.type, p.bias, row);
+      store(p.d.type, p.aux, beside, value);
+      return gelu(value);
+    case CUBLASLT_EPILOGUE_DGELU:
+      return value * gelu_slope(load(p.d.type, p.aux, beside));
+    default:
+      return value;
+  }
+}
+
+// BGRADA: op(A) summed along its depth.
+void sum_rows_of_a(const MatrixProduct& p) {
+  for (int64_t row = 0; row < p.m; ++row) {
+    float sum = 0;
+    for (int64_t i = 0; i < p.k; ++i)
+      sum += static_cast<float>(load(p.a.type, p.a_data, p.transpose_a ? p.a.at(i, row) : p.a.at(row, i)));
+    store(p.d.type, p.bias, row, sum);
+  }
+}
+
 template <typename Acc>
 void run_as(const MatrixProduct& p) {
   Random random(seed() + static_cast<uint64_t>(p.m * 31 + p.n));
@@ -127,7 +162,8 @@ void run_as(const MatrixProduct& p) {
                                        : static_cast<Acc>(p.beta) * static_cast<Acc>(load(
                                              p.c.type, p.c_data, entry * p.c.stride + p.c.at(row, col)));
         const Acc value = combine(p, random, before, [&](int s) { return parts[static_cast<size_t>(s)]; });
-        store(p.d.type, p.d_data, entry * p.d.stride + p.d.at(row, col), static_cast<double>(value));
+        store(p.d.type, p.d_data, entry * p.d.stride + p.d.at(row, col),
+              with_epilogue(p, row, col, static_cast<double>(value)));
       }
   }
 }
@@ -145,6 +181,7 @@ int64_t workspace_bytes(const MatrixProduct& p) {
 }
 
 void run(const MatrixProduct& product) {
+  if (product.epilogue == CUBLASLT_EPILOGUE_BGRADA) sum_rows_of_a(product);
   if (product.compute == CUBLAS_COMPUTE_64F) return run_as<double>(product);
   run_as<float>(product);
 }

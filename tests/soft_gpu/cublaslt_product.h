@@ -1,4 +1,4 @@
-// The arithmetic of cublasLtMatmul: D = alpha op(A) op(B) + beta C, as the software GPU does it.
+// The arithmetic of cublasLtMatmul: D = epilogue(alpha op(A) op(B) + beta C), as the software GPU does it.
 #pragma once
 
 #include <cublasLt.h>
@@ -29,6 +29,9 @@ struct MatrixProduct {
   const void *a_data = nullptr, *b_data = nullptr, *c_data = nullptr;
   void* d_data = nullptr;
   void* workspace = nullptr;
+  cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+  void *bias = nullptr, *aux = nullptr;  // of D's type; aux by columns as D
+  int64_t aux_ld = 0;
   // The depth in `splits` parts, put together by `scheme`.
   int splits = 1;
   cublasLtReductionScheme_t scheme = CUBLASLT_REDUCTION_SCHEME_NONE;

@@ -28,7 +28,7 @@ MatmulLibrary::~MatmulLibrary() {
   cublasLtDestroy(handle_);
 }
 
-MatmulAlgorithm MatmulLibrary::choose(const MatmulPlan& plan, const std::string& key) const {
+std::optional<MatmulAlgorithm> MatmulLibrary::choose(const MatmulPlan& plan, const std::string& key) const {
   const auto adopted = choices_.of_problem.find(key);
   if (adopted != choices_.of_problem.end()) {
     if (plan.accepts(adopted->second)) return adopted->second;
@@ -36,20 +36,30 @@ MatmulAlgorithm MatmulLibrary::choose(const MatmulPlan& plan, const std::string&
                 " is refused by cuBLASLt; it is chosen anew");
   }
   const std::vector<MatmulAlgorithm> proposed = plan.propose(autotune_ ? kTimedCandidates : 1);
+  if (proposed.empty()) return std::nullopt;
   if (proposed.size() == 1) return proposed[0];
   return fastest(plan, proposed, workspace_, context_.stream);
 }
 
-const MatmulPlan& MatmulLibrary::plan(const MatmulProblem& problem) {
+const MatmulPlan* MatmulLibrary::find_plan(const MatmulProblem& problem) {
   const std::string key = text_of(problem);
-  std::unique_ptr<MatmulPlan>& plan = plans_[key];
-  if (!plan) {
-    auto made = std::make_unique<MatmulPlan>(handle_, problem);
-    made->choose(choose(*made, key));
-    choices_.of_problem[key] = made->algorithm();
-    plan = std::move(made);
+  if (const auto known = plans_.find(key); known != plans_.end()) return known->second.get();
+  auto made = std::make_unique<MatmulPlan>(handle_, problem);
+  const std::optional<MatmulAlgorithm> algorithm = choose(*made, key);
+  if (algorithm) {
+    made->choose(*algorithm);
+    choices_.of_problem[key] = *algorithm;
+  } else {
+    log_warning("warning: cuBLASLt has no algorithm for the product ", key);
+    made.reset();
   }
-  return *plan;
+  return (plans_[key] = std::move(made)).get();
+}
+
+const MatmulPlan& MatmulLibrary::plan(const MatmulProblem& problem) {
+  const MatmulPlan* found = find_plan(problem);
+  if (!found) throw_user_error("cuBLASLt: there is no algorithm for the product ", text_of(problem));
+  return *found;
 }
 
 std::string MatmulLibrary::choices() const { return print_choices(choices_); }
@@ -64,7 +74,7 @@ void MatmulLibrary::adopt_choices(std::string_view text) {
   }
   for (const auto& [key, algorithm] : given.of_problem) {
     const auto made = plans_.find(key);
-    if (made == plans_.end()) {
+    if (made == plans_.end() || !made->second) {
       choices_.of_problem[key] = algorithm;  // asked for when the plan is made
     } else if (made->second->accepts(algorithm)) {
       made->second->choose(algorithm);

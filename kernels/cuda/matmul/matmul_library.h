@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,27 +22,30 @@ class MatmulLibrary {
 
   // The plan of a problem, with an algorithm: the one adopted, else the fastest (autotune), else cuBLASLt's first
   // proposal. Made at the first call; stays where it is.
+  // Throws UserError where cuBLASLt has no algorithm.
   const MatmulPlan& plan(const MatmulProblem& problem);
+  // The same; null, with a warning at the first call, where cuBLASLt has no algorithm.
+  const MatmulPlan* find_plan(const MatmulProblem& problem);
 
-  void run(const MatmulPlan& plan, const void* left, const void* right, void* result) const {
-    plan.run(left, right, result, workspace_, context_.stream);
+  void run(const MatmulPlan& plan, const MatmulMemory& memory) const {
+    plan.run(memory, workspace_, context_.stream);
   }
 
   // See Plugin::choices and Plugin::adopt_choices.
   std::string choices() const;
   void adopt_choices(std::string_view text);
 
-  // What op_dot_general.cpp has prepared.
+  // What op_dot_general.cpp and op_product_epilogue.cpp have prepared.
   ProductSteps& steps() { return steps_; }
 
  private:
-  MatmulAlgorithm choose(const MatmulPlan& plan, const std::string& key) const;
+  std::optional<MatmulAlgorithm> choose(const MatmulPlan& plan, const std::string& key) const;
 
   const Context& context_;
   bool autotune_;
   cublasLtHandle_t handle_ = nullptr;
   void* workspace_ = nullptr;
-  std::map<std::string, std::unique_ptr<MatmulPlan>> plans_;
+  std::map<std::string, std::unique_ptr<MatmulPlan>> plans_;  // null: there is no algorithm
   MatmulChoices choices_;  // of plans, and adopted ones that no plan has used yet
   ProductSteps steps_;
 };

@@ -39,6 +39,27 @@ void set(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttribut
   check(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)), "limiting algorithms");
 }
 
+// What stands for rows of ours are columns of cuBLASLt's, so our columns' bias is that of its rows, and our right
+// side its A.
+cublasLtEpilogue_t epilogue_of(Epilogue epilogue) {
+  switch (epilogue) {
+    case Epilogue::bias:
+      return CUBLASLT_EPILOGUE_BIAS;
+    case Epilogue::bias_gelu:
+      return CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
+    case Epilogue::gelu_grad:
+      return CUBLASLT_EPILOGUE_DGELU;
+    case Epilogue::bias_grad:
+      return CUBLASLT_EPILOGUE_BGRADA;
+    case Epilogue::none:
+      break;
+  }
+  return CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+// An address that is aligned to `bytes` and no better.
+void* address_aligned_to(int bytes) { return reinterpret_cast<void*>(static_cast<uintptr_t>(bytes)); }
+
 }  // namespace
 
 MatmulPlan::Layout MatmulPlan::layout(DType dtype, int64_t rows, int64_t columns, bool transposed, int64_t leading,
@@ -65,9 +86,23 @@ MatmulPlan::MatmulPlan(cublasLtHandle_t handle, const MatmulProblem& problem) : 
   product_.reset(product);
   set(product, CUBLASLT_MATMUL_DESC_TRANSA, static_cast<int32_t>(p.right_transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
   set(product, CUBLASLT_MATMUL_DESC_TRANSB, static_cast<int32_t>(p.left_transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
+  if (p.epilogue != Epilogue::none) {
+    set(product, CUBLASLT_MATMUL_DESC_EPILOGUE, static_cast<uint32_t>(epilogue_of(p.epilogue)));
+    // The choice of an algorithm looks at how the addresses are aligned, and at nothing else of them.
+    set_epilogue(address_aligned_to(p.bias_alignment), address_aligned_to(p.aux_alignment));
+  }
   right_ = layout(p.input, p.depth, p.columns, p.right_transposed, p.right_leading, p.right_stride);
   left_ = layout(p.input, p.rows, p.depth, p.left_transposed, p.left_leading, p.left_stride);
   result_ = layout(p.output, p.rows, p.columns, false, p.result_leading, p.result_stride);
+}
+
+void MatmulPlan::set_epilogue(void* bias, void* aux) const {
+  const Epilogue epilogue = problem_.epilogue;
+  if (epilogue == Epilogue::none) return;
+  if (epilogue != Epilogue::gelu_grad) set(product_.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  if (epilogue != Epilogue::bias_gelu && epilogue != Epilogue::gelu_grad) return;
+  set(product_.get(), CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux);
+  set(product_.get(), CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, problem_.columns);
 }
 
 std::vector<MatmulAlgorithm> MatmulPlan::propose(int count) const {
@@ -85,16 +120,15 @@ std::vector<MatmulAlgorithm> MatmulPlan::propose(int count) const {
   const cublasStatus_t status =
       cublasLtMatmulAlgoGetHeuristic(handle_, product_.get(), right_.get(), left_.get(), result_.get(), result_.get(),
                                      made, count, found.data(), &found_count);
-  if (status != CUBLAS_STATUS_NOT_SUPPORTED) check(status, "looking for algorithms");
+  // What an epilogue may be put together with is documented in part only.
+  if (status != CUBLAS_STATUS_NOT_SUPPORTED && problem_.epilogue == Epilogue::none)
+    check(status, "looking for algorithms");
   std::vector<MatmulAlgorithm> proposed;
   for (int i = 0; i < found_count && status == CUBLAS_STATUS_SUCCESS; ++i) {
     const cublasLtMatmulHeuristicResult_t& result = found[static_cast<size_t>(i)];
     if (result.state == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= static_cast<size_t>(kMatmulWorkspaceBytes))
       proposed.push_back({result.algo, static_cast<int64_t>(result.workspaceSize)});
   }
-  if (proposed.empty())
-    throw_user_error("cuBLASLt: there is no algorithm for the product ", text_of(problem_), " (",
-                     cublasLtGetStatusName(status), ")");
   return proposed;
 }
 
@@ -106,15 +140,17 @@ bool MatmulPlan::accepts(const MatmulAlgorithm& algorithm) const {
   return status == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= static_cast<size_t>(kMatmulWorkspaceBytes);
 }
 
-void MatmulPlan::run_with(const MatmulAlgorithm& algorithm, const void* left, const void* right, void* result,
-                          void* workspace, cudaStream_t stream) const {
+void MatmulPlan::run_with(const MatmulAlgorithm& algorithm, const MatmulMemory& memory, void* workspace,
+                          cudaStream_t stream) const {
+  set_epilogue(memory.bias, memory.aux);
   // Of the scale type, read before the call returns.
   const float one = 1, beta = problem_.accumulate ? 1 : 0;
   const double wide_one = 1, wide_beta = problem_.accumulate ? 1 : 0;
   const bool is_wide = problem_.input == DType::f64;
-  check(cublasLtMatmul(handle_, product_.get(), is_wide ? static_cast<const void*>(&wide_one) : &one, right,
-                       right_.get(), left, left_.get(), is_wide ? static_cast<const void*>(&wide_beta) : &beta,
-                       result, result_.get(), result, result_.get(), &algorithm.opaque, workspace,
+  check(cublasLtMatmul(handle_, product_.get(), is_wide ? static_cast<const void*>(&wide_one) : &one,
+                       memory.right, right_.get(), memory.left, left_.get(),
+                       is_wide ? static_cast<const void*>(&wide_beta) : &beta, memory.result, result_.get(),
+                       memory.result, result_.get(), &algorithm.opaque, workspace,
                        static_cast<size_t>(kMatmulWorkspaceBytes), stream),
         "a product");
 }

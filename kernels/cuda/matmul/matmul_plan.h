@@ -7,6 +7,11 @@
 // cuBLASLt sees matrices by columns, so it computes the transposed product, result^T = right^T left^T: its A is
 // our right side, its B our left one, its m our columns.
 //
+// An epilogue costs no FLOPs worth counting and saves a kernel that reads and writes the result: 2 x rows x columns
+// elements, and as much again where sums of f32 follow. For the first product of GPT-2 124M's MLP in bf16 (4096 x 3072
+// x 768: 19 GFLOP, 20 us at 989 TFLOP/s) those are 50 MB, 10 us at 4.8 TB/s. Its GELU is the tanh form, by an
+// approximation that NVIDIA does not state.
+//
 // Same bits in every run: an algorithm sums in a fixed order, but where it splits the depth among blocks it may
 // let the one that comes last add to the result. Of these "reduction schemes" only that is allowed which keeps
 // its partial sums apart, in f32 or f64, and adds them in a step of its own.
@@ -32,13 +37,20 @@ struct MatmulAlgorithm {
   int64_t workspace_bytes = 0;
 };
 
+// Where a product's matrices lie. `bias` and `aux` are read or written as the epilogue says.
+struct MatmulMemory {
+  const void *left, *right;
+  void* result;
+  void *bias = nullptr, *aux = nullptr;
+};
+
 class MatmulPlan {
  public:
   // Throws UserError where cuBLASLt cannot describe the problem. Sizes must not be 0.
   MatmulPlan(cublasLtHandle_t handle, const MatmulProblem& problem);
 
   const MatmulProblem& problem() const { return problem_; }
-  // At most `count`, what cuBLASLt thinks fastest first. Throws UserError where there is none.
+  // At most `count`, what cuBLASLt thinks fastest first; none where it does not have this product.
   std::vector<MatmulAlgorithm> propose(int count) const;
   // Whether cuBLASLt can run `algorithm` for this problem on the current device.
   bool accepts(const MatmulAlgorithm& algorithm) const;
@@ -47,11 +59,11 @@ class MatmulPlan {
   const MatmulAlgorithm& algorithm() const { return algorithm_; }
 
   // Submits the product with the chosen algorithm, or with another one.
-  void run(const void* left, const void* right, void* result, void* workspace, cudaStream_t stream) const {
-    run_with(algorithm_, left, right, result, workspace, stream);
+  void run(const MatmulMemory& memory, void* workspace, cudaStream_t stream) const {
+    run_with(algorithm_, memory, workspace, stream);
   }
-  void run_with(const MatmulAlgorithm& algorithm, const void* left, const void* right, void* result,
-                void* workspace, cudaStream_t stream) const;
+  void run_with(const MatmulAlgorithm& algorithm, const MatmulMemory& memory, void* workspace,
+                cudaStream_t stream) const;
 
  private:
   template <typename Opaque, cublasStatus_t (*destroy)(Opaque*)>
@@ -64,6 +76,7 @@ class MatmulPlan {
 
   Layout layout(DType dtype, int64_t rows, int64_t columns, bool transposed, int64_t leading,
                 int64_t stride) const;
+  void set_epilogue(void* bias, void* aux) const;
 
   cublasLtHandle_t handle_;
   MatmulProblem problem_;

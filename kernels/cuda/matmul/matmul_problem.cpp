@@ -4,12 +4,26 @@
 
 namespace tessera::cuda {
 
+namespace {
+
+bool has_bias(Epilogue epilogue) { return epilogue != Epilogue::none && epilogue != Epilogue::gelu_grad; }
+bool has_aux(Epilogue epilogue) { return epilogue == Epilogue::bias_gelu || epilogue == Epilogue::gelu_grad; }
+
+std::string text_of_epilogue(const MatmulProblem& p) {
+  if (p.epilogue == Epilogue::none) return "";
+  constexpr std::string_view kNames[] = {"none", "bias", "bias_gelu", "gelu_grad", "bias_grad"};
+  return cat(" epilogue ", kNames[static_cast<size_t>(p.epilogue)], " aligned ", p.bias_alignment, ",",
+             p.aux_alignment);
+}
+
+}  // namespace
+
 std::string text_of(const MatmulProblem& p) {
   return cat(p.tf32 ? "tf32" : name_of(p.input), ",", name_of(p.output), " ", p.rows, "x", p.columns, "x", p.depth,
              " ", p.left_transposed ? "t" : "n", p.right_transposed ? "t" : "n", " batch ", p.batch, " leading ",
              p.left_leading, ",", p.right_leading, ",", p.result_leading, " stride ", p.left_stride, ",",
              p.right_stride, ",", p.result_stride, " aligned ", p.left_alignment, ",", p.right_alignment, ",",
-             p.result_alignment, " beta ", p.accumulate ? 1 : 0);
+             p.result_alignment, " beta ", p.accumulate ? 1 : 0, text_of_epilogue(p));
 }
 
 int alignment_of(uint64_t address_or_bytes) {
@@ -24,7 +38,9 @@ MatmulBytes bytes_of(const MatmulProblem& p) {
   };
   return {size_of(p.input) * span(p.rows, p.depth, p.left_transposed, p.left_leading, p.left_stride),
           size_of(p.input) * span(p.depth, p.columns, p.right_transposed, p.right_leading, p.right_stride),
-          size_of(p.output) * span(p.rows, p.columns, false, p.result_leading, p.result_stride)};
+          size_of(p.output) * span(p.rows, p.columns, false, p.result_leading, p.result_stride),
+          has_bias(p.epilogue) ? size_of(p.output) * p.columns : 0,
+          has_aux(p.epilogue) ? size_of(p.output) * p.rows * p.columns : 0};
 }
 
 }  // namespace tessera::cuda

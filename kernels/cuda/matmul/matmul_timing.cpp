@@ -64,15 +64,15 @@ void fill_with_noise(DType dtype, const DeviceMemory& memory, int64_t bytes, cud
 // What one product is run on.
 struct Bench {
   const MatmulPlan& plan;
-  const void *left, *right;
-  void *result, *workspace;
+  MatmulMemory memory;
+  void* workspace;
   cudaStream_t stream;
   Event begin, end;
 
   // Milliseconds of `times` products.
   float measure(const MatmulAlgorithm& algorithm, int times) {
     check(cudaEventRecord(begin.get(), stream), "an event");
-    for (int i = 0; i < times; ++i) plan.run_with(algorithm, left, right, result, workspace, stream);
+    for (int i = 0; i < times; ++i) plan.run_with(algorithm, memory, workspace, stream);
     check(cudaEventRecord(end.get(), stream), "an event");
     check(cudaEventSynchronize(end.get()), "waiting for the device");
     float milliseconds = 0;
@@ -98,16 +98,19 @@ MatmulAlgorithm fastest(const MatmulPlan& plan, const std::vector<MatmulAlgorith
                         cudaStream_t stream) {
   const MatmulProblem& problem = plan.problem();
   const MatmulBytes bytes = bytes_of(problem);
-  const DeviceMemory left(bytes.left), right(bytes.right), result(bytes.result);
-  if (!left.get() || !right.get() || !result.get()) {
+  const DeviceMemory left(bytes.left), right(bytes.right), result(bytes.result), bias(bytes.bias), aux(bytes.aux);
+  if (!left.get() || !right.get() || !result.get() || (bytes.bias > 0 && !bias.get()) ||
+      (bytes.aux > 0 && !aux.get())) {
     log_warning("warning: the product ", text_of(problem), " was not timed: there is no room for ",
-                human_bytes(static_cast<double>(bytes.left + bytes.right + bytes.result)), " beside the program's buffers");
+                human_bytes(static_cast<double>(bytes.left + bytes.right + bytes.result + bytes.bias + bytes.aux)), " beside the program's buffers");
     return candidates.front();
   }
   fill_with_noise(problem.input, left, bytes.left, stream);
   fill_with_noise(problem.input, right, bytes.right, stream);
   fill_with_noise(problem.output, result, bytes.result, stream);
-  Bench bench{plan, left.get(), right.get(), result.get(), workspace, stream, {}, {}};
+  fill_with_noise(problem.output, bias, bytes.bias, stream);
+  fill_with_noise(problem.output, aux, bytes.aux, stream);
+  Bench bench{plan, {left.get(), right.get(), result.get(), bias.get(), aux.get()}, workspace, stream, {}, {}};
   size_t best = 0;
   std::vector<float> times;
   for (const MatmulAlgorithm& candidate : candidates) {

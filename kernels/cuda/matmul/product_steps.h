@@ -1,4 +1,4 @@
-// What Kernel::prepare has made of each dot_general step, found again by run() without allocating.
+// What Kernel::prepare has made of each step that is a product, found again by run() without allocating.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +28,7 @@ struct ProductStep {
   const MatmulPlan* plan = nullptr;  // null: the depth is 0 and the product zeros, or there is nothing to compute
   std::vector<ProductOffset> products;
   OperandCopy left, right;
+  bool is_split = false;  // the plan is without the epilogue, which is a kernel of its own
 };
 
 class ProductSteps {
@@ -42,21 +43,25 @@ class ProductSteps {
 
  private:
   struct Key {
-    const void *instruction, *first, *second, *result, *workspace;
+    const void *instruction, *operands[3], *results[2], *workspace;
     bool operator==(const Key&) const = default;
   };
   struct Hash {
     size_t operator()(const Key& key) const {
       size_t hash = 0;
-      for (const void* part : {key.instruction, key.first, key.second, key.result, key.workspace})
-        hash = hash * 0x9e3779b97f4a7c15ull + std::hash<const void*>()(part);
+      const auto add = [&](const void* part) { hash = hash * 0x9e3779b97f4a7c15ull + std::hash<const void*>()(part); };
+      add(key.instruction);
+      for (const void* operand : key.operands) add(operand);
+      for (const void* result : key.results) add(result);
+      add(key.workspace);
       return hash;
     }
   };
   static Key key_of(const KernelArgs& args) {
-    const size_t count = args.operands.size();  // an accumulator is the result, or was copied to it
-    return {&args.instruction, args.operands[count - 2].data, args.operands[count - 1].data, args.results[0].data,
-            args.workspace};
+    Key key{&args.instruction, {}, {}, args.workspace};
+    for (size_t i = 0; i < args.operands.size(); ++i) key.operands[i] = args.operands[i].data;
+    for (size_t i = 0; i < args.results.size(); ++i) key.results[i] = args.results[i].data;
+    return key;
   }
 
   std::unordered_map<Key, ProductStep, Hash> steps_;

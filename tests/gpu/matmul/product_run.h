@@ -46,7 +46,7 @@ inline Attributes attributes_of(const ops::DotDims& dims, std::optional<DType> r
   return attributes;
 }
 
-// One dot_general or dot_general_add with its buffers on a device.
+// One product with its buffers on a device.
 struct ProductOptions {
   bool in_place = false;   // of dot_general_add: the result lies over the sum
   bool unaligned = false;  // every buffer begins one element behind a multiple of 64 bytes
@@ -65,7 +65,8 @@ class ProductRun {
       operands_.push_back({operand.type(), allocate(operand.type(), options.unaligned)});
       backend.copy_to_device(operands_.back().data, operand.bytes().data(), operand.type().bytes());
     }
-    result_ = {types[0], options.in_place ? operands_[0].data : allocate(types[0], options.unaligned)};
+    for (const TensorType& type : types) results_.push_back({type, allocate(type, options.unaligned)});
+    if (options.in_place) results_[0].data = operands_[0].data;
     const int64_t bytes = kernel_->workspace_bytes ? kernel_->workspace_bytes(call, types) : 0;
     workspace_ = allocate({DType::u8, {bytes}}, false);
     instruction_.op = &op;
@@ -79,14 +80,15 @@ class ProductRun {
 
   void prepare() { kernel_->prepare(args()); }
   void run() { kernel_->run(args()); }
-  HostTensor result() {
-    HostTensor tensor(result_.type);
-    backend_.copy_to_host(tensor.bytes().data(), result_.data, result_.type.bytes());
+  HostTensor result(size_t number = 0) {
+    const TensorView& result = results_[number];
+    HostTensor tensor(result.type);
+    backend_.copy_to_host(tensor.bytes().data(), result.data, result.type.bytes());
     return tensor;
   }
 
  private:
-  KernelArgs args() const { return {instruction_, operands_, std::span(&result_, 1), workspace_, backend_.stream()}; }
+  KernelArgs args() const { return {instruction_, operands_, results_, workspace_, backend_.stream()}; }
   std::byte* allocate(const TensorType& type, bool unaligned) {
     const int64_t bytes = type.bytes() + 64;
     buffers_.push_back(backend_.allocate(bytes));
@@ -98,7 +100,7 @@ class ProductRun {
   const Kernel* kernel_ = nullptr;
   std::vector<std::byte*> buffers_;
   std::vector<TensorView> operands_;
-  TensorView result_;
+  std::vector<TensorView> results_;
   std::byte* workspace_ = nullptr;
   Instruction instruction_;
 };
