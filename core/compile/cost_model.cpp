@@ -46,6 +46,21 @@ double kernel_seconds(const CostModel& model, const Graph& graph, const Instruct
   });
 }
 
+KernelWork kernel_work(const Graph& graph, const Instruction& instruction) {
+  return with_call(graph, instruction, [&](const OpCall& call) {
+    const std::vector<TensorType> results = Graph::result_types(instruction);
+    return KernelWork{flop_count(*instruction.op, call, results), bytes_moved(instruction, call, results)};
+  });
+}
+
+double wire_bytes(const Graph& graph, const Instruction& instruction) {
+  const auto devices = static_cast<double>(size_of(instruction.attributes.get<AxisList>(Attr::axes)));
+  const double bytes = static_cast<double>(
+      std::max(graph.type(instruction.operands[0]).bytes(), instruction.results[0].type.bytes()));
+  const double share = instruction.is(ops::kCollectivePermute) || instruction.is(ops::kShift) ? 1 : (devices - 1) / devices;
+  return (instruction.is(ops::kAllReduce) ? 2 : 1) * share * bytes;
+}
+
 CollectiveCost collective_cost(const CostModel& model, const Graph& graph,
                                const Instruction& instruction) {
   const AxisList& axes = instruction.attributes.get<AxisList>(Attr::axes);
@@ -57,12 +72,7 @@ CollectiveCost collective_cost(const CostModel& model, const Graph& graph,
   TESSERA_CHECK(cost.link < static_cast<int>(model.links.size()), "link class ", cost.link, " of ",
                 model.links.size());
   const LinkClass& link = model.links[static_cast<size_t>(cost.link)];
-  const auto devices = static_cast<double>(size_of(axes));
-  const double bytes = static_cast<double>(
-      std::max(graph.type(instruction.operands[0]).bytes(), instruction.results[0].type.bytes()));
-  const double share = instruction.is(ops::kCollectivePermute) || instruction.is(ops::kShift) ? 1 : (devices - 1) / devices;
-  const double factor = instruction.is(ops::kAllReduce) ? 2 : 1;
-  cost.seconds = link.latency_seconds + factor * share * bytes / link.bytes_per_second;
+  cost.seconds = link.latency_seconds + wire_bytes(graph, instruction) / link.bytes_per_second;
   return cost;
 }
 

@@ -32,6 +32,16 @@ struct CostModel {
 // slices, only the slices count.
 double kernel_seconds(const CostModel& model, const Graph& graph, const Instruction& instruction);
 
+// What a kernel has to do, whatever the machine: floating-point operations, and bytes read and written.
+struct KernelWork {
+  double flops = 0;
+  int64_t bytes = 0;
+};
+KernelWork kernel_work(const Graph& graph, const Instruction& instruction);
+
+// Bytes that each device sends for a collective of a local graph, by the ring algorithms below.
+double wire_bytes(const Graph& graph, const Instruction& instruction);
+
 struct CollectiveCost {
   int link = 0;
   double seconds = 0;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/runtime/kernel_table.h"
 
@@ -18,6 +19,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual const std::string& name() const = 0;
+  // The device itself, for people: "GPU 0, NVIDIA H200".
+  virtual std::string device_name() const { return name(); }
   virtual std::byte* allocate(int64_t bytes) = 0;  // 64-byte aligned; UserError when out of memory
   virtual void release(std::byte* memory) noexcept = 0;
   virtual const KernelTable& kernels() const = 0;
@@ -54,6 +57,23 @@ class Backend {
   virtual void replay(int /*recording*/) {}
   // The recording is not replayed any more. What it uses (memory, communicators) must outlive it.
   virtual void drop(int /*recording*/) {}
+
+  // Times, for profiles. mark_time() submits a mark and returns its number, from 0; it passes when all that was
+  // submitted before it is done, on the compute stream or on that of a communicator (Communicator::stream).
+  // Never between begin_capture and end_capture. begin_times() waits for the device and forgets all marks.
+  // time_of() is when a mark passed, in seconds of the host's steady clock; it waits for that.
+  virtual void begin_times() { times_.clear(); }
+  virtual int mark_time(void* stream = nullptr);
+  virtual double time_of(int mark) { return times_[static_cast<size_t>(mark)]; }
+
+  // Names what this thread submits from here to end_range, for a profiler that watches the process (NVTX).
+  // Ranges nest. They cost little where nobody watches, and mean nothing unless has_ranges().
+  virtual bool has_ranges() const { return false; }
+  virtual void begin_range(const char* /*name*/) {}
+  virtual void end_range() noexcept {}
+
+ private:
+  std::vector<double> times_;  // where all is done when a call returns
 };
 
 // Host memory, with the kernels of `table`.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/runtime/executor.h"
@@ -34,6 +35,7 @@ struct Executor::Bound {
   int profile_slot = -1;
   double started_at = 0;  // of a start, with `profile`
   MeasuredCollective measured;
+  size_t timed = 0;  // of what begins a loop or branch: its place in the timeline
 };
 
 // Steps [begin, end) of which none needs the host, with each start's done among them.
@@ -41,6 +43,7 @@ struct Executor::Segment {
   size_t begin = 0, end = 0;
   int64_t runs = 0;
   int recording = -1;
+  std::string name;  // of its range
 };
 
 }  // namespace tessera

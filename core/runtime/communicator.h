@@ -83,6 +83,9 @@ class Communicator {
   // On a device: whether start and wait need the host to take part, so that they cannot be captured.
   // Where not, they only submit, and what `wait` promises holds for work submitted to the stream after it.
   virtual bool needs_host() const { return true; }
+  // On a device: the stream that collectives run on, in the order of their starts, for Backend::mark_time. Null
+  // where they have none of their own.
+  virtual void* stream() { return nullptr; }
 
   void run(const CollectiveCall& call) { wait(start(call)); }
 };

@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/runtime/bound_step.h"
+#include "core/runtime/named_range.h"
 #include "core/runtime/rank_data.h"
 
 namespace tessera {
@@ -36,6 +37,7 @@ Executor::Executor(const Executable& executable, Backend& backend, World* world,
   bind_steps();
   prepare_kernels();
   find_segments();
+  name_ranges();
   if (options_.poison_freed) poison_all();
 }
 
@@ -119,25 +121,33 @@ void Executor::run() {
   step_ = 0;
   try {
     if (options_.poison_freed) poison_all();
-    while (step_ < bound_.size()) {
-      size_t next;
-      const int segment = segment_at_.empty() || observer_ ? -1 : segment_at_[step_];
-      if (segment >= 0) {
-        next = run_segment(segments_[static_cast<size_t>(segment)]);
-      } else if (options_.profile) {
-        const double begin = now_seconds();
-        next = run_at(step_);
-        backend_.synchronize();
-        measure(bound_[step_], begin, now_seconds());
-      } else {
-        next = run_at(step_);
-      }
-      for (const auto& communicator : communicators_) communicator->poll();
-      step_ = next;
-    }
+    const NamedRange range(*this, executable_.graph.name);
+    if (timeline_)
+      run_all_timed();
+    else
+      run_all();
   } catch (...) {
     for (Bound& bound : bound_) bound.in_flight = false;
     fail(step_);
+  }
+}
+
+void Executor::run_all() {
+  while (step_ < bound_.size()) {
+    size_t next;
+    const int segment = segment_at_.empty() || observer_ ? -1 : segment_at_[step_];
+    if (segment >= 0) {
+      next = run_segment(segments_[static_cast<size_t>(segment)]);
+    } else if (options_.profile) {
+      const double begin = now_seconds();
+      next = run_at(step_);
+      backend_.synchronize();
+      measure(bound_[step_], begin, now_seconds());
+    } else {
+      next = run_at(step_);
+    }
+    for (const auto& communicator : communicators_) communicator->poll();
+    step_ = next;
   }
 }
 
@@ -153,6 +163,7 @@ void Executor::measure(Bound& bound, double begin, double end) {
 
 // The first run is as any other: it warms up what libraries set up lazily, which must not be recorded.
 size_t Executor::run_segment(Segment& segment) {
+  const NamedRange range(*this, segment.name);
   if (segment.runs++ == 0) {
     for (; step_ < segment.end; ++step_) run_step(bound_[step_]);
     return segment.end;
@@ -176,6 +187,7 @@ size_t Executor::run_at(size_t step) {
 }
 
 void Executor::run_step(Bound& bound) {
+  const NamedRange range(*this, bound.begin_step);
   switch (bound.kind) {
     case Bound::Kind::kernel:
       bound.kernel->run({executable_.instruction_of(bound.region, bound.instruction),

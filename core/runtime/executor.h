@@ -18,6 +18,8 @@
 
 namespace tessera {
 
+struct Timeline;
+
 struct ExecutorOptions {
   // Fills memory with NaN bits when its last reader is done, so that a read of a freed buffer
   // shows.
@@ -59,6 +61,10 @@ class Executor {
   using Observer = std::function<void(const Graph&, Value, const TensorView&)>;
   void set_observer(Observer observer) { observer_ = std::move(observer); }
 
+  // While it is set, each run() notes there when its steps ran, and replays no recordings; nothing is waited for.
+  // Null: nobody notes. See core/runtime/timeline.h.
+  void set_timeline(Timeline* timeline) { timeline_ = timeline; }
+
   // With `profile`: seconds spent per op name, "wait OP" for collectives, "start OP"; summed over
   // runs.
   std::map<std::string, double> profile() const;
@@ -85,6 +91,7 @@ class Executor {
  private:
   struct Bound;    // a step with its addresses
   struct Segment;  // steps that are captured together
+  class NamedRange;  // around what is submitted, where the backend has ranges
 
   void create_communicators();
   void allocate_arenas();
@@ -100,6 +107,10 @@ class Executor {
   void start_as(const TensorView& to, const TensorView& from);
   size_t run_segment(Segment& segment);
   size_t run_at(size_t step);  // returns the step that follows
+  void run_all();
+  void run_all_timed();
+  size_t run_timed(size_t step);
+  void name_ranges();
   void measure(Bound& bound, double begin, double end);
   void run_step(Bound& bound);
   size_t run_control(size_t step);
@@ -132,6 +143,8 @@ class Executor {
   size_t step_ = 0;  // that runs
   std::byte* compared_ = nullptr;  // for check_uniform: s64 values own, largest, smallest
   Observer observer_;
+  Timeline* timeline_ = nullptr;
+  std::vector<std::string> range_names_;  // step -> name; empty: the backend has no ranges
 };
 
 }  // namespace tessera

@@ -68,6 +68,7 @@ const std::vector<HeavyHeader> kHeavyHeaders = {
     {"cublas", {"kernels/cuda"}},
     {"nvrtc", {"kernels/cuda"}},
     {"nccl", {"kernels/cuda"}},
+    {"nvtx3/", {"kernels/cuda"}},
 };
 
 bool is_below(const std::string& path, const std::string& folder) {

@@ -9,6 +9,7 @@
 #include "core/ops/sharding.h"
 #include "core/runtime/executor.h"
 #include "core/runtime/thread_world.h"
+#include "core/runtime/timeline.h"
 #include "tests/compile/control_programs.h"
 #include "tests/runtime/heap_count.h"
 
@@ -97,6 +98,56 @@ TEST(ControlRun, LoopsWithCollectivesAskNothingOfTheHeap) {
       for (int repeat = 0; repeat < 5; ++repeat) executor.run();
       EXPECT_EQ(testing::heap_requests(), before);
       EXPECT_EQ(executor.output(0).as<float>()[10], -80.0f);
+    });
+  }
+}
+
+// What `events` of a timeline there are of the steps that hold a `Kind`.
+template <typename Kind>
+std::vector<Timeline::Step> timed(const Timeline& timeline) {
+  std::vector<Timeline::Step> found;
+  for (const Timeline::Step& it : timeline.steps)
+    if (it.step != Timeline::kRun &&
+        std::holds_alternative<Kind>(it.executable->steps[static_cast<size_t>(it.step)]))
+      found.push_back(it);
+  return found;
+}
+
+TEST(ControlRun, ATimelineHoldsEveryTurnOfALoop) {
+  const KernelTable table = own_kernels();
+  for (const bool known : {false, true}) {
+    const Executable executable = compile(summing_loop(known), table);
+    run_thread_ranks(2, [&](World& world) {
+      const auto backend = create_cpu_backend(KernelTable());
+      BufferStore store(*backend, &world);
+      Executor executor(executable, *backend, &world, world.rank(), store);
+      for (int i = 0; i < 64; ++i) executor.input(0).as<float>()[i] = static_cast<float>(i);
+      *executor.input(1).as<float>() = 3;
+      executor.run();
+      Timeline timeline;
+      backend->begin_times();
+      executor.set_timeline(&timeline);
+      executor.run();
+      EXPECT_EQ(executor.output(0).as<float>()[10], -80.0f);
+      const auto loops = timed<LoopBegin>(timeline);
+      ASSERT_EQ(loops.size(), 1u);
+      const auto starts = timed<CollectiveStart>(timeline), dones = timed<CollectiveDone>(timeline);
+      ASSERT_EQ(starts.size(), 3u);
+      ASSERT_EQ(dones.size(), 3u);
+      for (size_t turn = 0; turn < 3; ++turn) {
+        EXPECT_EQ(starts[turn].ticket, dones[turn].ticket);
+        EXPECT_LE(starts[turn].begin, dones[turn].begin);
+        EXPECT_EQ(starts[turn].ticket, starts[0].ticket + static_cast<Ticket>(turn));
+      }
+      // Everything has its end, and what the loop holds ends before the loop does.
+      for (const Timeline::Step& it : timeline.steps) {
+        ASSERT_GE(it.end, 0);
+        EXPECT_LE(backend->time_of(it.begin), backend->time_of(it.end));
+      }
+      EXPECT_LT(loops[0].begin, starts[0].begin);
+      EXPECT_LE(dones[2].end, loops[0].end);
+      EXPECT_EQ(timed<LoopTest>(timeline).size(), known ? 0u : 4u);
+      EXPECT_NE(step_title(executable, starts[0].step).find("start all_reduce"), std::string::npos);
     });
   }
 }

@@ -7,6 +7,7 @@
 #include "kernels/cuda/backend/check.h"
 #include "kernels/cuda/backend/device_info.h"
 #include "kernels/cuda/backend/fill.h"
+#include "kernels/cuda/backend/ranges.h"
 #include "kernels/cuda/fusion/kernel_compiler.h"
 #include "kernels/cuda/matmul/matmul_library.h"
 
@@ -49,6 +50,7 @@ CudaBackend::~CudaBackend() {
   cudaStreamSynchronize(context_.stream);
   for (cudaGraphExec_t recording : recordings_)
     if (recording) cudaGraphExecDestroy(recording);
+  clock_.reset();
   compiler_.reset();
   matmul_.reset();
   cudaStreamDestroy(context_.stream);
@@ -58,6 +60,8 @@ const std::string& CudaBackend::name() const {
   static const std::string kName = "cuda";
   return kName;
 }
+
+std::string CudaBackend::device_name() const { return cat("GPU ", options_.device, ", ", device_.name); }
 
 void CudaBackend::use() const { check(cudaSetDevice(options_.device), "cudaSetDevice"); }
 
@@ -164,5 +168,24 @@ void CudaBackend::drop(int recording) {
 void CudaBackend::replay(int recording) {
   check(cudaGraphLaunch(recordings_[static_cast<size_t>(recording)], context_.stream), "replaying a graph");
 }
+
+void CudaBackend::begin_times() {
+  use();
+  if (!clock_) clock_ = std::make_unique<EventClock>();
+  clock_->restart(context_.stream);
+}
+
+int CudaBackend::mark_time(void* stream) {
+  TESSERA_CHECK(clock_ != nullptr, "mark_time without begin_times");
+  return clock_->mark(stream ? static_cast<cudaStream_t>(stream) : context_.stream);
+}
+
+double CudaBackend::time_of(int mark) {
+  use();
+  return clock_->time_of(mark);
+}
+
+void CudaBackend::begin_range(const char* name) { cuda::begin_range(name); }
+void CudaBackend::end_range() noexcept { cuda::end_range(); }
 
 }  // namespace tessera::cuda

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/cuda/backend/context.h"
+#include "kernels/cuda/backend/event_clock.h"
 #include "kernels/cuda/plugin/plugin.h"
 
 namespace tessera::cuda {
@@ -19,6 +20,7 @@ class CudaBackend final : public Backend {
   ~CudaBackend() override;
 
   const std::string& name() const override;
+  std::string device_name() const override;
   const KernelTable& kernels() const override { return kernels_; }
   void* stream() override { return &context_; }
   std::byte* allocate(int64_t bytes) override;
@@ -37,6 +39,12 @@ class CudaBackend final : public Backend {
   int end_capture() override;
   void replay(int recording) override;
   void drop(int recording) override;
+  void begin_times() override;
+  int mark_time(void* stream) override;
+  double time_of(int mark) override;
+  bool has_ranges() const override { return true; }
+  void begin_range(const char* name) override;
+  void end_range() noexcept override;
 
   Context& context() { return context_; }
   const DeviceInfo& device() const { return device_; }
@@ -55,6 +63,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<KernelCompiler> compiler_;
   std::vector<cudaGraphExec_t> recordings_;  // by number; null: dropped
   std::function<void()> verify_;
+  std::unique_ptr<EventClock> clock_;  // made by the first begin_times
 };
 
 }  // namespace tessera::cuda

@@ -47,6 +47,7 @@ class NcclGroup final : public Communicator {
   void wait(Ticket ticket) override;
   void poll() override { watch_->verify(); }
   bool needs_host() const override { return false; }
+  void* stream() override { return stream_; }
 
  private:
   struct Pending {

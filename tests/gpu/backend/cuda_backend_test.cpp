@@ -8,6 +8,7 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/structure.h"
 #include "core/runtime/executor.h"
+#include "core/runtime/timeline.h"
 #include "tests/gpu/device_testing.h"
 #include "tests/support/random_tensor.h"
 
@@ -139,6 +140,71 @@ TEST_F(CudaBackendTest, AnExecutorWithRecordingsComputesTheSame) {
     return all;
   };
   EXPECT_TRUE(run(false) == run(true));
+}
+
+TEST_F(CudaBackendTest, MarksPassInTheOrderOfTheWork) {
+  GuardedBuffer buffer(backend(), 1 << 16);
+  const uint64_t element = 3;
+  for (int round = 0; round < 3; ++round) {
+    const double before = steady_seconds();
+    backend().begin_times();
+    std::vector<int> marks = {backend().mark_time()};
+    EXPECT_EQ(marks[0], 0);
+    for (int i = 0; i < 20; ++i) {
+      backend().fill(buffer.data(), &element, 8, buffer.bytes() / 8);
+      marks.push_back(backend().mark_time());
+    }
+    backend().synchronize();
+    const double after = steady_seconds();
+    // The device's clock and the host's agree to well within a millisecond.
+    EXPECT_GT(backend().time_of(marks.front()), before - 1e-3);
+    EXPECT_LT(backend().time_of(marks.back()), after + 1e-3);
+    for (size_t i = 1; i < marks.size(); ++i)
+      EXPECT_LE(backend().time_of(marks[i - 1]), backend().time_of(marks[i])) << i;
+  }
+}
+
+TEST_F(CudaBackendTest, ATimelineChangesNothingAndKnowsEveryStep) {
+  Program program;
+  const Executable executable = compile(program.graph, backend().kernels());
+  BufferStore store(backend(), nullptr);
+  Executor executor(executable, backend(), nullptr, 0, store);
+  for (int i = 0; i < 2; ++i) {
+    const HostTensor input = random_operand_tensor(executor.input(i).type, 5 + static_cast<unsigned>(i), {-1, 1});
+    backend().copy_to_device(executor.input(i).data, input.bytes().data(), input.type().bytes());
+  }
+  const auto run = [&] {
+    executor.run();
+    HostTensor got(executor.output(0).type);
+    backend().copy_to_host(got.bytes().data(), executor.output(0).data, got.type().bytes());
+    return got;
+  };
+  const HostTensor first = run(), recorded = run();
+  Timeline timeline;
+  backend().begin_times();
+  executor.set_timeline(&timeline);
+  EXPECT_EQ(run(), first);
+  executor.set_timeline(nullptr);
+  EXPECT_EQ(run(), recorded);
+  ASSERT_EQ(timeline.steps.size(), executable.steps.size() + 1);
+  const Timeline::Step& whole = timeline.steps[0];
+  EXPECT_EQ(whole.step, Timeline::kRun);
+  double last = backend().time_of(whole.begin);
+  for (size_t s = 1; s < timeline.steps.size(); ++s) {
+    EXPECT_EQ(timeline.steps[s].step, static_cast<int>(s) - 1);
+    EXPECT_LE(last, backend().time_of(timeline.steps[s].begin));
+    last = backend().time_of(timeline.steps[s].end);
+    EXPECT_LE(backend().time_of(timeline.steps[s].begin), last);
+  }
+  EXPECT_LE(last, backend().time_of(whole.end));
+}
+
+TEST_F(CudaBackendTest, RangesNest) {
+  ASSERT_TRUE(backend().has_ranges());
+  backend().begin_range("outer");
+  backend().begin_range("inner");
+  backend().end_range();
+  backend().end_range();
 }
 
 TEST_F(CudaBackendTest, OutOfMemorySaysWhatIsFree) {
