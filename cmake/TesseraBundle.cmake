@@ -96,12 +96,14 @@ if(pmix_components AND EXISTS ${bundle}/openmpi/lib/libpmix.so.2)
 endif()
 
 # ---- Scripts, configs, and less weight ----
-foreach(script tessera mpirun gpu-tests)
+foreach(script tessera mpirun)
   file(INSTALL ${SOURCE}/cmake/bundle/${script} DESTINATION ${bundle}/bin USE_SOURCE_PERMISSIONS)
 endforeach()
+file(INSTALL ${SOURCE}/tests/gpu/run DESTINATION ${bundle}/bin RENAME gpu-tests USE_SOURCE_PERMISSIONS)
 file(INSTALL ${SOURCE}/cmake/bundle/README.txt ${SOURCE}/LICENSE DESTINATION ${bundle})
 file(INSTALL ${SOURCE}/cmake/bundle/libraries.sh DESTINATION ${bundle}/libexec)
 file(INSTALL ${SOURCE}/launch/configs DESTINATION ${bundle}/share)
+file(INSTALL ${SOURCE}/tests/gpu/compare_pytorch.py DESTINATION ${bundle}/share USE_SOURCE_PERMISSIONS)
 
 find_program(strip strip)
 file(GLOB_RECURSE elves ${bundle}/libexec/* ${bundle}/lib/*.so* ${bundle}/openmpi/lib/*.so* ${bundle}/openmpi/bin/*)
