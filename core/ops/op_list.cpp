@@ -9,6 +9,7 @@
 #include "core/ops/contraction.h"
 #include "core/ops/convolution.h"
 #include "core/ops/control.h"
+#include "core/ops/cross_entropy.h"
 #include "core/ops/custom_call.h"
 #include "core/ops/dynamic_slice.h"
 #include "core/ops/elementwise.h"
@@ -133,6 +134,7 @@ std::span<const OpDef* const> all_ops() {
       &kLogitsMax,
       &kLogitsSum,
       &kLogitsSumGrad,
+      &kCrossEntropyWithGrad,
       &kAdamW,
       &kRandomUniform,
       &kResizePadding,

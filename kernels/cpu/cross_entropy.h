@@ -2,7 +2,8 @@
 // target's logit, and the gradient. Each works on a shard of the vocabulary alone.
 //
 // Floor: memory. Each reads the logits once; the gradient also writes as much, best over the
-// logits themselves, which saves reading lines that are only overwritten.
+// logits themselves, which saves reading lines that are only overwritten. All of them row by row read
+// the logits once: a row stays in the second-level cache.
 #pragma once
 
 #include <cstdint>
@@ -40,5 +41,20 @@ template <typename T, typename Id>
 void logits_sum_grad(const LogitsShape& shape, const T* logits, const simd::Accumulator<T>* maximum,
                      const Id* targets, const simd::Accumulator<T>* d_sum,
                      const simd::Accumulator<T>* d_target, T* dlogits);
+
+// All of the above, row by row. With lse = maximum + log(sum_exp), d_sum is
+// (d_lse + lse_slope * lse) / sum_exp. Each array has [rows] elements.
+template <typename A>
+struct CrossEntropyCotangents {
+  const A *d_target, *d_lse, *lse_slope;  // lse_slope null: zeros
+};
+template <typename A>
+struct CrossEntropyParts {
+  A *maximum, *sum_exp, *target_logit;
+};
+template <typename T, typename Id>
+void cross_entropy_with_grad(const LogitsShape& shape, const T* logits, const Id* targets,
+                             const CrossEntropyCotangents<simd::Accumulator<T>>& cotangents,
+                             const CrossEntropyParts<simd::Accumulator<T>>& parts, T* dlogits);
 
 }  // namespace tessera::cpu

@@ -1,4 +1,5 @@
 // The ops along the vocabulary: embedding and the parts of softmax cross-entropy.
+#include "core/ops/cross_entropy.h"
 #include "core/ops/embedding.h"
 #include "core/ops/loss.h"
 #include "kernels/cpu/cross_entropy.h"
@@ -50,6 +51,27 @@ void run_sum_grad(const KernelArgs& args) {
   });
 }
 
+// cross_entropy_with_grad(logits, targets, d_target, d_lse, lse_slope?)
+Refusal accept_with_grad(const OpCall& call, Results) {
+  return first_of({refuse_float(call.operands[0]), refuse_id(call.operands[1])});
+}
+
+void run_with_grad(const KernelArgs& args) {
+  const auto &logits = args.operands[0], &targets = args.operands[1];
+  dispatch_kernel_float(logits.type.dtype, [&]<typename T>() {
+    using A = simd::Accumulator<T>;
+    const CrossEntropyCotangents<A> cotangents{
+        args.operands[2].as<A>(), args.operands[3].as<A>(),
+        args.operands.size() > 4 ? args.operands[4].as<A>() : nullptr};
+    const CrossEntropyParts<A> parts{args.results[0].as<A>(), args.results[1].as<A>(),
+                                     args.results[2].as<A>()};
+    dispatch_id(targets.type.dtype, [&]<typename Id>() {
+      cross_entropy_with_grad(logits_shape(args, 5), logits.as<T>(), targets.as<Id>(), cotangents,
+                              parts, args.results[3].as<T>());
+    });
+  });
+}
+
 // embedding(table, ids, start?)
 Refusal accept_embedding(const OpCall& call, Results) {
   return first_of({refuse_float(call.operands[0]), refuse_id(call.operands[1])});
@@ -95,6 +117,10 @@ void register_vocabulary(KernelTable& table) {
   Kernel grad = make_kernel("cpu.logits_sum_grad", accept_sum, run_sum_grad);
   grad.in_place = [](const OpCall&, int) { return 0; };
   table.add(ops::kLogitsSumGrad, grad);
+  Kernel with_grad =
+      make_kernel("cpu.cross_entropy_with_grad", accept_with_grad, run_with_grad);
+  with_grad.in_place = [](const OpCall&, int result) { return result == 3 ? 0 : -1; };
+  table.add(ops::kCrossEntropyWithGrad, with_grad);
   table.add(ops::kEmbedding, make_kernel("cpu.embedding", accept_embedding, run_embedding));
   Kernel table_grad = make_kernel("cpu.embedding_grad", accept_embedding_grad, run_embedding_grad);
   table_grad.workspace_bytes = [](const OpCall& call, Results results) {

@@ -9,6 +9,7 @@
 #include "core/passes/constant_folding.h"
 #include "core/passes/dead_code.h"
 #include "core/passes/elementwise_fusion.h"
+#include "core/passes/fuse_cross_entropy.h"
 #include "core/passes/pass_runner.h"
 #include "core/passes/product_epilogues.h"
 #include "core/passes/split_complex.h"
@@ -103,7 +104,7 @@ CompiledGraph lower(const Graph& source, const MeshPtr& mesh, const KernelTable&
                            .propagated = options.propagated},
                           &result.partition);
   PassRunner passes({.verify = options.verify, .observe = observe});
-  auto run = [&](std::string_view pass, Graph (*function)(const Graph&)) {
+  auto run = [&](std::string_view pass, const std::function<Graph(const Graph&)>& function) {
     graph = passes.run(pass, GraphStage::local, graph, function);
   };
   // Complex arithmetic is done on parts, which kernels and fusion know.
@@ -115,6 +116,8 @@ CompiledGraph lower(const Graph& source, const MeshPtr& mesh, const KernelTable&
   // Products add biases and apply GELU themselves where the device's can.
   graph = passes.run("fuse_product_epilogues", GraphStage::local, graph,
                      [&](const Graph& local) { return fuse_product_epilogues(local, kernels); });
+  // Where no shards of the vocabulary are combined, loss and gradient are one pass over the logits.
+  run("fuse_cross_entropy", [&](const Graph& whole) { return fuse_cross_entropy(whole, kernels); });
   // Chains of elementwise ops become one kernel each.
   run("fuse_elementwise", fuse_elementwise);
   // Kernels, order of steps, memory.

@@ -254,9 +254,18 @@ void LogitsGradInPlace(benchmark::State& state) {
                     loss.sum.data(), loss.target.data(), loss.logits.data());
   });
 }
+void LogitsAllInPlace(benchmark::State& state) {
+  Loss loss;
+  measure(state, 0, 2 * loss.bytes, [&] {
+    cross_entropy_with_grad<float, int32_t>(
+        loss.shape, loss.logits.data(), loss.targets.data(), {loss.maximum.data(), loss.maximum.data(), nullptr},
+        {loss.maximum.data(), loss.sum.data(), loss.target.data()}, loss.logits.data());
+  });
+}
 BENCHMARK(LogitsMax)->UseManualTime();
 BENCHMARK(LogitsSum)->UseManualTime();
 BENCHMARK(LogitsGradInPlace)->UseManualTime();
+BENCHMARK(LogitsAllInPlace)->UseManualTime();
 
 void EmbeddingGrad(benchmark::State& state) {
   const EmbeddingShape shape{kVocabulary, kWidth, 1024, 0};

@@ -64,6 +64,7 @@ const std::map<std::string_view, std::string_view> kNoGradient = {
     {"dot_general_bias_gelu", "made after autodiff"},
     {"dot_general_gelu_grad", "made after autodiff"},
     {"dot_general_bias_grad", "made after autodiff"},
+    {"cross_entropy_with_grad", "made after autodiff"},
     {"call", "core/autodiff/regions.h"},
     {"while", "core/autodiff/regions.h"},
     {"case", "core/autodiff/regions.h"},

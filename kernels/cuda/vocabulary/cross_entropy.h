@@ -33,4 +33,20 @@ template <typename T, typename Id>
 void logits_sum_grad(const LogitsShape& shape, const T* logits, const float* maximum, const Id* targets,
                      const float* d_sum, const float* d_target, T* dlogits, cudaStream_t stream);
 
+// All of the above for a whole vocabulary (no start) in one pass over the logits: the cotangents are there
+// beforehand. With lse = maximum + log(sum_exp), d_sum is (d_lse + lse_slope * lse) / sum_exp. All but logits and
+// dlogits [rows, columns] have [rows] elements. dlogits may be the logits' own memory.
+template <typename T>
+struct CrossEntropyRows {
+  LogitsShape shape;
+  const T* logits = nullptr;
+  const int32_t* targets = nullptr;  // null: they are in wide_targets
+  const int64_t* wide_targets = nullptr;
+  const float *d_target = nullptr, *d_lse = nullptr, *lse_slope = nullptr;  // lse_slope null: zeros
+  float *maximum = nullptr, *sum_exp = nullptr, *target_logit = nullptr;
+  T* dlogits = nullptr;
+};
+template <typename T>
+void cross_entropy_with_grad(const CrossEntropyRows<T>& rows, cudaStream_t stream);
+
 }  // namespace tessera::cuda

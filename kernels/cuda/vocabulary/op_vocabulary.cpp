@@ -1,4 +1,5 @@
 // The ops along the vocabulary: embedding and the parts of softmax cross-entropy.
+#include "core/ops/cross_entropy.h"
 #include "core/ops/embedding.h"
 #include "core/ops/loss.h"
 #include "kernels/cuda/op_support.h"
@@ -60,6 +61,33 @@ void run_sum_grad(const KernelArgs& args) {
   });
 }
 
+// cross_entropy_with_grad(logits, targets, d_target, d_lse, lse_slope?) -> (max, sum_exp, target_logit, dlogits)
+Refusal accept_with_grad(const OpCall& call, Results results) {
+  return first_of({accept_max(call, results), refuse_id(call.operands[1])});
+}
+
+void run_with_grad(const KernelArgs& args) {
+  const auto &logits = args.operands[0], &targets = args.operands[1];
+  auto row = [](const TensorView& view) { return view.as<float>(); };
+  dispatch_float(logits.type.dtype, [&]<typename T>() {
+    CrossEntropyRows<T> rows;
+    rows.shape = logits_shape(args, 5);
+    rows.logits = logits.as<T>();
+    if (targets.type.dtype == DType::s32)
+      rows.targets = targets.as<int32_t>();
+    else
+      rows.wide_targets = targets.as<int64_t>();
+    rows.d_target = row(args.operands[2]);
+    rows.d_lse = row(args.operands[3]);
+    if (args.operands.size() > 4) rows.lse_slope = row(args.operands[4]);
+    rows.maximum = row(args.results[0]);
+    rows.sum_exp = row(args.results[1]);
+    rows.target_logit = row(args.results[2]);
+    rows.dlogits = args.results[3].as<T>();
+    cross_entropy_with_grad(rows, stream_of(args));
+  });
+}
+
 // ---- embedding(table, ids, start?) --------------------------------------------------------------
 
 // Rows are copied as bytes, so any table will do.
@@ -102,6 +130,9 @@ void register_vocabulary(KernelTable& table) {
   Kernel grad = make_kernel("cuda.logits_sum_grad", accept_sum, run_sum_grad);
   grad.in_place = [](const OpCall&, int) { return 0; };
   table.add(ops::kLogitsSumGrad, grad);
+  Kernel with_grad = make_kernel("cuda.cross_entropy_with_grad", accept_with_grad, run_with_grad);
+  with_grad.in_place = [](const OpCall&, int result) { return result == 3 ? 0 : -1; };
+  table.add(ops::kCrossEntropyWithGrad, with_grad);
   table.add(ops::kEmbedding, make_kernel("cuda.embedding", accept_embedding, run_embedding));
   Kernel table_grad = make_kernel("cuda.embedding_grad", accept_embedding_grad, run_embedding_grad);
   table_grad.workspace_bytes = [](const OpCall& call, Results results) {

@@ -3,6 +3,7 @@
 #include <optional>
 #include <random>
 
+#include "core/ops/cross_entropy.h"
 #include "core/ops/embedding.h"
 #include "core/ops/loss.h"
 #include "core/ops/support.h"
@@ -61,6 +62,19 @@ class CudaLogitsTest : public DeviceTest {
     check_kernel(ops::kLogitsMax, attributes, of_max, check_of("cuda.logits_max", DType::f32));
     check_kernel(ops::kLogitsSum, attributes, of_sum, check_of("cuda.logits_sum", DType::f32));
     check_kernel(ops::kLogitsSumGrad, attributes, of_grad, check_of("cuda.logits_sum_grad", type.dtype));
+    if (!start) check_all_at_once(logits, valid_size, id);
+  }
+  // The three as one, with a slope in lse and without.
+  static void check_all_at_once(const HostTensor& logits, int64_t valid_size, DType id) {
+    const Shape rows = ops::without_last(logits.shape());
+    SCOPED_TRACE(testing::Message() << logits.type() << " valid " << valid_size);
+    std::vector<HostTensor> operands = {logits, random_ids({id, rows}, -2, valid_size + 2, 5)};
+    for (const unsigned seed : {6, 7, 8}) {
+      operands.push_back(random_reals({DType::f32, rows}, -1, 1, seed));
+      if (seed == 6) continue;
+      check_kernel(ops::kCrossEntropyWithGrad, {{Attr::valid_size, valid_size}}, operands,
+                   check_of("cuda.cross_entropy_with_grad", logits.dtype()));
+    }
   }
 };
 class CudaLogitsLong : public CudaLogitsTest {};
@@ -111,7 +125,17 @@ TEST_F(CudaLogitsTest, InfiniteAndHuge) {
     check_kernel(ops::kLogitsSum, attributes, {logits, max, targets}, check_of("cuda.logits_sum", DType::f32));
     check_kernel(ops::kLogitsSumGrad, attributes, {logits, max, targets, d_sum, d_target},
                  check_of("cuda.logits_sum_grad", dtype));
+    check_kernel(ops::kCrossEntropyWithGrad, attributes, {logits, targets, d_target, d_sum},
+                 check_of("cuda.cross_entropy_with_grad", dtype));
   }
+}
+
+// More rows than blocks, whose next rows are asked for ahead; and rows that shared memory does not hold.
+TEST_F(CudaLogitsTest, AllAtOnceManyAndLongRows) {
+  for (const int64_t columns : {4096, 4099})
+    check_all_at_once(random_reals({DType::bf16, {30, columns}}, -4, 4, 1), columns, DType::s32);
+  check_all_at_once(random_reals({DType::f32, {5, 30003}}, -4, 4, 1), 30001, DType::s32);
+  check_all_at_once(random_reals({DType::f32, {4, 60001}}, -4, 4, 1), 60001, DType::s64);
 }
 
 // A NaN is not lost in the maximum, wherever it stands.
@@ -129,6 +153,7 @@ TEST_F(CudaLogitsLong, Vocabulary) {
   for (const DType dtype : {DType::f32, DType::bf16})
     for (const int64_t columns : {50257, 50304})
       check_logits(random_reals({dtype, {513, columns}}, -4, 4, 1), 50257, DType::s32, std::nullopt);
+  check_all_at_once(random_reals({DType::bf16, {300, 128256}}, -4, 4, 1), 128256, DType::s32);
 }
 
 // ---- embedding ----------------------------------------------------------------------------------

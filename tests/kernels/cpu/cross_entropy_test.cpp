@@ -58,6 +58,47 @@ void check_shard(const LogitsShape& s) {
   expect_close(grad, want_grad, kTolerance<T>);
 }
 
+// One pass gives the bits of the three.
+template <typename T, typename Id>
+void check_all_at_once(const LogitsShape& s, bool has_slope) {
+  using A = simd::Accumulator<T>;
+  const auto logits = random_values<T>(s.rows * s.columns, 1, -5, 5);
+  const auto d_lse = random_values<A>(s.rows, 2), d_target = random_values<A>(s.rows, 3),
+             slope = random_values<A>(s.rows, 4);
+  std::vector<Id> targets;
+  for (int64_t r = 0; r < s.rows; ++r) targets.push_back(static_cast<Id>(r * 7 % (s.columns + 4) - 2));
+  auto maximum = poisoned<A>(s.rows), sum = maximum, at_target = maximum, d_sum = maximum;
+  logits_max(s, logits.data(), maximum.data());
+  logits_sum(s, logits.data(), maximum.data(), targets.data(), sum.data(), at_target.data());
+  for (int64_t r = 0; r < s.rows; ++r)
+    d_sum[r] = (d_lse[r] + (has_slope ? slope[r] * (maximum[r] + std::log(sum[r])) : A(0))) / sum[r];
+  auto want = poisoned<T>(s.rows * s.columns);
+  logits_sum_grad(s, logits.data(), maximum.data(), targets.data(), d_sum.data(), d_target.data(),
+                  want.data());
+
+  const auto grad = same_with_any_threads([&] {
+    auto result = logits;  // in place
+    auto maximum_of = poisoned<A>(s.rows), sum_of = maximum_of, at_target_of = maximum_of;
+    cross_entropy_with_grad(s, result.data(), targets.data(),
+                            {d_target.data(), d_lse.data(), has_slope ? slope.data() : nullptr},
+                            {maximum_of.data(), sum_of.data(), at_target_of.data()}, result.data());
+    EXPECT_EQ(maximum_of, maximum);
+    EXPECT_EQ(sum_of, sum);
+    EXPECT_EQ(at_target_of, at_target);
+    return result;
+  });
+  for (size_t i = 0; i < want.size(); ++i)
+    ASSERT_NEAR(as_double(grad[i]), as_double(want[i]), kTolerance<T> * std::abs(as_double(want[i])));
+}
+
+TEST(CrossEntropy, AllAtOnce) {
+  for (const bool has_slope : {false, true}) {
+    check_all_at_once<float, int32_t>({5, 67, 0, 67}, has_slope);
+    check_all_at_once<bfloat16, int64_t>({3, 96, 0, 90}, has_slope);
+    check_all_at_once<double, int32_t>({4, 33, 0, 30}, has_slope);
+  }
+}
+
 template <typename T, typename Id>
 void check_shards() {
   check_shard<T, Id>({5, 1, 0, 1});

@@ -68,6 +68,7 @@ TEST(Register, EveryKernelAgreesWithItsReference) {
                            "logits_max",
                            "logits_sum",
                            "logits_sum_grad",
+                           "cross_entropy_with_grad",
                            "adamw",
                            "fusion",
                            "reduce",

@@ -1,0 +1,42 @@
+#include "core/passes/ordered_rewriter.h"
+
+namespace tessera {
+
+std::vector<bool> depending(const Graph& graph, const std::vector<int>& roots) {
+  std::vector<bool> depends(graph.instructions.size(), false);
+  for (const int root : roots) depends[static_cast<size_t>(root)] = true;
+  for (size_t i = 0; i < depends.size(); ++i)
+    for (const Value operand : graph.instructions[i].operands)
+      if (depends[static_cast<size_t>(operand.instruction)]) depends[i] = true;
+  return depends;
+}
+
+OrderedRewriter::OrderedRewriter(const Graph& source)
+    : source_(source), rewriter_(source), is_done_(source.instructions.size(), false) {}
+
+Graph OrderedRewriter::run(const std::vector<int>& members, const std::function<void()>& merge) {
+  for (int i = 0; i < static_cast<int>(source_.instructions.size()); ++i) {
+    if (i != members.front()) {
+      copy(i);
+      continue;
+    }
+    for (const int member : members) is_done_[static_cast<size_t>(member)] = true;
+    merge();
+  }
+  return rewriter_.finish();
+}
+
+Value OrderedRewriter::made(Value old_value) {
+  copy(old_value.instruction);
+  return rewriter_.mapped(old_value);
+}
+
+void OrderedRewriter::copy(int index) {
+  const auto at = static_cast<size_t>(index);
+  if (is_done_[at]) return;
+  is_done_[at] = true;
+  for (const Value operand : source_.instructions[at].operands) copy(operand.instruction);
+  rewriter_.copy(index);
+}
+
+}  // namespace tessera

@@ -1,0 +1,39 @@
+// Copies a graph where several instructions become one, which stands where the first of them did: what
+// its operands need is then copied before it, out of turn.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "core/ir/rewriter.h"
+
+namespace tessera {
+
+// For each instruction, whether it comes to depend on one of `roots` (which do).
+std::vector<bool> depending(const Graph& graph, const std::vector<int>& roots);
+
+class OrderedRewriter {
+ public:
+  explicit OrderedRewriter(const Graph& source);
+
+  // Copies everything but `members` (in program order). `merge` is called in place of the first and must
+  // `append` what stands for them all and `replace` every result that is read; its operands, asked for
+  // by `made`, must not depend on a member.
+  Graph run(const std::vector<int>& members, const std::function<void()>& merge);
+
+  // The new value of an old one, which is copied with all it needs where that has not been done.
+  Value made(Value old_value);
+
+  Builder& builder() { return rewriter_.builder(); }
+  Value append(Instruction instruction) { return rewriter_.append(std::move(instruction)); }
+  void replace(Value old_value, Value new_value) { rewriter_.replace(old_value, new_value); }
+
+ private:
+  void copy(int index);
+
+  const Graph& source_;
+  GraphRewriter rewriter_;
+  std::vector<bool> is_done_;
+};
+
+}  // namespace tessera
