@@ -201,9 +201,10 @@ class CommandLine {
   }
 
   void add_inspect() {
-    CLI::App& app = verb("inspect", "List the tensors of a checkpoint and check their checksums.",
+    CLI::App& app = verb("inspect", "List the tensors of a checkpoint and check their checksums; or say who held up a job on GPUs that hung, from "
+                                    "its flight records.",
                          [this] { return run_inspect(inspect_); });
-    app.add_option("CHECKPOINT", inspect_.path, "a run's output folder, or one checkpoint in it")->required();
+    app.add_option("CHECKPOINT", inspect_.path, "a run's output folder, or one checkpoint in it; or a folder of flight records (OUT/flight)")->required();
     add_json_option(app, inspect_.json);
   }
 

@@ -178,16 +178,24 @@ std::string write_flight_record(const FlightRecord& record, const std::string& f
   return path;
 }
 
+static std::vector<std::filesystem::path> record_files(const std::string& folder) {
+  std::vector<std::filesystem::path> files;
+  std::error_code error;  // no folder: no files
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
+    if (entry.path().filename().string().starts_with("flight-rank_") && entry.path().extension() == ".txt")
+      files.push_back(entry.path());
+  return files;
+}
+
+bool holds_flight_records(const std::string& folder) { return !record_files(folder).empty(); }
+
 std::vector<FlightRecord> read_flight_records(const std::string& folder) {
   std::vector<FlightRecord> records;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename();
-    if (name.rfind("flight-rank_", 0) != 0 || entry.path().extension() != ".txt") continue;
-    std::ifstream file(entry.path());
+  for (const std::filesystem::path& path : record_files(folder)) {
+    std::ifstream file(path);
     std::ostringstream text;
     text << file.rdbuf();
-    records.push_back(parse_flight_record(text.str(), entry.path().string()));
+    records.push_back(parse_flight_record(text.str(), path.string()));
   }
   if (records.empty()) throw_user_error(folder, ": holds no flight records (flight-rank_*.txt)");
   std::sort(records.begin(), records.end(),

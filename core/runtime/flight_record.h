@@ -53,6 +53,8 @@ FlightRecord parse_flight_record(std::string_view text, std::string_view where);
 
 // FOLDER/flight-rank_00001.txt, made with its folder; returns the path. UserError where it cannot be written.
 std::string write_flight_record(const FlightRecord& record, const std::string& folder);
+// Whether a folder has one.
+bool holds_flight_records(const std::string& folder);
 // All records of a folder, by rank. UserError where there is none.
 std::vector<FlightRecord> read_flight_records(const std::string& folder);
 

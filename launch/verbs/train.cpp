@@ -26,6 +26,11 @@ JobConfig load(const TrainArguments& arguments, int64_t devices) {
   return load_job(arguments.job.job, options);
 }
 
+// Where the ranks write what their last collectives were, should one of them hang.
+void name_flight_folder(const JobConfig& job) {
+  setenv("TESSERA_FLIGHT_RECORD", cat(job.output_dir, "/flight").c_str(), /*overwrite=*/0);
+}
+
 TrainSummary train_rank(const std::shared_ptr<const CompiledJob>& job, World& world) {
   RankDevice device(job->config.device, job->config.train.threads, world);
   return train(job, device);
@@ -55,6 +60,7 @@ int train_virtual(const TrainArguments& arguments) {
     return kExitDone;
   }
   const auto compiled = compile_job(job, kernel_table(job.device), {.strict = arguments.strict});
+  name_flight_folder(job);
   TrainSummary summary;
   run_thread_ranks(static_cast<int>(arguments.virtual_devices),
                    [&](World& world) {
@@ -103,6 +109,7 @@ int train_processes(const TrainArguments& arguments) {
       if (world->rank() == 0) std::cout << print_effective(job.config) << std::flush;
       return kExitDone;
     }
+    name_flight_folder(job.config);
     world->set_timeout(job.config.train.timeout_seconds);
     const TrainSummary summary = train_rank(job.compiled, *world);
     if (world->rank() == 0) return report(arguments, summary);

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/base/strings.h"
+#include "core/runtime/flight_record.h"
 #include "launch/checkpoint/checkpoint_folder.h"
 #include "launch/checkpoint/checkpoint_reader.h"
 #include "launch/trainer/kernel_choices.h"
@@ -139,6 +140,26 @@ TEST(GpuVerbs, EvalAndGenerateSayWhatTheProcessorSays) {
   const Outcome text = run_program(sample), on_gpu = run_program(join_arguments(sample, kCuda), on_soft_gpus());
   ASSERT_EQ(on_gpu.exit_code, 0) << on_gpu.all();
   EXPECT_EQ(text.out, on_gpu.out);
+}
+
+TEST(GpuVerbs, InspectNamesWhoHeldAJobUp) {
+  const TempFolder folder;
+  for (int rank = 0; rank < 2; ++rank) {
+    FlightRecord record{rank, 2, "node7", rank == 0 ? "rank 0 has waited 5 s" : "rank 0 asked for it", {}, {}};
+    record.groups.push_back({"data", {0, 1}, 7, 7, rank == 0 ? 6u : 7u});
+    record.groups[0].started = rank == 0 ? 7 : 6;
+    record.groups[0].finished = 6;
+    record.entries.push_back({0, rank == 0 ? 7u : 6u, CollectiveKind::all_reduce, "grad/w", 4096, 100, 0});
+    write_flight_record(record, folder.path());
+  }
+  const Outcome outcome = run_program({"inspect", folder.path(), "--json", folder / "report.json"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.all();
+  EXPECT_TRUE(outcome.says("rank 0 of 2 (node7): rank 0 has waited 5 s")) << outcome.all();
+  EXPECT_TRUE(outcome.says("all_reduce #7 of 'grad/w' (4.00 KiB) in group 'data'")) << outcome.all();
+  EXPECT_TRUE(outcome.says("rank 1 holds the others up")) << outcome.all();
+  std::ifstream report(folder / "report.json");
+  const std::string text{std::istreambuf_iterator<char>(report), {}};
+  EXPECT_NE(text.find("\"culprit\": 1"), std::string::npos) << text;
 }
 
 // ---- What can be wrong ----
