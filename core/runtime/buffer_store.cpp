@@ -1,5 +1,6 @@
 #include "core/runtime/buffer_store.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "core/base/error.h"
@@ -30,6 +31,17 @@ std::byte* BufferStore::allocate_zeroed(int64_t bytes, bool symmetric) {
   return memory;
 }
 
+std::byte* BufferStore::lend(Arena arena, int64_t bytes) {
+  TESSERA_CHECK(arena == Arena::scratch || arena == Arena::symmetric);
+  if (bytes == 0) return nullptr;
+  Lent& lent = arena == Arena::scratch ? scratch_ : symmetric_;
+  if (lent.bytes >= bytes) return lent.memory;
+  lent.bytes = std::max(bytes, lent.wanted);
+  if (arena == Arena::symmetric && world_) return lent.memory = world_->allocate_symmetric(lent.bytes);
+  owned_.push_back(lent.memory = backend_.allocate(lent.bytes));
+  return lent.memory;
+}
+
 TensorView BufferStore::add(const std::string& name, const TensorType& type, bool symmetric) {
   TESSERA_CHECK(!has(name), "there is a tensor named \"", name, "\" already");
   return tensors_[name] = {type, allocate_zeroed(aligned(type.bytes()), symmetric)};
@@ -46,6 +58,10 @@ void BufferStore::add_inputs(std::span<const Executable* const> executables) {
     bool symmetric = false;
   };
   std::map<std::string, Wanted> wanted;
+  for (const Executable* executable : executables) {
+    scratch_.wanted = std::max(scratch_.wanted, executable->memory.scratch_bytes);
+    symmetric_.wanted = std::max(symmetric_.wanted, executable->memory.symmetric_bytes);
+  }
   for (const Executable* executable : executables)
     for (size_t i = 0; i < executable->input_buffers.size(); ++i) {
       const std::string name = input_name(executable->graph, static_cast<int>(i));

@@ -1,5 +1,6 @@
-// The named tensors that outlive a step, of one rank: parameters, optimizer state, accumulators.
-// Several executables (training, accumulation, evaluation) work on the same ones.
+// The memory of one rank: named tensors that outlive a step (parameters, optimizer state,
+// accumulators), and what a step needs while it runs. Several executables (training, accumulation,
+// evaluation) work on the same.
 #pragma once
 
 #include <map>
@@ -32,6 +33,12 @@ class BufferStore {
   // Makes one zeroed tensor; InternalError where the name is taken. Collective where `symmetric`.
   TensorView add(const std::string& name, const TensorType& type, bool symmetric = false);
 
+  // Memory that an executor needs only while it runs: scratch, or symmetric memory. Executors of one
+  // store run one after another, so all have the same: the largest that any of the executables of
+  // add_inputs needs, and more where an executor asks for more. Not zeroed. Null for 0 bytes.
+  // Collective where symmetric.
+  std::byte* lend(Arena arena, int64_t bytes);
+
   const TensorView* find(std::string_view name) const;  // null where there is none
   // The tensor of that name; UserError where there is none.
   TensorView get(std::string_view name) const;
@@ -46,6 +53,11 @@ class BufferStore {
   World* world_;
   std::map<std::string, TensorView, std::less<>> tensors_;
   std::vector<std::byte*> owned_;
+  struct Lent {
+    std::byte* memory = nullptr;
+    int64_t bytes = 0, wanted = 0;
+  };
+  Lent scratch_, symmetric_;
 };
 
 // The name of input `index` of the graph: its value's name, else the parameter's.

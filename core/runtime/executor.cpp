@@ -49,10 +49,8 @@ Executor::~Executor() {
   }
   for (const Segment& segment : segments_)
     if (segment.recording >= 0) backend_.drop(segment.recording);
-  if (scratch_) backend_.release(scratch_);
   if (constants_) backend_.release(constants_);
   if (compared_) backend_.release(compared_);
-  if (owns_symmetric_) backend_.release(symmetric_);
 }
 
 void Executor::create_communicators() {
@@ -70,12 +68,9 @@ void Executor::create_communicators() {
 void Executor::allocate_arenas() {
   const MemoryReport& memory = executable_.memory;
   if (options_.check_uniform) compared_ = backend_.allocate(3 * sizeof(int64_t));
-  if (memory.scratch_bytes > 0) scratch_ = backend_.allocate(memory.scratch_bytes);
   if (memory.constant_bytes > 0) constants_ = backend_.allocate(memory.constant_bytes);
-  if (memory.symmetric_bytes == 0) return;
-  owns_symmetric_ = world_ == nullptr;
-  symmetric_ = world_ ? world_->allocate_symmetric(memory.symmetric_bytes)
-                      : backend_.allocate(memory.symmetric_bytes);
+  scratch_ = store_.lend(Arena::scratch, memory.scratch_bytes);
+  symmetric_ = store_.lend(Arena::symmetric, memory.symmetric_bytes);
 }
 
 void Executor::place_buffers() {

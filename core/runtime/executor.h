@@ -50,7 +50,7 @@ class Executor {
   void run();
 
   // Where input `index` is read from, and output `index` lies after run() (an output that
-  // overwrites an input lies in it; others are valid until the next run()).
+  // overwrites an input lies in it; others are valid until the next run() of any executor of the store).
   TensorView input(int index) const;
   TensorView output(int index) const;
   TensorView output(std::string_view name) const;  // InternalError where there is none
@@ -132,7 +132,6 @@ class Executor {
   std::byte* scratch_ = nullptr;
   std::byte* symmetric_ = nullptr;
   std::byte* constants_ = nullptr;
-  bool owns_symmetric_ = false;
   std::vector<TensorView> views_;  // one per buffer
   std::vector<Bound> bound_;
   std::vector<Segment> segments_;

@@ -24,17 +24,20 @@ std::vector<const Executable*> executables_of(const CompiledJob& job) {
   return all;
 }
 
-// Inputs are shared by name; every graph has the rest for itself.
+// Inputs are shared by name, and the memory of a run by all graphs, which run one after another.
 int64_t needed_bytes(const std::vector<const Executable*>& executables) {
   std::map<std::string, int64_t> persistent;
-  int64_t bytes = 0;
+  int64_t constants = 0, scratch = 0, symmetric = 0;
   for (const Executable* executable : executables) {
     for (size_t i = 0; i < executable->input_buffers.size(); ++i)
       persistent[input_name(executable->graph, static_cast<int>(i))] =
           executable->buffers[static_cast<size_t>(executable->input_buffers[i])].bytes;
     const MemoryReport& memory = executable->memory;
-    bytes += memory.symmetric_bytes + memory.scratch_bytes + memory.constant_bytes;
+    constants += memory.constant_bytes;
+    scratch = std::max(scratch, memory.scratch_bytes);
+    symmetric = std::max(symmetric, memory.symmetric_bytes);
   }
+  int64_t bytes = constants + scratch + symmetric;
   for (const auto& [name, size] : persistent) bytes += size;
   return bytes;
 }
