@@ -4,7 +4,8 @@
 // It is made to find faults rather than to be fast; *_test.cpp here shows each of them found:
 //   - A block's threads are fibers that run one at a time, in a random order between barriers; what only works
 //     in lockstep, or lacks a barrier, computes something else in most orders (simt.h: what ends the program at once).
-//     Threads see each other's writes at once: a missing fence, and a race whose every order gives the same, stay hidden.
+//     Threads see each other's writes at once: a missing fence, and a race whose every order gives the same, stay
+//     hidden.
 //   - Streams are queues. Work runs late, in a random order that only streams and events restrict; a missing
 //     event shows as a wrong result in some of many runs. Replays of a capture follow the same rules, and what CUDA
 //     refuses while a stream captures is refused.

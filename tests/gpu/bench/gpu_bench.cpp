@@ -4,8 +4,9 @@
 //
 // First it measures the machine: the rate of a large copy, and of a large product in bf16. A kernel's floor is the
 // longer of its bytes at the one and its operations at the other; printed is the share of its time that this makes.
-// Each time is the median of cold runs (measure.h); products take the fastest algorithm of those that are proposed. --smoke takes tiny sizes, for the software GPU: only that
-// all of it runs. --info names the device and the libraries, and ends.
+// Each time is the median of cold runs (measure.h); products take the fastest algorithm of those that are proposed.
+// --smoke takes tiny sizes, for the software GPU: only that all of it runs. --info names the device and the
+// libraries, and ends.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -90,8 +91,8 @@ void print_row(const Machine& machine, const Row& row) {
   }
   const double bytes = row.rate(static_cast<double>(one.bytes())), flops = row.rate(one.flops());
   std::printf("%-23s %-11s %-26s %10.1f %8.0f %7.0f%% %8.1f %7.0f%% %5.0f%%\n", one.family.c_str(), one.model.c_str(),
-              row.measured.kernel.c_str(), row.measured.time.median * 1e6, bytes * 1e-9, 100 * bytes / machine.copy_rate,
-              flops * 1e-12, 100 * flops / machine.product_rate, 100 * row.share());
+              row.measured.kernel.c_str(), row.measured.time.median * 1e6, bytes * 1e-9,
+              100 * bytes / machine.copy_rate, flops * 1e-12, 100 * flops / machine.product_rate, 100 * row.share());
   std::fflush(stdout);
 }
 
@@ -175,7 +176,8 @@ int run(const Options& options) {
     return 0;
   }
 
-  const std::unique_ptr<Backend> backend = plugin->create_backend({.device = options.device, .autotune = !options.smoke});
+  const std::unique_ptr<Backend> backend =
+      plugin->create_backend({.device = options.device, .autotune = !options.smoke});
   MeasureOptions measure;
   if (options.smoke) measure = {2, 3, 4096};
   if (options.replays > 0) measure.replays = options.replays;
@@ -199,8 +201,8 @@ int run(const Options& options) {
       options.tsv ? print_tsv(rows.back()) : print_row(machine, rows.back());
     }
   if (!options.json.empty()) write_json(options.json, machine, rows);
-  const bool all_run = std::all_of(rows.begin(), rows.end(), [](const Row& row) { return row.measured.skipped.empty(); });
-  return options.smoke && !all_run ? 1 : 0;
+  const auto has_run = [](const Row& row) { return row.measured.skipped.empty(); };
+  return options.smoke && !std::all_of(rows.begin(), rows.end(), has_run) ? 1 : 0;
 }
 
 }  // namespace

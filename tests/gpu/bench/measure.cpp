@@ -48,9 +48,10 @@ void check_written(Backend& backend, const std::byte* data, const TensorType& ty
   for (const int64_t at : {int64_t{0}, type.bytes() - bytes}) {
     std::vector<unsigned char> piece(static_cast<size_t>(bytes));
     backend.copy_to_host(piece.data(), data + at, bytes);
+    const auto is_new = [](unsigned char byte) { return byte != 0xff; };
     for (int64_t e = 0; e < bytes; e += width)
-      TESSERA_CHECK(std::any_of(piece.begin() + e, piece.begin() + e + width, [](unsigned char b) { return b != 0xff; }),
-                    one.family, " of ", one.model, ": byte ", at + e, " of a result ", type, " was not written");
+      TESSERA_CHECK(std::any_of(piece.begin() + e, piece.begin() + e + width, is_new), one.family, " of ", one.model,
+                    ": byte ", at + e, " of a result ", type, " was not written");
   }
 }
 
