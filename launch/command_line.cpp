@@ -149,6 +149,11 @@ class CommandLine {
     app.add_flag("--strict", train_.strict,
                  "refuse to run an op of weight on a reference kernel, implicit reshards above\n"
                  "sharding.max_implicit_reshard_bytes, and much padding");
+    app.add_option("--profile", train_.profile,
+                   "write traces of a few steps, for ui.perfetto.dev, into this folder or .json file, and\n"
+                   "print which ops take the time");
+    app.add_option("--profile-steps", train_.profile_steps,
+                   "the steps to profile, FIRST:LAST; default: the third to the fifth of the run");
     add_json_option(app, train_.json);
   }
 

@@ -68,6 +68,7 @@ void Session::initialise() {
 }
 
 void Session::feed(Executor& executor, const ReadRows& read, int64_t micro) {
+  const HostSpanScope span(timeline_, "feed", micro);
   const Graph& graph = executor.executable().graph;
   const Shape global{job_->step_config.batch, job_->step_config.length};
   for (const char* name : {names::kTokens, names::kTargets, names::kWeights}) {
@@ -76,6 +77,7 @@ void Session::feed(Executor& executor, const ReadRows& read, int64_t micro) {
     const std::vector<int64_t> start = sharding.shard_start(global, world_.rank());
     // All three lie alike nearly always; then the rows are read once.
     if (name == names::kTokens || start[0] != batch_start_ || view.type.shape[0] != batch_.rows) {
+      const HostSpanScope reading(timeline_, "read data", micro);
       read(micro, start[0], view.type.shape[0], batch_);
       batch_start_ = start[0];
     }
@@ -95,13 +97,18 @@ StepResult Session::train_step(int64_t step, double rate, const ReadRows& read) 
   if (accumulate_) state_.zero_accumulators();
   for (int64_t micro = 0; micro < last; ++micro) {
     feed(*accumulate_, read, micro);
+    const HostSpanScope span(timeline_, "submit microbatch", micro);
     accumulate_->run();
   }
   feed(*step_, read, last);
   write_scalar(backend_, *step_, names::kLearningRate, rate);
   write_scalar(backend_, *step_, names::kBiasCorrection1, 1 - std::pow(adam.beta1, time));
   write_scalar(backend_, *step_, names::kBiasCorrection2, 1 - std::pow(adam.beta2, time));
-  step_->run();
+  {
+    const HostSpanScope span(timeline_, "submit step");
+    step_->run();
+  }
+  const HostSpanScope span(timeline_, "read loss");
   return {.loss = read_scalar(backend_, *step_, names::kLoss),
           .grad_norm = read_scalar(backend_, *step_, names::kGradNorm)};
 }
@@ -118,6 +125,12 @@ std::map<std::string, double> Session::profile() const {
   if (accumulate_)
     for (const auto& [name, seconds] : accumulate_->profile()) total[name] += seconds;
   return total;
+}
+
+void Session::set_timeline(Timeline* timeline) {
+  timeline_ = timeline;
+  for (Executor* executor : {step_.get(), accumulate_.get(), evaluate_.get()})
+    if (executor) executor->set_timeline(timeline);
 }
 
 std::string Session::find_bad_tensor(const ReadRows& read) {

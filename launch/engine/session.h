@@ -12,6 +12,7 @@
 
 #include "core/runtime/communicator.h"
 #include "core/runtime/executor.h"
+#include "core/runtime/timeline.h"
 #include "launch/data/text_dataset.h"
 #include "launch/engine/compiled_job.h"
 #include "launch/engine/state_store.h"
@@ -52,6 +53,9 @@ class Session {
   // With options.profile: seconds per kind of step, summed over all steps so far.
   std::map<std::string, double> profile() const;
 
+  // While it is set, steps and evaluations are noted there, and run without recordings. Null: nobody notes.
+  void set_timeline(Timeline* timeline);
+
   // Runs the microbatches of a step again, checking every value on its way, after a step whose loss
   // or norm was not finite (such a step leaves parameters and moments as they were). The name of
   // the first tensor of this rank that is not finite; "" where all are. Collective.
@@ -68,6 +72,7 @@ class Session {
   std::unique_ptr<Executor> step_, accumulate_, evaluate_;
   TokenBatch batch_;          // the rows read last ...
   int64_t batch_start_ = -1;  // ... and the first of them
+  Timeline* timeline_ = nullptr;
 };
 
 }  // namespace tessera

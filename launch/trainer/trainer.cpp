@@ -17,6 +17,7 @@
 #include "launch/engine/job_data.h"
 #include "launch/engine/memory_fit.h"
 #include "launch/engine/session.h"
+#include "launch/profile/profiler.h"
 #include "launch/trainer/evaluation.h"
 #include "launch/trainer/kernel_choices.h"
 #include "launch/trainer/learning_rate.h"
@@ -35,12 +36,13 @@ double seconds_since(Clock::time_point start) {
 
 class Trainer {
  public:
-  Trainer(const std::shared_ptr<const CompiledJob>& job, RankDevice& device)
+  Trainer(const std::shared_ptr<const CompiledJob>& job, RankDevice& device, const ProfileOptions& profile)
       : job_(*job),
         config_(job->config),
         device_(device),
         world_(device.world()),
         output_(open_output(config_, world_)),
+        profiler_(profile.wanted() ? std::make_unique<Profiler>(profile, world_, device.backend()) : nullptr),
         data_(open_job_data(config_, world_)),
         batches_(*data_.training, static_cast<uint64_t>(config_.data.seed), config_.data.shuffle),
         peak_flops_(device.peak_probe(config_.train.compute_dtype).measure(world_)),  // before memory is taken
@@ -53,7 +55,9 @@ class Trainer {
     device_.share_kernel_choices();
     resume_or_initialise();
     announce();
+    if (profiler_) profiler_->begin_run(step_, config_.train.steps);
     while (step_ < config_.train.steps) {
+      if (profiler_) before_profiled_step();
       train_step();
       if (is_due(config_.train.replica_check_interval)) check_replicas();
       const bool is_last = step_ == config_.train.steps;
@@ -155,9 +159,22 @@ class Trainer {
                "\noutput: ", config_.output_dir);
   }
 
+  // Null while nothing is profiled.
+  Timeline* timeline() { return profiler_ ? profiler_->timeline() : nullptr; }
+
+  void before_profiled_step() {
+    profiler_->before_step(step_ + 1, session_);
+    tell_profile();
+  }
+
+  void tell_profile() {
+    if (const std::string news = profiler_->news(); !news.empty()) log_.say(news);
+  }
+
   // ---- One step ----
 
   void train_step() {
+    const HostSpanScope span(timeline(), kTrainStep, step_ + 1);
     const auto start = Clock::now();
     const double rate = learning_rate(config_.schedule, step_);
     const ReadRows read = training_rows();
@@ -197,6 +214,7 @@ class Trainer {
 
   // Replicas are computed alike on every rank, so a difference is a fault of the machine or of ours.
   void check_replicas() {
+    const HostSpanScope span(timeline(), "check replicas", step_);
     const std::string differing = session_.state().differing_replica(world_);
     if (differing.empty()) return;
     throw_user_error("step ", step_, ": ranks that hold the same values hold different bytes: ", differing,
@@ -206,6 +224,7 @@ class Trainer {
 
   void evaluate() {
     if (!data_.heldout) return;
+    const HostSpanScope span(timeline(), "evaluate", step_);
     summary_.eval_loss = evaluate_dataset(session_, *data_.heldout);
     log_.evaluation(step_, *summary_.eval_loss);
   }
@@ -214,6 +233,7 @@ class Trainer {
 
   void save() {
     if (saved_step_ == step_) return;
+    const HostSpanScope span(timeline(), "save checkpoint", step_);
     log_.flush();
     const std::vector<TensorSlice> slices = session_.state().owned_slices();
     CheckpointInfo info = provenance(job_);
@@ -233,6 +253,7 @@ class Trainer {
 
   // True on all ranks at the same step when any of them was asked to stop.
   bool stop_requested() {
+    const HostSpanScope span(timeline(), "agree whether to stop", step_);
     const auto reason = static_cast<StopReason>(
         world_.all_reduce_max(static_cast<int64_t>(requested_stop())));
     if (reason == StopReason::none) return false;
@@ -244,6 +265,11 @@ class Trainer {
 
   TrainSummary finish(bool on_request) {
     save();
+    if (profiler_) {
+      profiler_->end_run(session_);
+      tell_profile();
+      summary_.profile = profiler_->report();
+    }
     summary_.first_step = step_ - static_cast<int64_t>(summary_.losses.size());
     summary_.steps = step_;
     summary_.stopped_on_request = on_request && step_ < config_.train.steps;
@@ -261,6 +287,7 @@ class Trainer {
   RankDevice& device_;
   World& world_;
   std::optional<OutputLock> output_;
+  std::unique_ptr<Profiler> profiler_;  // null: none was asked for
   TextData data_;
   TrainingBatches batches_;
   double peak_flops_;
@@ -277,10 +304,10 @@ class Trainer {
 
 }  // namespace
 
-TrainSummary train(const std::shared_ptr<const CompiledJob>& job, RankDevice& device) {
+TrainSummary train(const std::shared_ptr<const CompiledJob>& job, RankDevice& device, const ProfileOptions& profile) {
   check_memory_fits(*job, device);
   device.adopt_kernel_choices(saved_kernel_choices(job->config, device.world()));  // before kernels are prepared
-  return Trainer(job, device).run();
+  return Trainer(job, device, profile).run();
 }
 
 }  // namespace tessera

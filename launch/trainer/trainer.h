@@ -9,6 +9,8 @@
 #include "core/runtime/communicator.h"
 #include "launch/engine/compiled_job.h"
 #include "launch/engine/rank_device.h"
+#include "launch/profile/profile_options.h"
+#include "launch/profile/profile_summary.h"
 
 namespace tessera {
 
@@ -21,10 +23,12 @@ struct TrainSummary {
   double tokens_per_second = 0;   // median over this run's steps
   bool stopped_on_request = false;  // saved and to be requeued
   std::string checkpoint;         // path of the last one saved; "" where none was
+  std::optional<ProfileReport> profile;  // of rank 0; where one was asked for
 };
 
 // Collective: every rank of the device's world calls it with the same job. Rank 0 writes the output folder.
 // Throws UserError where data, disk or peers fail, and where the loss stops being finite.
-TrainSummary train(const std::shared_ptr<const CompiledJob>& job, RankDevice& device);
+TrainSummary train(const std::shared_ptr<const CompiledJob>& job, RankDevice& device,
+                   const ProfileOptions& profile = {});
 
 }  // namespace tessera

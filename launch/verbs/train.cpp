@@ -31,9 +31,9 @@ void name_flight_folder(const JobConfig& job) {
   setenv("TESSERA_FLIGHT_RECORD", cat(job.output_dir, "/flight").c_str(), /*overwrite=*/0);
 }
 
-TrainSummary train_rank(const std::shared_ptr<const CompiledJob>& job, World& world) {
+TrainSummary train_rank(const std::shared_ptr<const CompiledJob>& job, World& world, const ProfileOptions& profile) {
   RankDevice device(job->config.device, job->config.train.threads, world);
-  return train(job, device);
+  return train(job, device, profile);
 }
 
 int report(const TrainArguments& arguments, const TrainSummary& summary) {
@@ -44,12 +44,13 @@ int report(const TrainArguments& arguments, const TrainSummary& summary) {
                            {"stopped_on_request", summary.stopped_on_request},
                            {"checkpoint", summary.checkpoint}};
     if (summary.eval_loss) json["eval_loss"] = *summary.eval_loss;
+    if (summary.profile) json["profile"] = nlohmann::json::parse(profile_json(*summary.profile));
     write_report(arguments.json, json.dump(2));
   }
   return summary.stopped_on_request ? kExitRequeue : kExitDone;
 }
 
-int train_virtual(const TrainArguments& arguments) {
+int train_virtual(const TrainArguments& arguments, const ProfileOptions& profile) {
   if (launched_by_mpi() && create_mpi_world()->size() > 1)
     throw_config_error("--virtual-devices ", arguments.virtual_devices,
                        " runs all ranks as threads of one process, but an MPI launcher started several; "
@@ -64,7 +65,7 @@ int train_virtual(const TrainArguments& arguments) {
   TrainSummary summary;
   run_thread_ranks(static_cast<int>(arguments.virtual_devices),
                    [&](World& world) {
-                     TrainSummary mine = train_rank(compiled, world);
+                     TrainSummary mine = train_rank(compiled, world, profile);
                      if (world.rank() == 0) summary = std::move(mine);
                    },
                    {.timeout_seconds = job.train.timeout_seconds});
@@ -100,7 +101,7 @@ int end_together(World& world, const UserError& error, int code) {
 }
 
 // Ranks as processes.
-int train_processes(const TrainArguments& arguments) {
+int train_processes(const TrainArguments& arguments, const ProfileOptions& profile) {
   const std::unique_ptr<World> world = create_mpi_world();
   try {
     LoadedJob job;
@@ -111,7 +112,7 @@ int train_processes(const TrainArguments& arguments) {
     }
     name_flight_folder(job.config);
     world->set_timeout(job.config.train.timeout_seconds);
-    const TrainSummary summary = train_rank(job.compiled, *world);
+    const TrainSummary summary = train_rank(job.compiled, *world, profile);
     if (world->rank() == 0) return report(arguments, summary);
     return summary.stopped_on_request ? kExitRequeue : kExitDone;
   } catch (const ConfigError& error) {
@@ -129,7 +130,8 @@ int train_processes(const TrainArguments& arguments) {
 int run_train(const TrainArguments& arguments) {
   watch_stop_signals();
   const StandardOutputForReport keep(arguments.json);
-  return arguments.virtual_devices > 0 ? train_virtual(arguments) : train_processes(arguments);
+  const ProfileOptions profile = parse_profile_options(arguments.profile, arguments.profile_steps);
+  return arguments.virtual_devices > 0 ? train_virtual(arguments, profile) : train_processes(arguments, profile);
 }
 
 }  // namespace tessera

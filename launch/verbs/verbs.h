@@ -22,6 +22,8 @@ struct TrainArguments {
   std::string resume;             // --resume auto|must|never; "": the job's
   std::string progress;           // --progress auto|live|plain; "": the job's
   bool strict = false;            // --strict: no slow kernel, large implicit reshard, much padding
+  std::string profile;            // --profile: where traces of some steps are written; "": nowhere
+  std::string profile_steps;      // --profile-steps FIRST:LAST; "": the third to the fifth
   std::string json;               // --json: a summary of the run
 };
 
