@@ -141,5 +141,33 @@ TEST_F(CublasLtTest, ProductsThatAreNone) {
             CUBLAS_STATUS_INVALID_VALUE);  // the value's size is wrong
 }
 
+TEST_F(CublasLtTest, EpiloguesWantTheirPointersAndLeadingDimensions) {
+  const auto set = [&](cublasLtMatmulDescAttributes_t what, auto value) {
+    EXPECT_EQ(cublasLtMatmulDescSetAttribute(product_, what, &value, sizeof(value)), CUBLAS_STATUS_SUCCESS);
+  };
+  const DeviceArray<float> bias(8), aux(64), a(64), b(64), c(64);
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_GELU_AUX_BIAS);
+  EXPECT_TRUE(proposals(CUBLAS_STATUS_INVALID_VALUE).empty());  // no pointers
+  set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias.data());
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux.data());
+  EXPECT_TRUE(proposals(CUBLAS_STATUS_INVALID_VALUE).empty());  // no leading dimension
+  for (const int64_t wrong : {7, 12, 4}) {
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, wrong);
+    EXPECT_TRUE(proposals(CUBLAS_STATUS_INVALID_VALUE).empty());
+  }
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, int64_t{8});
+  ASSERT_FALSE(proposals().empty());
+
+  a.set(1), b.set(0.25f), bias.set(-1), c.set(NAN), aux.set(NAN);
+  ASSERT_EQ(multiply(a.data(), b.data(), c.data(), &proposals().back().algo), CUBLAS_STATUS_SUCCESS);
+  for (const float x : aux.get()) EXPECT_EQ(x, 1);
+  for (const float y : c.get()) EXPECT_NEAR(y, 0.841192f, 1e-6f);  // GELU of 1, by tanh
+
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux.data() + 1);
+  EXPECT_TRUE(proposals(CUBLAS_STATUS_NOT_SUPPORTED).empty());
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_GELU);  // which nobody has asked the stand-in for
+  EXPECT_TRUE(proposals(CUBLAS_STATUS_NOT_SUPPORTED).empty());
+}
+
 }  // namespace
 }  // namespace soft_gpu
