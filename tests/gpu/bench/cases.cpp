@@ -7,6 +7,7 @@
 #include "core/ops/accumulate.h"
 #include "core/ops/attention.h"
 #include "core/ops/contraction.h"
+#include "core/ops/cross_entropy.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/embedding.h"
 #include "core/ops/fusion.h"
@@ -114,6 +115,8 @@ class CaseList {
     add("logits sum", ops::kLogitsSum, valid, {logits, row, ids}, {{-1, 1}, {1, 1}, {0, last}});
     add("logits grad", ops::kLogitsSumGrad, valid, {logits, row, ids, row, row},
         {{-1, 1}, {1, 1}, {0, last}, {0, 1}, {-1, -1}});
+    add("cross-entropy + grad", ops::kCrossEntropyWithGrad, valid, {logits, ids, row, row},
+        {{-1, 1}, {0, last}, {-1, -1}, {1, 1}});
     add("embedding", ops::kEmbedding, {}, {table, ids}, {{-1, 1}, {0, last}});
     cases_.back().unread_bytes = std::max<int64_t>(0, table.bytes() - x.bytes());
     add("embedding grad", ops::kEmbeddingGrad, {{Attr::vocab_dim, s_.vocab}}, {ids, x}, {{0, last}});
