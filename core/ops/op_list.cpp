@@ -24,6 +24,7 @@
 #include "core/ops/product_epilogue.h"
 #include "core/ops/random.h"
 #include "core/ops/reduce_window.h"
+#include "core/ops/residual_norm.h"
 #include "core/ops/rng.h"
 #include "core/ops/scan.h"
 #include "core/ops/sharding.h"
@@ -125,6 +126,10 @@ std::span<const OpDef* const> all_ops() {
       &kLayerNormGrad,
       &kRmsNorm,
       &kRmsNormGrad,
+      &kAddLayerNorm,
+      &kAddRmsNorm,
+      &kLayerNormGradAdd,
+      &kRmsNormGradAdd,
       &kSumOfSquares,
       &kAttention,
       &kAttentionGrad,

@@ -10,6 +10,7 @@
 #include "core/passes/dead_code.h"
 #include "core/passes/elementwise_fusion.h"
 #include "core/passes/fuse_cross_entropy.h"
+#include "core/passes/fuse_residual_norms.h"
 #include "core/passes/pass_runner.h"
 #include "core/passes/product_epilogues.h"
 #include "core/passes/split_complex.h"
@@ -118,6 +119,8 @@ CompiledGraph lower(const Graph& source, const MeshPtr& mesh, const KernelTable&
                      [&](const Graph& local) { return fuse_product_epilogues(local, kernels); });
   // Where no shards of the vocabulary are combined, loss and gradient are one pass over the logits.
   run("fuse_cross_entropy", [&](const Graph& whole) { return fuse_cross_entropy(whole, kernels); });
+  // Norms add the residuals that are left to elementwise ops by then.
+  run("fuse_residual_norms", [&](const Graph& whole) { return fuse_residual_norms(whole, kernels); });
   // Chains of elementwise ops become one kernel each.
   run("fuse_elementwise", fuse_elementwise);
   // Kernels, order of steps, memory.

@@ -36,6 +36,28 @@ class HeldRow {
     if constexpr (kPacks > 0)
       walk.for_each([&](int i, int column) { packs_[i] = load<kWidth>(row + column); });
   }
+  // The sum of two rows, rounded to T. Where it is not held it must be stored at once, and read there.
+  __device__ __forceinline__ void load_sum(const T* a, const T* b, T* sum, const RowWalk<kWidth, kPacks>& walk) {
+    row_ = sum;
+    auto add = [](const Pack<T, kWidth>& x, const Pack<T, kWidth>& y) {
+      Floats<kWidth> total = to_floats<T, kWidth>(x);
+      const Floats<kWidth> added = to_floats<T, kWidth>(y);
+#pragma unroll
+      for (int k = 0; k < kWidth; ++k) total[k] += added[k];
+      return to_pack<T>(total);
+    };
+    if constexpr (kPacks > 0) {
+      walk.for_each([&](int i, int column) { packs_[i] = add(load<kWidth>(a + column), load<kWidth>(b + column)); });
+    } else {
+      walk.for_each([&](int, int column) {
+        store_global(sum + column, add(load<kWidth>(a + column), load<kWidth>(b + column)));
+      });
+    }
+  }
+  // What is held of pack i, to `to`; nothing where nothing is.
+  __device__ __forceinline__ void store_held(T* to, int i, int column) const {
+    if constexpr (kPacks > 0) store_global(to + column, packs_[i]);
+  }
   // The elements of pack i, at `column`.
   __device__ __forceinline__ Floats<kWidth> values(int i, int column) const {
     if constexpr (kPacks > 0) return to_floats<T, kWidth>(packs_[i]);

@@ -12,14 +12,15 @@ inline constexpr int64_t kNormMostColumns = int64_t{1} << 30;
 
 // Per row of x: y = (x - mean) * rstd * gamma + beta with rstd = 1 / sqrt(variance + epsilon), or, where `mean`
 // is null, y = x * rstd * gamma with rstd = 1 / sqrt(average(x^2) + epsilon).
-// x, y [rows, columns]; gamma, beta [columns]; mean, rstd [rows]. y may be x.
+// x, y [rows, columns]; gamma, beta [columns]; mean, rstd [rows]. y may be x. With a `residual` [rows, columns] it
+// is x + residual, rounded to T, that is normalised, and written to `sum`: y may be the residual, sum may be x.
 template <typename T, typename W>
 struct NormForward {
   int64_t rows = 0, columns = 0;
-  const T* x = nullptr;
+  const T *x = nullptr, *residual = nullptr;
   const W *gamma = nullptr, *beta = nullptr;
   float epsilon = 0;
-  T* y = nullptr;
+  T *y = nullptr, *sum = nullptr;
   float *mean = nullptr, *rstd = nullptr;
 };
 
@@ -29,11 +30,12 @@ void norm_forward(const NormForward<T, W>& norm, cudaStream_t stream);
 
 // With n = (x - mean) rstd and g = dy gamma: dx = rstd (g - average(g) - n average(g n)), dgamma = sum over rows
 // of dy n, dbeta = sum of dy; without mean, n = x rstd and dx = rstd (g - n average(g n)).
-// dy, x, dx [rows, columns]; gamma, dgamma, dbeta [columns]; mean, rstd [rows]. dx may be dy.
+// dy, x, dx [rows, columns]; gamma, dgamma, dbeta [columns]; mean, rstd [rows]. dx may be dy. A `residual` [rows,
+// columns] is added to dx before it is rounded; dx may be it.
 template <typename T, typename W>
 struct NormBackward {
   int64_t rows = 0, columns = 0;
-  const T *dy = nullptr, *x = nullptr;
+  const T *dy = nullptr, *x = nullptr, *residual = nullptr;
   const W* gamma = nullptr;
   const float *mean = nullptr, *rstd = nullptr;
   T* dx = nullptr;

@@ -1,6 +1,7 @@
 #include <random>
 
 #include "core/ops/norm.h"
+#include "core/ops/residual_norm.h"
 #include "core/ops/support.h"
 #include "tests/gpu/device_testing.h"
 
@@ -48,8 +49,36 @@ OpSample sample_of(int statistics, bool is_gradient, Types types, const Shape& s
 class CudaNormTest : public DeviceTest {
  protected:
   static void check_all(const Shape& shape);
+  static void check_with_residuals(Types types, const Shape& shape);
+  static void check_sum(const OpDef& op, const char* kernel, Types types, const Shape& shape, int weights);
 };
 class CudaNormLong : public CudaNormTest {};
+
+// The residual is operand 1 forwards, the last one backwards.
+OpSample with_residual(OpSample sample, bool is_gradient) {
+  const size_t at = is_gradient ? sample.operands.size() : 1;
+  sample.operands.insert(sample.operands.begin() + static_cast<std::ptrdiff_t>(at), sample.operands[0]);
+  sample.ranges.insert(sample.ranges.begin() + static_cast<std::ptrdiff_t>(at), {-0.5, 0.5});
+  return sample;
+}
+
+// y is that of the rounded sum: evaluation in the operands' own types, whose other results are as exact as need be.
+void CudaNormTest::check_sum(const OpDef& op, const char* kernel, Types types, const Shape& shape, int weights) {
+  KernelCheck check = check_of(kernel, types);
+  check.in_f64 = types.x == DType::f32;
+  if (!check.in_f64) check.tolerance = 1.0 / 128;  // the reference rounds as well
+  const CheckedKernel checked = check_kernel(op, with_residual(sample_of(0, false, types, shape, weights), false), check);
+  EXPECT_EQ(checked.results.size(), weights + 2u);
+}
+
+void CudaNormTest::check_with_residuals(Types types, const Shape& shape) {
+  check_sum(ops::kAddLayerNorm, "cuda.add_layer_norm", types, shape, 2);
+  check_sum(ops::kAddRmsNorm, "cuda.add_rms_norm", types, shape, 1);
+  check_kernel(ops::kLayerNormGradAdd, with_residual(sample_of(2, true, types, shape, 1), true),
+               check_of("cuda.layer_norm_grad_add", types));
+  check_kernel(ops::kRmsNormGradAdd, with_residual(sample_of(1, true, types, shape, 1), true),
+               check_of("cuda.rms_norm_grad_add", types));
+}
 
 void CudaNormTest::check_all(const Shape& shape) {
   for (const Types types : kTypes) {
@@ -58,6 +87,8 @@ void CudaNormTest::check_all(const Shape& shape) {
     check_kernel(ops::kLayerNormGrad, sample_of(2, true, types, shape, 1), check_of("cuda.layer_norm_grad", types));
     check_kernel(ops::kRmsNorm, sample_of(0, false, types, shape, 1), check_of("cuda.rms_norm", types));
     check_kernel(ops::kRmsNormGrad, sample_of(1, true, types, shape, 1), check_of("cuda.rms_norm_grad", types));
+    // In software long rows take their time.
+    if (shape[shape.rank() - 1] <= 1000 || types.x != types.weight) check_with_residuals(types, shape);
   }
 }
 
@@ -87,6 +118,11 @@ TEST_F(CudaNormTest, RowsThatAreNotHeld) {
                    check_of("cuda.layer_norm_grad", types));
     }
   }
+}
+
+// The sum is then read where it has been stored.
+TEST_F(CudaNormTest, SumsThatAreNotHeld) {
+  check_sum(ops::kAddLayerNorm, "cuda.add_layer_norm", kTypes[2], {1, 16392}, 2);
 }
 
 // A mean of 1000 beside deviations of 0.05 costs y no digits.
