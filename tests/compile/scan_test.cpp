@@ -149,8 +149,9 @@ TEST(Scan, SoDoesATurnOfItsGradient) {
     // Weights are sliced again, not stacked: the forward loop makes stacks of rows alone.
     const auto& loop = std::get<LoopBegin>(executable.steps[loops_of(executable)[0]]);
     for (const HandedOn& pair : loop.carried)
-      if (plan(executable, pair.to).type == TensorType{DType::f64, {kTurns, kWidth, kWidth}})
+      if (plan(executable, pair.to).type == TensorType{DType::f64, {kTurns, kWidth, kWidth}}) {
         EXPECT_EQ(plan(executable, pair.to).input, 1) << "the parameter itself";
+      }
     expect_equal(graph, source);
   }
 }
@@ -184,9 +185,10 @@ TEST(Scan, StacksThatBeginAlikeShareOneNumber) {
       expect_lean(executable);
       EXPECT_EQ(executable.memory.scratch_bytes, 2 * stack.bytes() + 2 * kRows.bytes() + 64);
       for (const Step& step : executable.steps)
-        if (const auto* kernel = std::get_if<KernelStep>(&step))
+        if (const auto* kernel = std::get_if<KernelStep>(&step)) {
           EXPECT_FALSE(executable.instruction_of(kernel->region, kernel->instruction)
                            .is(ops::kBroadcastInDim));
+        }
       expect_equal(graph, graph);
       // Where somebody else reads it, it is there as well.
       b.output(ops::reduce_all(b, ops::tanh(b, begin)), "sum");

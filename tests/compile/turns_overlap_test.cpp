@@ -133,7 +133,9 @@ TEST(TurnsOverlap, ResultsAreTheSame) {
       const Graph graph = reducing({.turns = turns, .known = known});
       const HostTensor plain = run(graph, false);
       EXPECT_EQ(run(graph, true), plain) << turns;
-      if (turns == 0) EXPECT_NEAR(plain.get_real(0), 2 * std::cos(0.3), 1e-15);
+      if (turns == 0) {
+        EXPECT_NEAR(plain.get_real(0), 2 * std::cos(0.3), 1e-15);
+      }
     }
 }
 

@@ -89,9 +89,10 @@ TEST(Padding, WholeDimsAreStoredAsTheyAre) {
     for (const ResultInfo& result : instruction.results)
       for (int d = 0; d < result.type.rank(); ++d)
         if (result.sharding->dims[static_cast<size_t>(d)].axes.empty() &&
-            !instruction.is(ops::kReshard))
+            !instruction.is(ops::kReshard)) {
           EXPECT_EQ(result.stored_shape()[d], result.type.shape[d])
               << print_graph(padded);
+        }
 }
 
 TEST(Padding, PerceptronsOfAnySizeOnAnyMesh) {
