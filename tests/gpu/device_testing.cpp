@@ -163,8 +163,9 @@ class KernelRun {
                         .get(types_[r], cat("result ", r)));
     for (size_t o = 0; o < operands.size(); ++o) {
       const HostTensor after = operands[o].get(operands_[o].type(), cat("operand ", o));
-      if (std::find(over.begin(), over.end(), static_cast<int>(o)) == over.end())
+      if (std::find(over.begin(), over.end(), static_cast<int>(o)) == over.end()) {
         EXPECT_TRUE(after == operands_[o]) << "the kernel changed operand " << o;
+      }
     }
     (void)workspace.get({DType::u8, {workspace_bytes}}, "the workspace");
     return got;
@@ -275,18 +276,22 @@ CheckedKernel DeviceTest::check_kernel(const OpDef& op, const Attributes& attrib
   CheckedKernel checked{kernel.name, kernel.is_reference, join(choice.refusals), {}};
   SCOPED_TRACE(testing::Message() << op.name << "(" << join(operand_types) << ") by " << kernel.name);
   EXPECT_TRUE(kernel.name.starts_with(check.kernel)) << "wanted " << check.kernel << "; " << checked.refusals;
-  if (!check.may_be_reference) EXPECT_FALSE(kernel.is_reference) << checked.refusals;
+  if (!check.may_be_reference) {
+    EXPECT_FALSE(kernel.is_reference) << checked.refusals;
+  }
   if (kernel.is_reference) return checked;
 
   using Way = KernelRun::Way;
   KernelRun run(backend(), kernel, op, attributes, operands, operand_types, types);
   checked.results = run(Way::direct);
   EXPECT_TRUE(checked.results == run(Way::direct)) << "the second run has other bits";
-  if (backend().can_capture() && !kernel.needs_host)
+  if (backend().can_capture() && !kernel.needs_host) {
     EXPECT_TRUE(checked.results == run(Way::captured)) << "captured and replayed it has other bits";
+  }
   const std::vector<int> over = run.places();
-  if (std::any_of(over.begin(), over.end(), [](int o) { return o >= 0; }))
+  if (std::any_of(over.begin(), over.end(), [](int o) { return o >= 0; })) {
     EXPECT_TRUE(checked.results == run(Way::in_place)) << "in place it has other bits";
+  }
 
   const std::vector<HostTensor> want = evaluate(op, attributes, operands, check.in_f64);
   double coarsest = 0;

@@ -1,5 +1,6 @@
 // The program on GPUs: what trains on the processor trains there, to the same losses, alone and on several
 // ranks. The GPU is the one in software (tests/soft_gpu), so these run on any machine.
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -172,6 +173,20 @@ TEST(GpuErrors, NoPluginSaysWhatWasTriedAndWhatToDo) {
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_TRUE(outcome.says("/nowhere/libtessera_cuda.so: there is no such file")) << outcome.all();
   EXPECT_TRUE(outcome.says("device.backend = cpu needs none of it")) << outcome.all();
+}
+
+// The plugin itself, on a machine that has CUDA's toolkit and no driver.
+TEST(GpuErrors, NoDriver) {
+  const std::string plugin = TESSERA_BINARY_DIR "/libtessera_cuda.so";
+  if (!std::filesystem::exists(plugin)) GTEST_SKIP() << "built without CUDA";
+  if (dlopen("libcuda.so.1", RTLD_LAZY) != nullptr) GTEST_SKIP() << "this machine has a driver";
+  const TinyJob job;
+  ProgramOptions options;
+  options.environment = {{"TESSERA_CUDA_PLUGIN", plugin}};
+  const Outcome outcome = run_program(job.train("x", kCuda), options);
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_TRUE(outcome.says("there is no driver on this machine")) << outcome.all();
+  EXPECT_TRUE(outcome.says("device.backend = cpu needs none")) << outcome.all();
 }
 
 TEST(GpuErrors, NoDevice) {

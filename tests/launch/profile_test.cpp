@@ -69,8 +69,9 @@ void expect_nesting(const Trace& trace) {
     std::vector<Event> open;
     for (const Event& event : events) {
       while (!open.empty() && open.back().end <= event.begin + kRounding) open.pop_back();
-      if (!open.empty())
+      if (!open.empty()) {
         EXPECT_LE(event.end, open.back().end + kRounding) << event.name << " overlaps " << open.back().name;
+      }
       open.push_back(event);
     }
   }
@@ -263,7 +264,7 @@ TEST(TraceWriter, AnyNameIsAJsonString) {
   EXPECT_EQ(json_string("a\"b\\c\nd"), R"("a\"b\\c\nd")");
   for (const std::string& text : {std::string("\x01\x1f\x7f"), std::string("\xff\xfe broken"), std::string("größe"),
                                   std::string("null\0byte", 9)})
-    EXPECT_NO_THROW((void)Json::parse(json_string(text)));
+    EXPECT_TRUE(Json::accept(json_string(text))) << text;
   EXPECT_EQ(Json::parse(json_string("größe")), "größe");
 }
 

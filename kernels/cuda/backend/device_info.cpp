@@ -56,7 +56,8 @@ std::vector<DeviceInfo> list_devices() {
   // The runtime cannot tell a driver that is absent from one that is too old: its version says it.
   int driver = 0;
   if (error == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
-    throw_user_error("CUDA: there is no driver on this machine (libcuda.so.1 was not found)");
+    throw_user_error("CUDA: there is no driver on this machine (libcuda.so.1 was not found). NVIDIA's driver 580 or later "
+                     "is needed to compute on a GPU; device.backend = cpu needs none");
   check(error, "looking for devices");
   std::vector<DeviceInfo> devices;
   for (int index = 0; index < count; ++index) devices.push_back(describe(index));

@@ -136,7 +136,9 @@ TEST_F(CudaBackendTest, AnExecutorWithRecordingsComputesTheSame) {
         all.push_back({got});
       }
     }
-    if (!capture) EXPECT_EQ(executor.captured().recordings, 0);
+    if (!capture) {
+      EXPECT_EQ(executor.captured().recordings, 0);
+    }
     return all;
   };
   EXPECT_TRUE(run(false) == run(true));
