@@ -1,18 +1,13 @@
 // Floor: arithmetic and bytes alike. Philox gives 16 bytes for some 60 integer operations, which an H200 (64 a
 // clock on 132 multiprocessors at 1.8 GHz) turns out at 4 TB/s, near its memory's 4.8 TB/s. ThreeFry takes about
 // 75 operations for 8 bytes; in 32 bits and less both elements of a pair compute it, since they lie apart.
-#include "kernels/cuda/device/grid.h"
 #include "kernels/cuda/device/launch.h"
-#include "kernels/cuda/device/vector.h"
 #include "kernels/cuda/random/generators.h"
 #include "kernels/cuda/random/place_of.h"
 #include "kernels/cuda/random/random_bits.h"
 
 namespace tessera::cuda {
 namespace {
-
-constexpr int kThreads = 256;
-constexpr int kPerThread = 4;  // a block of Philox in 32 bits, where they lie in one
 
 struct State {
   uint32_t key0, key1;
@@ -78,28 +73,14 @@ __device__ void write_next(const BitDraw& draw, const uint64_t* state, uint64_t*
 }
 
 template <typename Source, typename Word>
-__global__ void __launch_bounds__(kThreads) bits_kernel(BitDraw draw, RandomPlaces places, const uint64_t* state,
-                                                        uint64_t* next, Word* to) {
+__global__ void __launch_bounds__(kRandomThreads) bits_kernel(BitDraw draw, RandomPlaces places, const uint64_t* state,
+                                                              uint64_t* next, Word* to) {
   if (blockIdx.x == 0 && threadIdx.x == 0) write_next(draw, state, next);
   Source source{read_state(state, draw.state_words)};
-  const int64_t first = first_place(places), step = static_cast<int64_t>(gridDim.x) * kThreads * kPerThread;
-  for (int64_t at = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kPerThread; at < places.count;
-       at += step) {
-    Pack<Word, kPerThread> pack;
-#pragma unroll
-    for (int i = 0; i < kPerThread; ++i) {
-      // Beyond the whole tensor (padding) any bits will do.
-      const int64_t place = first + place_of(places, at + i);
-      pack.value[i] = static_cast<Word>(source.at(draw, place < draw.count ? place : place % draw.count));
-    }
-    if (at + kPerThread <= places.count) {
-      store<kPerThread>(to + at, pack);
-      continue;
-    }
-#pragma unroll
-    for (int i = 0; i < kPerThread; ++i)
-      if (at + i < places.count) to[at + i] = pack.value[i];
-  }
+  write_places(places, to, [&](int64_t place) {
+    // Beyond the whole tensor (padding) any bits will do.
+    return static_cast<Word>(source.at(draw, place < draw.count ? place : place % draw.count));
+  });
 }
 
 }  // namespace
@@ -108,8 +89,7 @@ template <typename Word>
 void random_bits(const BitDraw& draw, const RandomPlaces& places, const uint64_t* state, uint64_t* next, Word* to,
                  cudaStream_t stream) {
   const auto run = [&](auto kernel) {
-    launch(kernel, dim3(blocks_for(places.count, kThreads * kPerThread, 65536)), dim3(kThreads), 0, stream, draw,
-           places, state, next, to);
+    launch(kernel, random_blocks(places), dim3(kRandomThreads), 0, stream, draw, places, state, next, to);
   };
   if (draw.is_philox) return run(bits_kernel<PhiloxSource, Word>);
   run(bits_kernel<ThreeFrySource, Word>);
