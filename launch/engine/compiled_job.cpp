@@ -58,4 +58,11 @@ std::shared_ptr<const CompiledJob> compile_job(const JobConfig& job, const Kerne
   return compiled;
 }
 
+std::vector<const Executable*> executables_of(const CompiledJob& job) {
+  std::vector<const Executable*> all = {job.step.executable.get()};
+  if (job.accumulate) all.push_back(job.accumulate->executable.get());
+  all.push_back(job.evaluate.executable.get());
+  return all;
+}
+
 }  // namespace tessera

@@ -27,6 +27,9 @@ struct CompiledJob {
   std::vector<std::string> warnings;  // for rank 0 to print
 };
 
+// All graphs of the job, which share their inputs by name.
+std::vector<const Executable*> executables_of(const CompiledJob& job);
+
 struct CompileJobOptions {
   std::string machine_profile;  // "": default_machine_profile of the job's device
   // An op of weight that falls to a reference kernel is a ConfigError, and so are an implicit reshard

@@ -17,13 +17,6 @@ using Kinds = std::vector<std::pair<std::string, int64_t>>;
 
 constexpr size_t kBuffersNamed = 5;
 
-std::vector<const Executable*> executables_of(const CompiledJob& job) {
-  std::vector<const Executable*> all = {job.step.executable.get()};
-  if (job.accumulate) all.push_back(job.accumulate->executable.get());
-  all.push_back(job.evaluate.executable.get());
-  return all;
-}
-
 // Inputs are shared by name, and the memory of a run by all graphs, which run one after another.
 int64_t needed_bytes(const std::vector<const Executable*>& executables) {
   std::map<std::string, int64_t> persistent;

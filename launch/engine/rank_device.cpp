@@ -52,20 +52,23 @@ void RankDevice::open_gpu(const config::DeviceConfig& config) {
     throw_user_error("device.backend = cuda, but no CUDA device is visible on ", world_.host_name(),
                      " (nvidia-smi lists them; CUDA_VISIBLE_DEVICES may hide them); device.backend = cpu needs none");
   device_ = plugin.place(world_);
-  multiprocessors_ = devices[static_cast<size_t>(device_)].multiprocessors;
+  const cuda::DeviceInfo& info = devices[static_cast<size_t>(device_)];
+  multiprocessors_ = info.multiprocessors;
+  name_ = cat("GPU ", device_, " (", info.name, ") of ", world_.host_name());
+  uuid_ = info.uuid;
   backend_ = plugin.create_backend({.device = device_, .tf32 = config.tf32, .capture = config.capture,
                                     .autotune = config.autotune && world_.rank() == 0});
   if (world_.size() > 1) device_world_ = plugin.create_world(world_, *backend_, transport_of(config.transport));
   description_ = plugin.placement(world_, device_);
-  if (device_world_) description_ += cat("\ncommunication: ", plugin.describe_transport(*device_world_));
+  if (device_world_)
+    description_ += cat("communication: ", plugin.describe_transport(*device_world_));
+  else
+    description_.pop_back();  // the end of the last line
 }
 
 std::optional<DeviceMemory> RankDevice::memory() const {
   if (device_ < 0) return std::nullopt;
-  const cuda::Plugin& plugin = cuda::open_plugin();
-  const cuda::DeviceInfo info = plugin.devices()[static_cast<size_t>(device_)];
-  return DeviceMemory{cat("GPU ", info.index, " (", info.name, ") of ", world_.host_name()), info.uuid,
-                      plugin.free_bytes(*backend_)};
+  return DeviceMemory{name_, uuid_, cuda::open_plugin().free_bytes(*backend_)};
 }
 
 std::string RankDevice::kernel_choices() {

@@ -59,6 +59,7 @@ class RankDevice {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<World> device_world_;
   int device_ = -1;  // of the GPU
+  std::string name_, uuid_;  // of the GPU, as DeviceMemory has them
   int multiprocessors_ = 0;
   std::string description_;
 };

@@ -43,17 +43,10 @@ HostTensor cut_columns(const TensorType& type, const std::vector<T>& rows, int64
 
 }  // namespace
 
-std::vector<const Executable*> Session::executables(const CompiledJob& job) {
-  std::vector<const Executable*> all = {job.step.executable.get()};
-  if (job.accumulate) all.push_back(job.accumulate->executable.get());
-  all.push_back(job.evaluate.executable.get());
-  return all;
-}
-
 Session::Session(std::shared_ptr<const CompiledJob> job, Backend& backend, World& world,
                  const ExecutorOptions& options)
     : job_(std::move(job)), backend_(backend), world_(world),
-      state_(backend, world, job_->parameters, executables(*job_)) {
+      state_(backend, world, job_->parameters, executables_of(*job_)) {
   auto make = [&](const CompiledGraph& graph) {
     return std::make_unique<Executor>(*graph.executable, backend_, &world_, world_.rank(), state_.buffers(), options);
   };

@@ -62,7 +62,6 @@ class Session {
   std::string find_bad_tensor(const ReadRows& read);
 
  private:
-  static std::vector<const Executable*> executables(const CompiledJob& job);
   void feed(Executor& executor, const ReadRows& read, int64_t micro);
 
   std::shared_ptr<const CompiledJob> job_;

@@ -7,6 +7,7 @@
 namespace tessera {
 
 std::string saved_kernel_choices(const JobConfig& config, World& world) {
+  if (config.device.backend == config::DeviceBackend::cpu) return "";  // which makes none
   if (config.checkpoint.resume == config::ResumeMode::never) return "";
   const Outcome outcome = run_on_first(&world, [&]() -> std::string {
     for (const CheckpointEntry& entry : list_checkpoints(config.output_dir)) {
