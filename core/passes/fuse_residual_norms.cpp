@@ -128,11 +128,13 @@ class Fuser {
 // before may do so behind it.
 Graph fuse_all(Graph graph, const KernelTable& kernels) {
   int first = 0;
-  while (const std::optional<Pair> pair = Fuser(graph, kernels).find(first)) {
+  while (true) {
+    const Fuser fuser(graph, kernels);
+    const std::optional<Pair> pair = fuser.find(first);
+    if (!pair) return graph;
     first = std::min(pair->norm, pair->sum);
-    graph = Fuser(graph, kernels).merged(*pair);
+    graph = fuser.merged(*pair);
   }
-  return graph;
 }
 
 }  // namespace

@@ -111,6 +111,15 @@ void compare_calls(const std::vector<Seen>& seen, uint64_t sequence, std::string
   }
 }
 
+std::vector<std::filesystem::path> record_files(const std::string& folder) {
+  std::vector<std::filesystem::path> files;
+  std::error_code error;  // no folder: no files
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
+    if (entry.path().filename().string().starts_with("flight-rank_") && entry.path().extension() == ".txt")
+      files.push_back(entry.path());
+  return files;
+}
+
 }  // namespace
 
 std::string describe(const FlightRecord& record, const FlightEntry& entry) {
@@ -176,15 +185,6 @@ std::string write_flight_record(const FlightRecord& record, const std::string& f
   file.close();
   if (!file) throw_user_error(path, ": the flight record cannot be written");
   return path;
-}
-
-static std::vector<std::filesystem::path> record_files(const std::string& folder) {
-  std::vector<std::filesystem::path> files;
-  std::error_code error;  // no folder: no files
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
-    if (entry.path().filename().string().starts_with("flight-rank_") && entry.path().extension() == ".txt")
-      files.push_back(entry.path());
-  return files;
 }
 
 bool holds_flight_records(const std::string& folder) { return !record_files(folder).empty(); }

@@ -78,7 +78,9 @@ TEST(FuseCrossEntropy, WeightsAreKnownBeforehand) {
     const Graph made = check(loss.with_gradient(loss.weighted()), true,
                              dtype == DType::f64 ? 1e-12 : dtype == DType::f32 ? 1e-5 : 2e-2);
     for (const Instruction& instruction : made.instructions)
-      if (instruction.is(ops::kCrossEntropyWithGrad)) EXPECT_EQ(instruction.operands.size(), 4u);
+      if (instruction.is(ops::kCrossEntropyWithGrad)) {
+        EXPECT_EQ(instruction.operands.size(), 4u);
+      }
   }
 }
 
@@ -86,7 +88,9 @@ TEST(FuseCrossEntropy, ZLossIsLinearInLse) {
   Loss loss;
   const Graph made = check(loss.with_gradient(loss.with_z_loss(1e-2)), true);
   for (const Instruction& instruction : made.instructions)
-    if (instruction.is(ops::kCrossEntropyWithGrad)) EXPECT_EQ(instruction.operands.size(), 5u);
+    if (instruction.is(ops::kCrossEntropyWithGrad)) {
+      EXPECT_EQ(instruction.operands.size(), 5u);
+    }
   Loss alone;  // the offset is zero
   check(alone.with_gradient(ops::multiply(alone.b, alone.entropy.lse, alone.entropy.lse)), true);
 }

@@ -82,7 +82,7 @@ cudaError_t cudaSetDevice(int device) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device < 0 || device >= device_count()) return remember(cudaErrorInvalidDevice);
   *properties = {};
-  std::snprintf(properties->name, sizeof(properties->name), "Software GPU %d", device);
+  std::snprintf(properties->name, sizeof(properties->name), "Software GPU");  // all of one model
   std::memcpy(properties->uuid.bytes, "tessera-soft-gpu", 16);
   properties->uuid.bytes[15] = static_cast<char>(device);
   properties->totalGlobalMem = total_memory();

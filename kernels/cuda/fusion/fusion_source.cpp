@@ -234,11 +234,12 @@ FusionSource fusion_source(const FusionWalk& walk, int inputs, int alignment, co
   if (!source.refusal.empty()) return source;
   Writer writer(walk, inputs, alignment);
   source.lanes = writer.lanes();
-  constexpr const char* kPlaceholder = "@";
-  const std::string text = writer.text(kPlaceholder);
+  // The name has the text's hash, so the text is written with a sign for it first.
+  constexpr char kOwnName = '@';
+  const std::string text = writer.text(std::string(1, kOwnName));
   source.name = cat(label, "_", text_hash(text));
   for (const char letter : text) {
-    if (letter == *kPlaceholder)
+    if (letter == kOwnName)
       source.text += source.name;
     else
       source.text += letter;

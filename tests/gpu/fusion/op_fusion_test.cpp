@@ -94,7 +94,7 @@ TEST(GeneratedFusion, ManyOperands) {
   check_programs(programs);
 }
 
-TEST(GeneratedFusion, NothingToDo) {
+TEST(GeneratedFusion, EmptyTensors) {
   if (const std::string why = testing::no_device(); !why.empty()) GTEST_SKIP() << why;
   auto body = std::make_shared<Graph>();
   Builder b(*body);
