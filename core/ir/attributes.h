@@ -110,6 +110,10 @@ enum class Attr : uint8_t {
   result_types,                  // string  custom_call: "f32[8,4], s32[]"
   total_order,                   // bool  compare: floats by their bits, -NaN < -inf < ... < -0 < +0 < ... < NaN
   backend_config,                // string  custom_call: passed to the function as it is
+  // Experts (core/ops/routing.h, core/ops/permute_tokens.h).
+  score_function,        // string  top_k_routing: softmax, sigmoid
+  normalize,             // bool  top_k_routing: a row's weights sum to 1
+  group_count,           // int   expert_order: number of experts
   // Regions: graphs closed over their inputs (what they use from outside is passed as an operand).
   condition,                     // graph  while: the carried values -> pred[]
   branches,                      // graphs  case: by index
