@@ -55,6 +55,10 @@ enum class Attr : uint8_t {
   theta,                 // double   rotary
   beta1, beta2,          // double   adamw
   weight_decay,          // double   adamw
+  weight_decays,         // tensor   multi_adamw: f64[tensors]
+  seed_sites,            // ints     multi_adamw: the random draw of each tensor
+  start_counts,          // ints     multi_adamw: how many start operands each tensor has
+  rate,                  // double   dropout
   valid_size,            // int      logical extent of a padded dim (vocabulary)
   seed_site,             // int      which random draw of the model this is
   vocab_dim,             // int      embedding gradient: rows of the table
