@@ -51,6 +51,9 @@ enum class Attr : uint8_t {
   is_approximate,        // bool     gelu: tanh form
   causal,                // bool     attention
   scale,                 // double   attention
+  window,                // int      attention: keys that a query sees at most, itself and those before it (0: all)
+  bias_origin,           // int      attention: index of distance 0 in the bias by distance
+  bias_gradient,         // bool     attention_grad: the bias by distance has a gradient too
   epsilon,               // double   norms, adamw
   theta,                 // double   rotary
   beta1, beta2,          // double   adamw

@@ -21,12 +21,21 @@ AttentionShape shape_of(const Shape& q, const Shape& k, const Attributes& attrib
   return shape;
 }
 
+Refusal refuse_extras(const OpCall& call, size_t own) {
+  const ops::AttentionExtraIndices at = ops::attention_extras(own, call);
+  if (call.attributes.get_or<int64_t>(Attr::window, 0) > 0) return "it has no sliding window";
+  if (at.distance_bias >= 0) return "it adds no bias by distance";
+  if (at.q_segments >= 0) return "it knows no segments";
+  return std::nullopt;
+}
+
+template <size_t kOwn>
 Refusal accept_attention(const OpCall& call, Results) {
   // The blocks of a head must stay in the second-level cache.
   const int64_t dim = call.operands[0].shape[3];
   Refusal wide;
   if (dim > 512) wide = cat("head_dim ", dim, " is above 512");
-  return first_of({refuse_float(call.operands[0]), wide});
+  return first_of({refuse_float(call.operands[0]), wide, refuse_extras(call, kOwn)});
 }
 
 void run_attention(const KernelArgs& args) {
@@ -71,11 +80,12 @@ void run_rotary(const KernelArgs& args) {
 }  // namespace
 
 void register_attention(KernelTable& table) {
-  Kernel forward = make_kernel("cpu.attention", accept_attention, run_attention);
+  Kernel forward = make_kernel("cpu.attention", accept_attention<ops::kAttentionOperands>, run_attention);
   // A block of queries is read whole, by the one task that writes its place.
   forward.in_place = [](const OpCall&, int result) { return result == 0 ? 0 : -1; };
   table.add(ops::kAttention, forward);
-  Kernel backward = make_kernel("cpu.attention_grad", accept_attention, run_attention_grad);
+  Kernel backward = make_kernel("cpu.attention_grad",
+                                accept_attention<ops::kAttentionGradOperands>, run_attention_grad);
   backward.in_place = [](const OpCall&, int result) { return result == 0 ? 5 : -1; };
   backward.workspace_bytes = [](const OpCall& call, Results) {
     const AttentionShape shape =

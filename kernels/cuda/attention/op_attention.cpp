@@ -24,6 +24,16 @@ AttentionShape shape_of(const KernelArgs& args, size_t start) {
   return shape;
 }
 
+Refusal refuse_extras(const OpCall& call) {
+  // attention_grad's operand 3 is out, like q; attention's is an optional operand or nothing.
+  const bool is_grad = call.operands.size() > 3 && call.operands[3].rank() == 4;
+  const auto at = ops::attention_extras(is_grad ? ops::kAttentionGradOperands : ops::kAttentionOperands, call);
+  if (call.attributes.get_or<int64_t>(Attr::window, 0) > 0) return "it has no sliding window";
+  if (at.distance_bias >= 0) return "it adds no bias by distance";
+  if (at.q_segments >= 0) return "it knows no segments";
+  return std::nullopt;
+}
+
 Refusal refuse_common(const OpCall& call) {
   constexpr int64_t kMost = int64_t{1} << 30;
   const Shape &q = call.operands[0].shape, &k = call.operands[1].shape;
@@ -32,7 +42,7 @@ Refusal refuse_common(const OpCall& call) {
   if (!(scale > 0)) return cat("scale ", scale, " is not positive");
   if (std::max(q[1], k[1]) >= kMost) return cat("lengths ", q[1], " and ", k[1], " are not below 2^30");
   if (std::max({q[0], q[2], q[2] * q[3]}) >= kMost) return cat("sizes of ", call.operands[0], " are not below 2^30");
-  return std::nullopt;
+  return refuse_extras(call);
 }
 
 Refusal accept_tensor_cores(const OpCall& call, Results) {
