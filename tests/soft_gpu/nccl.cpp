@@ -7,7 +7,10 @@
 //     and streams of another. Ranks that differ in what they call, its count, type or reduction, or in the size of
 //     a message, stop the program with a message.
 //   - Sums are in no rank's order, and rounded at each step.
-//   - A communicator does not end while a graph holds its work.
+//   - A communicator does not end while a graph holds its work, or while memory is registered with it.
+//   - A split ends when all ranks of the parent have come, and fills in the part only then.
+//   - Only memory of ncclMemAlloc is registered; ranks agree in which buffers are, and in their offsets within.
+// TESSERA_SOFT_NCCL_NO_REGISTER=RANK lets that rank's registrations fail.
 // TESSERA_SOFT_NCCL_ERROR=RANK:NUMBER lets a rank's NUMBER-th operation in a communicator fail on the device.
 #include <nccl.h>
 
@@ -21,6 +24,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/soft_gpu/nccl_reduce.h"
@@ -44,6 +48,7 @@ struct Call {
   int peer;  // or root
   ncclComm_t comm;
   cudaStream_t stream;
+  int64_t input_place = -1, output_place = -1;  // within registered memory; -1: not registered
 
   size_t bytes() const { return count * size_of(type); }
 };
@@ -59,12 +64,25 @@ struct Message {
   std::atomic<bool> taken{false};
 };
 
+struct Clique;
+// A split of a communicator, while ranks come to it.
+struct Split {
+  struct Ask {
+    bool is_there = false;
+    int color = 0, key = 0;
+  };
+  std::vector<Ask> asks;  // by rank of the parent
+  int arrived = 0;
+  std::map<int, std::shared_ptr<Clique>> parts;  // by color
+};
+
 // What the ranks of a communicator share.
 struct Clique {
   std::mutex mutex;
   int size = 0;
   std::vector<int> devices;  // by rank, -1: has not come
   std::map<uint64_t, Meeting> meetings;
+  std::map<uint64_t, Split> splits;
   std::map<std::pair<int, int>, std::deque<std::shared_ptr<Message>>> mail;  // from, to
 
   int joined() const {
@@ -83,7 +101,25 @@ struct Side {
   std::atomic<uint64_t> begun{0}, operations{0};
   std::shared_ptr<int> graphs = std::make_shared<int>(0);  // each graph's work holds it
   bool finalizing = false;
+  uint64_t splits = 0;             // begun
+  ncclComm_t* part_of_split = nullptr;  // where the part goes of the split that is going on
+  struct Range {
+    const char* memory;
+    size_t bytes;
+  };
+  std::vector<std::unique_ptr<Range>> registered;
+
+  int64_t place_of(const void* data) const {
+    const char* at = static_cast<const char*>(data);
+    for (const auto& range : registered)
+      if (at >= range->memory && at < range->memory + range->bytes) return at - range->memory;
+    return -1;
+  }
 };
+
+// Memory of ncclMemAlloc.
+std::mutex allocations_mutex;
+std::map<const void*, size_t> allocations;
 
 std::mutex cliques_mutex;
 std::map<std::string, std::shared_ptr<Clique>> cliques;
@@ -113,6 +149,12 @@ bool is_to_fail(Side& side) {
 }
 
 void check_same(const Call& mine, int rank, const Call& first) {
+  // A root's buffers are the same only where all have both.
+  if (mine.kind != Kind::broadcast && (mine.input_place != first.input_place || mine.output_place != first.output_place))
+    fail("NCCL: rank %d calls %s on registered memory at %lld and %lld, another at %lld and %lld (-1: not registered)",
+         rank, kKindNames[static_cast<int>(mine.kind)], static_cast<long long>(mine.input_place),
+         static_cast<long long>(mine.output_place), static_cast<long long>(first.input_place),
+         static_cast<long long>(first.output_place));
   if (mine.kind == first.kind && mine.count == first.count && mine.type == first.type && mine.op == first.op &&
       (mine.kind != Kind::broadcast || mine.peer == first.peer))
     return;
@@ -288,7 +330,7 @@ ncclResult_t submit_group() {
 
 ncclResult_t submit(const Call& call, size_t input_bytes, size_t output_bytes) {
   Side& side = *call.comm->side;
-  if (side.clique->joined() < side.clique->size || side.looks > 0)
+  if (side.clique->joined() < side.clique->size || side.looks > 0 || side.part_of_split)
     return refuse(ncclInvalidUsage, "Attempt to use communicator before the previous operation returned ncclSuccess");
   if (device_of(call.stream) != side.device) return refuse(ncclInvalidArgument, "a stream of another device");
   for (const auto& [data, bytes] : {std::pair<const void*, size_t>(call.input, input_bytes),
@@ -296,7 +338,39 @@ ncclResult_t submit(const Call& call, size_t input_bytes, size_t output_bytes) {
     if (bytes > 0 && !is_device_memory(data, bytes, side.device))
       return refuse(ncclInvalidArgument, "a buffer that is no memory of the communicator's device");
   group_calls.push_back(call);
+  group_calls.back().input_place = side.place_of(call.input);
+  group_calls.back().output_place = side.place_of(call.output);
   return group_depth > 0 ? ncclSuccess : submit_group();
+}
+
+// Whether all have come to the split that is going on; then the part is there. Under the clique's lock.
+bool end_split(Side& side) {
+  const auto found = side.clique->splits.find(side.splits);
+  Split& split = found->second;
+  if (split.arrived < side.clique->size) return false;
+  const Split::Ask& mine = split.asks[static_cast<size_t>(side.rank)];
+  ncclComm_t* const part = std::exchange(side.part_of_split, nullptr);
+  *part = nullptr;
+  if (mine.color == NCCL_SPLIT_NOCOLOR) return true;
+  auto place = [&](const Split::Ask& ask, size_t rank) { return std::pair(ask.key, rank); };
+  auto own = std::make_shared<Side>();
+  int size = 0;
+  for (size_t rank = 0; rank < split.asks.size(); ++rank) {
+    if (split.asks[rank].color != mine.color) continue;
+    ++size;
+    own->rank += place(split.asks[rank], rank) < place(mine, static_cast<size_t>(side.rank));
+  }
+  auto& clique = split.parts[mine.color];
+  if (!clique) clique = std::make_shared<Clique>();
+  own->clique = clique;
+  own->device = side.device;
+  own->looks = some_looks();
+  const std::lock_guard lock(clique->mutex);
+  clique->size = size;
+  clique->devices.resize(static_cast<size_t>(size), -1);
+  clique->devices[static_cast<size_t>(own->rank)] = own->device;
+  *part = new ncclComm{std::move(own)};
+  return true;
 }
 
 }  // namespace
@@ -347,6 +421,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
   }
   *error = static_cast<ncclResult_t>(side.error.load());
   if (*error != ncclSuccess) return ncclSuccess;
+  if (side.part_of_split && !soft_gpu::end_split(side)) *error = ncclInProgress;
   const bool is_ending = side.finalizing && (side.eager > 0 || side.graphs.use_count() > 1);
   if (side.clique->joined() < side.clique->size || is_ending) *error = ncclInProgress;
   if (side.looks > 0) {
@@ -354,6 +429,59 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
     *error = ncclInProgress;
   }
   return ncclSuccess;
+}
+
+ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* part, ncclConfig_t* config) {
+  soft_gpu::Side& side = *comm->side;
+  if (config->blocking != 0) return soft_gpu::refuse(ncclInvalidArgument, "only communicators that do not block");
+  const std::lock_guard lock(side.clique->mutex);
+  if (side.clique->joined() < side.clique->size || side.looks > 0 || side.part_of_split)
+    return soft_gpu::refuse(ncclInvalidUsage, "Attempt to split before the previous operation returned ncclSuccess");
+  if (color < NCCL_SPLIT_NOCOLOR) return soft_gpu::refuse(ncclInvalidArgument, "a negative color");
+  *part = nullptr;
+  side.part_of_split = part;
+  soft_gpu::Split& split = side.clique->splits[++side.splits];
+  split.asks.resize(static_cast<size_t>(side.clique->size));
+  split.asks[static_cast<size_t>(side.rank)] = {true, color, key};
+  ++split.arrived;
+  side.looks = soft_gpu::some_looks();
+  return ncclInProgress;
+}
+
+ncclResult_t ncclMemAlloc(void** memory, size_t bytes) {
+  if (cudaMalloc(memory, bytes) != cudaSuccess) return soft_gpu::refuse(ncclUnhandledCudaError, "no memory");
+  const std::lock_guard lock(soft_gpu::allocations_mutex);
+  soft_gpu::allocations[*memory] = bytes;
+  return ncclSuccess;
+}
+
+ncclResult_t ncclMemFree(void* memory) {
+  {
+    const std::lock_guard lock(soft_gpu::allocations_mutex);
+    if (soft_gpu::allocations.erase(memory) == 0) soft_gpu::fail("NCCL: frees memory that is not of ncclMemAlloc");
+  }
+  return cudaFree(memory) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
+}
+
+ncclResult_t ncclCommRegister(ncclComm_t comm, void* memory, size_t bytes, void** handle) {
+  soft_gpu::Side& side = *comm->side;
+  const char* unable = std::getenv("TESSERA_SOFT_NCCL_NO_REGISTER");
+  if (unable && std::atoi(unable) == side.rank) return soft_gpu::refuse(ncclSystemError, "no room to register");
+  {
+    const std::lock_guard lock(soft_gpu::allocations_mutex);
+    const auto found = soft_gpu::allocations.find(memory);
+    if (found == soft_gpu::allocations.end() || bytes > found->second)
+      return soft_gpu::refuse(ncclInvalidArgument, "registers memory that is not of ncclMemAlloc");
+  }
+  side.registered.push_back(
+      std::make_unique<soft_gpu::Side::Range>(soft_gpu::Side::Range{static_cast<const char*>(memory), bytes}));
+  *handle = side.registered.back().get();
+  return ncclSuccess;
+}
+
+ncclResult_t ncclCommDeregister(ncclComm_t comm, void* handle) {
+  const size_t count = std::erase_if(comm->side->registered, [&](const auto& range) { return range.get() == handle; });
+  return count == 1 ? ncclSuccess : soft_gpu::refuse(ncclInvalidArgument, "no such registration");
 }
 
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
@@ -364,6 +492,7 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm) {
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   if (comm->side->graphs.use_count() > 1) soft_gpu::fail("NCCL: a communicator ends while a graph holds its work");
+  if (!comm->side->registered.empty()) soft_gpu::fail("NCCL: a communicator ends with memory registered");
   delete comm;
   return ncclSuccess;
 }

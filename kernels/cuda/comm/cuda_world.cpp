@@ -108,13 +108,16 @@ CudaWorld::CudaWorld(World& inner, CudaBackend& backend, std::string transport)
   check(cudaSetDevice(backend.context().device), "cudaSetDevice");
 }
 
-CudaWorld::~CudaWorld() {
-  for (std::byte* arena : arenas_) backend_.release(arena);
+CudaWorld::~CudaWorld() { release_arenas(); }
+
+void CudaWorld::release_arenas() noexcept {
+  for (std::byte* arena : arenas_) release_arena(arena);
+  arenas_.clear();
 }
 
 std::byte* CudaWorld::allocate_symmetric(int64_t bytes) {
   before_exchange();
-  std::byte* device = backend_.allocate(bytes);
+  std::byte* device = make_arena(bytes);
   arenas_.push_back(device);
   backend_.zero(device, bytes);
   added_arena(device, bytes);
@@ -125,7 +128,10 @@ std::unique_ptr<Communicator> CudaWorld::create_group(std::span<const int> ranks
   before_exchange();
   // Also for a group of one: the ranks count the groups they make.
   std::unique_ptr<Communicator> inner = inner_.create_group(ranks, name);
-  if (ranks.size() == 1) return std::make_unique<LocalGroup>(std::string(name));
+  if (ranks.size() == 1) {
+    join_no_group();
+    return std::make_unique<LocalGroup>(std::string(name));
+  }
   return create_device_group(ranks, name, std::move(inner));
 }
 

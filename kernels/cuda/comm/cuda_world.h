@@ -33,7 +33,7 @@ class CudaWorld : public World {
   const std::string& host_name() const override { return inner_.host_name(); }
   bool shares_process() const override { return inner_.shares_process(); }
 
-  // Device memory, by cudaMalloc: its peers do not read it themselves, NCCL and the copies do.
+  // Device memory, which peers do not read themselves: NCCL and the copies do.
   std::byte* allocate_symmetric(int64_t bytes) override;
   std::unique_ptr<Communicator> create_group(std::span<const int> ranks, std::string_view name) override;
 
@@ -49,10 +49,18 @@ class CudaWorld : public World {
   // Of a group of several ranks, which has a communicator of the inner world.
   virtual std::unique_ptr<Communicator> create_device_group(std::span<const int> ranks, std::string_view name,
                                                             std::unique_ptr<Communicator> inner);
+  // What a rank does that is alone in its group; other ranks may be in groups of several.
+  virtual void join_no_group() {}
+  // Zeroed or not; collective. What is made so is given back so.
+  virtual std::byte* make_arena(int64_t bytes) { return backend_.allocate(bytes); }
+  virtual void release_arena(std::byte* arena) noexcept { backend_.release(arena); }
   // What allocate_symmetric does besides; collective.
   virtual void added_arena(std::byte* /*device*/, int64_t /*bytes*/) {}
   // Before the rank waits for its peers.
   virtual void before_exchange() {}
+
+  // For the destructors of those that make arenas of their own; before anything else of theirs goes.
+  void release_arenas() noexcept;
 
   World& inner_;
   CudaBackend& backend_;

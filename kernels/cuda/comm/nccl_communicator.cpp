@@ -21,14 +21,60 @@ NcclCommunicator::NcclCommunicator(NcclSetup setup)
     : setup_(std::move(setup)), nccl_(*setup_.nccl), exceptions_(std::uncaught_exceptions()) {
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
-  const ncclResult_t result = nccl_.init_rank_config(&comm_, setup_.size, setup_.id, setup_.rank, &config);
   try {
-    if (is_error(result)) fail("creating a communicator", result);
+    create(config);
     await("creating a communicator");
   } catch (...) {
     abort();
     throw;
   }
+}
+
+void NcclCommunicator::create(ncclConfig_t& config) {
+  if (setup_.parent) {
+    comm_ = setup_.parent->split(setup_.color, setup_.rank, config);
+    TESSERA_CHECK(comm_ != nullptr, "a split of NCCL's communicator for group '", setup_.name, "' gave none");
+    return;
+  }
+  const ncclResult_t result = nccl_.init_rank_config(&comm_, setup_.size, setup_.id, setup_.rank, &config);
+  if (is_error(result)) fail("creating a communicator", result);
+}
+
+ncclComm_t NcclCommunicator::split(int color, int key, ncclConfig_t& config) {
+  ncclComm_t part = nullptr;
+  ncclResult_t result = ncclSuccess;
+  {
+    const std::lock_guard lock(mutex_);
+    if (comm_) result = nccl_.split(comm_, color, key, &part, &config);
+  }
+  if (is_error(result)) fail("splitting a communicator", result);
+  // NCCL fills in `part` when the parent is ready again, and takes no other call of the parent before.
+  await("splitting a communicator");
+  return part;
+}
+
+void NcclCommunicator::join_no_split() {
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  split(NCCL_SPLIT_NOCOLOR, 0, config);
+}
+
+bool NcclCommunicator::register_memory(void* memory, int64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  if (!comm_ || !nccl_.registers_memory()) return false;
+  void* handle = nullptr;
+  if (nccl_.register_memory(comm_, memory, static_cast<size_t>(bytes), &handle) != ncclSuccess) return false;
+  registered_.push_back({memory, handle});
+  return true;
+}
+
+void NcclCommunicator::forget_memory(void* memory) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(registered_, [&](const Registered& one) {
+    if (one.memory != memory) return false;
+    if (comm_) (void)nccl_.deregister_memory(comm_, one.handle);
+    return true;
+  });
 }
 
 NcclCommunicator::~NcclCommunicator() {
@@ -38,6 +84,7 @@ NcclCommunicator::~NcclCommunicator() {
     return;
   }
   try {
+    for (const Registered& one : registered_) (void)nccl_.deregister_memory(comm_, one.handle);
     const ncclResult_t result = nccl_.finalize(comm_);
     if (is_error(result)) fail("ending a communicator", result);
     await("ending a communicator");

@@ -48,6 +48,7 @@ class NcclGroup final : public Communicator {
   void poll() override { watch_->verify(); }
   bool needs_host() const override { return false; }
   void* stream() override { return stream_; }
+  const std::shared_ptr<NcclCommunicator>& communicator() const { return communicator_; }
 
  private:
   struct Pending {

@@ -48,6 +48,7 @@ Found open(void* handle, const std::string& path) {
   const bool whole = load(handle, "ncclGetVersion", get_version, missing) &&
                      load(handle, "ncclGetUniqueId", nccl.get_unique_id, missing) &&
                      load(handle, "ncclCommInitRankConfig", nccl.init_rank_config, missing) &&
+                     load(handle, "ncclCommSplit", nccl.split, missing) &&
                      load(handle, "ncclCommFinalize", nccl.finalize, missing) &&
                      load(handle, "ncclCommDestroy", nccl.destroy, missing) &&
                      load(handle, "ncclCommAbort", nccl.abort, missing) &&
@@ -62,6 +63,11 @@ Found open(void* handle, const std::string& path) {
                      load(handle, "ncclGroupStart", nccl.group_start, missing) &&
                      load(handle, "ncclGroupEnd", nccl.group_end, missing);
   if (!whole) return {nullptr, cat(path, " has no ", missing)};
+  const bool registers = load(handle, "ncclMemAlloc", nccl.allocate, missing) &&
+                         load(handle, "ncclMemFree", nccl.release, missing) &&
+                         load(handle, "ncclCommRegister", nccl.register_memory, missing) &&
+                         load(handle, "ncclCommDeregister", nccl.deregister_memory, missing);
+  if (!registers) nccl.deregister_memory = nullptr;
   if (get_version(&nccl.version) != ncclSuccess) return {nullptr, cat(path, " does not tell its version")};
   if (nccl.version < kOldest)
     return {nullptr, cat(path, " is NCCL ", nccl.version_text(), ", 2.18 or later is needed")};

@@ -12,6 +12,7 @@ struct NcclLibrary {
   std::string path;
   decltype(&::ncclGetUniqueId) get_unique_id = nullptr;
   decltype(&::ncclCommInitRankConfig) init_rank_config = nullptr;
+  decltype(&::ncclCommSplit) split = nullptr;
   decltype(&::ncclCommFinalize) finalize = nullptr;
   decltype(&::ncclCommDestroy) destroy = nullptr;
   decltype(&::ncclCommAbort) abort = nullptr;
@@ -26,6 +27,13 @@ struct NcclLibrary {
   decltype(&::ncclRecv) receive = nullptr;
   decltype(&::ncclGroupStart) group_start = nullptr;
   decltype(&::ncclGroupEnd) group_end = nullptr;
+  // Since 2.19, all or none: memory that NCCL reads and writes in place once it is registered.
+  decltype(&::ncclMemAlloc) allocate = nullptr;
+  decltype(&::ncclMemFree) release = nullptr;
+  decltype(&::ncclCommRegister) register_memory = nullptr;
+  decltype(&::ncclCommDeregister) deregister_memory = nullptr;
+
+  bool registers_memory() const { return deregister_memory != nullptr; }
 
   std::string version_text() const;  // "2.28.9"
 };

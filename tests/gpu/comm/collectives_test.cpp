@@ -185,6 +185,35 @@ TEST_P(Collectives, SymmetricMemoryIsZeroed) {
   });
 }
 
+// Groups of any order and of several sizes, beside a rank that is alone.
+TEST_P(Collectives, FollowTheOrderOfTheirGroup) {
+  if (GetParam().ranks != 4) GTEST_SKIP() << "four ranks make such groups";
+  run_gpu_ranks(4, options_, [&](GpuRank& rank) {
+    const int me = rank.world.rank();
+    std::byte* const memory = rank.world.allocate_symmetric(4096);
+    const std::vector<std::vector<std::vector<int>>> all = {{{2, 0}, {3, 1}}, {{1, 0, 2}, {3}}, {{3, 2, 1, 0}}};
+    for (const auto& groups : all) {
+      const auto mine = std::find_if(groups.begin(), groups.end(), [&](const std::vector<int>& ranks) {
+        return std::count(ranks.begin(), ranks.end(), me) > 0;
+      });
+      const auto group = rank.world.create_group(*mine, "any");
+      ASSERT_EQ(group->size(), static_cast<int>(mine->size()));
+      EXPECT_EQ((*mine)[static_cast<size_t>(group->rank())], me);
+      const auto value = static_cast<float>(me);
+      rank.backend.fill(memory, &value, 4, 1);
+      CollectiveCall gather;
+      gather.kind = CollectiveKind::all_gather;
+      gather.shape = {1};
+      gather.input = memory;
+      gather.output = memory + 1024;
+      gather.stream = rank.backend.stream();
+      group->run(gather);
+      const HostTensor got = fetch(rank.backend, memory + 1024, {DType::f32, {group->size()}});
+      for (int i = 0; i < group->size(); ++i) EXPECT_EQ(got.get_real(i), (*mine)[static_cast<size_t>(i)]);
+    }
+  });
+}
+
 // Rows and columns of a square of ranks, in flight together.
 TEST_P(Collectives, OfSeveralGroupsAreInFlightTogether) {
   if (GetParam().ranks != 4) GTEST_SKIP() << "four ranks make a square";

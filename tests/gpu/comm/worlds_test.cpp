@@ -75,6 +75,36 @@ TEST(Worlds, WithoutNcclTheReasonIsTold) {
   EXPECT_NE(versions.find("no NCCL: "), std::string::npos) << versions;
 }
 
+// The software NCCL stops where ranks differ in what is registered.
+TEST(Worlds, WhereOneRankCannotRegisterItsMemoryNoneDoes) {
+  GpuRanksOptions options;
+  options.transport = Transport::nccl;
+  if (const std::string why = why_not(3, options); !why.empty()) GTEST_SKIP() << why;
+  if (!is_software_gpu()) GTEST_SKIP() << "only the software GPU's NCCL can be told to fail so";
+  for (const char* unable : {"1", "-1"}) {
+    setenv("TESSERA_SOFT_NCCL_NO_REGISTER", unable, 1);
+    run_gpu_ranks(3, options, [&](GpuRank& rank) {
+      const std::vector<int> ranks = {0, 1, 2};
+      const auto before = rank.world.create_group(ranks, "before");
+      std::byte* const memory = rank.world.allocate_symmetric(4096);
+      const auto after = rank.world.create_group(ranks, "after");
+      const auto value = static_cast<float>(rank.world.rank() + 1);
+      rank.backend.fill(memory, &value, 4, 8);
+      CollectiveCall call;
+      call.shape = {8};
+      call.input = memory;
+      call.output = memory + 1024;
+      call.stream = rank.backend.stream();
+      before->run(call);
+      call.input = memory + 1024;
+      call.output = memory;
+      after->run(call);
+      EXPECT_EQ(fetch(rank.backend, memory, {DType::f32, {8}}).get_real(7), 18);
+    });
+    unsetenv("TESSERA_SOFT_NCCL_NO_REGISTER");
+  }
+}
+
 TEST(Worlds, OneRankNeedsNoTransport) {
   SKIP_WITHOUT_DEVICE();
   const auto inner = create_single_world();
