@@ -6,6 +6,7 @@
 #include "core/ops/attention.h"
 #include "core/ops/contraction.h"
 #include "core/ops/dynamic_slice.h"
+#include "core/ops/ragged.h"
 #include "core/ops/structure.h"
 
 namespace tessera {
@@ -98,7 +99,8 @@ class Splitter {
     const Instruction& it = source_.at(value);
     if (is_stacked_ && is_slice_at_hand(i)) return false;
     if (it.op->has_state || policy_ == RematPolicy::none) return true;
-    return policy_ == RematPolicy::dots && (it.is(ops::kDotGeneral) || it.is(ops::kAttention));
+    return policy_ == RematPolicy::dots &&
+           (it.is(ops::kDotGeneral) || it.is(ops::kRaggedDot) || it.is(ops::kAttention));
   }
 
   void find_residuals(Value root) {

@@ -21,11 +21,14 @@
 #include "core/ops/norm.h"
 #include "core/ops/optimizer.h"
 #include "core/ops/padding.h"
+#include "core/ops/permute_tokens.h"
 #include "core/ops/product_epilogue.h"
+#include "core/ops/ragged.h"
 #include "core/ops/random.h"
 #include "core/ops/reduce_window.h"
 #include "core/ops/residual_norm.h"
 #include "core/ops/rng.h"
+#include "core/ops/routing.h"
 #include "core/ops/scan.h"
 #include "core/ops/sharding.h"
 #include "core/ops/sort.h"
@@ -115,6 +118,14 @@ std::span<const OpDef* const> all_ops() {
       &kDotGeneralBiasGelu,
       &kDotGeneralGeluGrad,
       &kDotGeneralBiasGrad,
+      &kRaggedDot,
+      &kRaggedContraction,
+      &kTopKRouting,
+      &kTopKRoutingGrad,
+      &kExpertOrder,
+      &kPermuteTokens,
+      &kUnpermuteTokens,
+      &kTokenDots,
       &kConvolution,
       &kConvolutionKernelGrad,
       &kReduceWindow,
