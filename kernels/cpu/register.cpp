@@ -20,6 +20,8 @@ void register_cpu_kernels(KernelTable& table) {
   cpu::register_scatter(table);
   cpu::register_sorts(table);
   cpu::register_random(table);
+  cpu::register_ragged(table);
+  cpu::register_routing(table);
 }
 
 KernelTable cpu_kernel_table() {

@@ -31,6 +31,8 @@ void register_gather(KernelTable& table);
 void register_scatter(KernelTable& table);
 void register_sorts(KernelTable& table);
 void register_random(KernelTable& table);
+void register_ragged(KernelTable& table);
+void register_routing(KernelTable& table);
 
 }  // namespace cpu
 }  // namespace tessera
