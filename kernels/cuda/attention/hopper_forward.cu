@@ -1,0 +1,279 @@
+// Flash attention forward in bf16 by wgmma, for compute capability 9.0.
+//
+// Floor: 4 b h lq lk d operations (half with a causal mask) over 989 TFLOP/s, the dense bf16 rate of an H100 or H200 by
+// datasheet. The mark to reach is FlashAttention-3 (Shah et al. 2024), up to 740 TFLOP/s or 75 % on an H100 in long
+// sequences, near 500 at head_dim 64: there a tile's 16,384 exponentials take the special function units (16 a cycle)
+// as many cycles, 1024, as its products take the matrix units, and at 128 half as many. So a block's two warpgroups
+// take turns: one computes exponentials while the other's products run; and within a warpgroup the scores of the next
+// tile are begun before the probabilities of this one are multiplied with v. What stays visible is the first and last
+// tile of a block: with two tiles (256 keys) little overlaps, and a block has a multiprocessor for itself. Expected of
+// this kernel: 60 to 70 % at head_dim 128 and 40 to 50 % at 64 in sequences of 4,096 and more. Not yet run on a GPU.
+//
+// A third warpgroup copies: k and v come by tensor maps into rings of two stages. Barriers in shared memory say what
+// has come (`full`) and what all warps that compute are done with (`free`).
+#include "kernels/cuda/attention/attention_block.h"
+#include "kernels/cuda/attention/hopper_attention.h"
+#include "kernels/cuda/attention/hopper_tiles.h"
+
+namespace tessera::cuda {
+namespace {
+
+constexpr int kQueries = kConsumers * kGroupRows, kKeys = 128, kStages = 2;
+
+template <int kDim>
+struct Shared {
+  HopperTile<kQueries, kDim> q;
+  HopperTile<kKeys, kDim> k[kStages], v[kStages];
+  Mbarrier q_full, k_full[kStages], v_full[kStages], k_free[kStages], v_free[kStages];
+};
+
+// What a block computes.
+struct Work {
+  QueryBlock block;
+  int first, seen, tiles;  // `seen` keys by any of the block's queries
+  __device__ explicit Work(const AttentionShape& shape) : block(shape, kQueries), first(position_of_first(shape)) {
+    seen = min(shape.keys, first + min(block.row + kQueries, shape.queries));
+    tiles = seen > 0 ? (seen + kKeys - 1) / kKeys : 0;
+  }
+};
+
+// ---- The warpgroup that copies: one thread of it ------------------------------------------------------------------
+
+template <int kDim>
+__device__ __forceinline__ void copy(Shared<kDim>& shared, const AttentionShape& shape, const Work& work,
+                                     const TensorMap* q, const TensorMap* k, const TensorMap* v) {
+  const QueryBlock& block = work.block;
+  const int kv_head = block.head / (shape.heads / shape.kv_heads);
+  mbarrier_arrive_expect(&shared.q_full, shared.q.kBytes);
+  copy_tile_async(shared.q, q, block.head, block.row, block.batch, &shared.q_full);
+  RingPlace at;
+  for (int tile = 0; tile < work.tiles; ++tile) {
+    mbarrier_wait(&shared.k_free[at.stage], at.parity ^ 1);
+    mbarrier_arrive_expect(&shared.k_full[at.stage], shared.k[0].kBytes);
+    copy_tile_async(shared.k[at.stage], k, kv_head, tile * kKeys, block.batch, &shared.k_full[at.stage]);
+    mbarrier_wait(&shared.v_free[at.stage], at.parity ^ 1);
+    mbarrier_arrive_expect(&shared.v_full[at.stage], shared.v[0].kBytes);
+    copy_tile_async(shared.v[at.stage], v, kv_head, tile * kKeys, block.batch, &shared.v_full[at.stage]);
+    at.template advance<kStages>();
+  }
+}
+
+// ---- Those that compute -------------------------------------------------------------------------------------------
+
+// The rows of a lane: g + 8 r.
+struct Softmax {
+  float reference[2] = {-INFINITY, -INFINITY};  // subtracted from the scores, in base 2
+  float sum[2] = {0.0f, 0.0f};                  // of this lane's columns
+};
+
+// Scores that are not seen become -inf: row r of the warp sees columns below min(keys, seen + r).
+template <int N>
+__device__ __forceinline__ void hide(float (&score)[N][4], int keys, int seen) {
+  const int lane = lane_of_warp();
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int limit = min(keys, seen + lane / 4 + i / 2 * 8) - lane % 4 * 2 - i % 2;
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      if (8 * n >= limit) score[n][i] = -INFINITY;
+    }
+  }
+}
+
+// Turns scores into exp2(scale2 * score - reference); what was summed before is to be multiplied by `correction`, or
+// stays as it is where the result, the same in the whole warp, is false. As in tensor_forward.cu the reference is
+// the row's maximum when it was last moved, and moves when the maximum has grown by more than 2^kSlack since.
+template <int N>
+__device__ __forceinline__ bool online_softmax(float (&score)[N][4], float (&correction)[2], Softmax& state,
+                                               float scale2) {
+  constexpr float kSlack = 8.0f;
+  bool moved = false;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float maximum = -INFINITY;
+#pragma unroll
+    for (int n = 0; n < N; ++n) maximum = fmaxf(maximum, fmaxf(score[n][2 * r], score[n][2 * r + 1]));
+    maximum = fmaxf(maximum, __shfl_xor_sync(0xffffffffu, maximum, 1));
+    maximum = scale2 * fmaxf(maximum, __shfl_xor_sync(0xffffffffu, maximum, 2));
+    const float before = state.reference[r];
+    const bool move = maximum > before + kSlack;
+    const float reference = move ? maximum : before;
+    state.reference[r] = reference;
+    // A query that has seen nothing yet: any finite number, so that exp2(-inf - it) is 0.
+    const float subtract = reference == -INFINITY ? 0.0f : reference;
+    correction[r] = exp2_approx(before - subtract);
+    moved |= move;
+    float sum = 0.0f;
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+#pragma unroll
+      for (int i = 2 * r; i < 2 * r + 2; ++i) {
+        score[n][i] = exp2_approx(fmaf(score[n][i], scale2, -subtract));
+        sum += score[n][i];
+      }
+    }
+    state.sum[r] = fmaf(state.sum[r], correction[r], sum);
+  }
+  return __any_sync(0xffffffffu, moved);
+}
+
+// Divides by the sums, and writes lse for the warp's queries below `rows`.
+template <int D>
+__device__ __forceinline__ void finish(float (&out)[D][4], const Softmax& state, float* lse, int rows) {
+  const int lane = lane_of_warp();
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float sum = state.sum[r];
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+#pragma unroll
+    for (int d = 0; d < D; ++d) {
+      out[d][2 * r] *= inverse;
+      out[d][2 * r + 1] *= inverse;
+    }
+    const int row = lane / 4 + 8 * r;
+    if (lane % 4 == 0 && row < rows)
+      lse[row] = sum == 0.0f ? -INFINITY : state.reference[r] * kLn2 + logf(sum);
+  }
+}
+
+template <int kDim>
+__device__ __forceinline__ void compute(Shared<kDim>& shared, const AttentionShape& shape, const Work& work, int group,
+                                        bf16* to, float* lse) {
+  const QueryBlock& block = work.block;
+  const int warp_row = group * kGroupRows + 16 * warp_of_group(), first_row = block.row + warp_row;
+  const int unhidden = min(shape.keys, work.first + first_row + 1);  // seen by all of the warp's queries
+  const float scale2 = shape.scale * kLog2E;
+  float out[kDim / 8][4], score[kKeys / 8][4], correction[2];
+  uint32_t probability[kKeys / 16][4];
+  set_zero(out);
+  Softmax state;
+
+  const auto softmax_of = [&](int tile) {
+    const int key = tile * kKeys;
+    if (key + kKeys > unhidden) hide(score, shape.keys - key, work.first + first_row + 1 - key);
+    return online_softmax(score, correction, state, scale2);
+  };
+  // v's rows behind the last key that is seen.
+  const auto clear_unseen = [&](int tile, int stage) {
+    const int key = tile * kKeys;
+    if (key + kKeys > work.seen && work.seen < shape.keys) clear_rows(shared.v[stage], work.seen - key, group);
+  };
+
+  mbarrier_wait(&shared.q_full, 0);
+  if (work.tiles > 0) {
+    RingPlace now, last;  // of the tile whose scores are computed, and of the one before
+    // Turns begin with the first group, which this tells it.
+    if (group == kConsumers - 1 && work.tiles > 1) barrier_arrive(kTurnBarrier, kConsumers * kGroupThreads);
+    mbarrier_wait(&shared.k_full[0], 0);
+    wgmma_fence();
+    begin_product_transposed(score, shared.q, group * kGroupRows, shared.k[0]);
+    wgmma_commit();
+    wgmma_wait<0>();
+    hold(score);
+    release(&shared.k_free[0]);
+    softmax_of(0);
+    pack_left(score, probability);
+    for (int tile = 1; tile < work.tiles; ++tile) {
+      now.template advance<kStages>();
+      mbarrier_wait(&shared.k_full[now.stage], now.parity);
+      barrier_sync(kTurnBarrier + group, kConsumers * kGroupThreads);
+      hold(out);
+      hold(probability);
+      wgmma_fence();
+      begin_product_transposed(score, shared.q, group * kGroupRows, shared.k[now.stage]);
+      wgmma_commit();
+      mbarrier_wait(&shared.v_full[last.stage], last.parity);
+      wgmma_fence();
+      begin_product(out, probability, shared.v[last.stage]);
+      wgmma_commit();
+      if (group == 0 || tile + 1 < work.tiles)
+        barrier_arrive(kTurnBarrier + 1 - group, kConsumers * kGroupThreads);
+      wgmma_wait<1>();
+      hold(score);
+      release(&shared.k_free[now.stage]);
+      const bool moved = softmax_of(tile);
+      wgmma_wait<0>();
+      hold(out);
+      release(&shared.v_free[last.stage]);
+      pack_left(score, probability);
+      if (moved) {
+#pragma unroll
+        for (int d = 0; d < kDim / 8; ++d)
+#pragma unroll
+          for (int i = 0; i < 4; ++i) out[d][i] *= correction[i / 2];
+      }
+      last = now;
+    }
+    mbarrier_wait(&shared.v_full[last.stage], last.parity);
+    clear_unseen(work.tiles - 1, last.stage);
+    hold(out);
+    hold(probability);
+    wgmma_fence();
+    begin_product(out, probability, shared.v[last.stage]);
+    wgmma_commit();
+    wgmma_wait<0>();
+    hold(out);
+  }
+  const int rows = shape.queries - block.row;
+  finish(out, state, lse + statistics_offset(shape, block.batch, first_row, block.head), rows - warp_row);
+  store_rows(out, 1.0f, shared.q, group, to + query_offset(shape, block.batch, block.row, block.head),
+             shape.heads * shape.head_dim, rows);
+}
+
+template <int kDim>
+__global__ void __launch_bounds__(kHopperThreads, 1)
+    hopper_forward_kernel(AttentionShape shape, const __grid_constant__ TensorMap q,
+                          const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v, bf16* out,
+                          float* lse) {
+  if constexpr (kHasWarpgroups) {
+    Shared<kDim>& shared = aligned_shared<Shared<kDim>>();
+    if (threadIdx.x == 0) {
+      prefetch_tensor_map(&q);
+      prefetch_tensor_map(&k);
+      prefetch_tensor_map(&v);
+      mbarrier_init(&shared.q_full, 1);
+      for (int stage = 0; stage < kStages; ++stage) {
+        mbarrier_init(&shared.k_full[stage], 1);
+        mbarrier_init(&shared.v_full[stage], 1);
+        mbarrier_init(&shared.k_free[stage], kConsumerWarps);
+        mbarrier_init(&shared.v_free[stage], kConsumerWarps);
+      }
+      mbarrier_init_fence();
+    }
+    __syncthreads();
+    const Work work(shape);
+    const int group = warp_group();
+    if (group == 0) {
+      give_registers<kCopyRegisters>();
+      if (threadIdx.x == 0) copy(shared, shape, work, &q, &k, &v);
+    } else {
+      take_registers<kComputeRegisters>();
+      compute(shared, shape, work, group - 1, out, lse);
+    }
+  } else {
+    __trap();  // the host chooses by compute capability
+  }
+}
+
+}  // namespace
+
+bool hopper_attention_takes(const AttentionShape& shape, int major, int minor) {
+  // Tensor maps have no empty dims.
+  return major == 9 && minor == 0 && (shape.head_dim == 64 || shape.head_dim == 128) && shape.batch > 0 &&
+         shape.queries > 0 && shape.keys > 0 && shape.kv_heads > 0;
+}
+
+void hopper_attention_forward(const AttentionShape& shape, const bf16* q, const bf16* k, const bf16* v, bf16* out,
+                              float* lse, cudaStream_t stream) {
+  dispatch_head_dim(shape.head_dim, [&]<int kDim>() {
+    const TensorMap q_map = tile_map<kQueries>(q, shape.batch, shape.queries, shape.heads, kDim),
+                    k_map = tile_map<kKeys>(k, shape.batch, shape.keys, shape.kv_heads, kDim),
+                    v_map = tile_map<kKeys>(v, shape.batch, shape.keys, shape.kv_heads, kDim);
+    launch(hopper_forward_kernel<kDim>, dim3(query_grid(shape, kQueries)), dim3(kHopperThreads),
+           kSharedBytesOf<Shared<kDim>>, stream, shape, q_map, k_map, v_map, out, lse);
+  });
+}
+
+}  // namespace tessera::cuda
