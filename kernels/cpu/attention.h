@@ -21,6 +21,17 @@ struct AttentionShape {
   bool causal = true;                             // the query at position p sees keys 0..p
   int64_t q_start = 0;                            // position of query row 0; keys start at 0
   double scale = 1.0;                             // on the scores
+  int64_t window = 0;                             // causal: the last so many keys only; 0: all
+};
+
+// Optional: see core/ops/attention.h. Acc is what the sums are in.
+template <typename Acc>
+struct AttentionExtras {
+  const Acc* distance_bias = nullptr;   // [heads, distances], added to the scaled scores
+  int64_t distances = 0;
+  int64_t bias_origin = 0;
+  const int32_t* q_segments = nullptr;  // [batch, q_len]
+  const int32_t* k_segments = nullptr;  // [batch, k_len]
 };
 
 // q, out [batch, q_len, heads, head_dim]; k, v [batch, k_len, kv_heads, head_dim];
@@ -28,15 +39,21 @@ struct AttentionShape {
 // out 0 and lse -infinity. T is float, bfloat16 or double; softmax and sums are f32 (f64).
 template <typename T>
 void attention_forward(const AttentionShape& shape, const T* q, const T* k, const T* v, T* out,
-                       simd::Accumulator<T>* lse);
+                       simd::Accumulator<T>* lse,
+                       const AttentionExtras<simd::Accumulator<T>>& extras = {});
 
-int64_t attention_backward_workspace(const AttentionShape& shape, int64_t accumulator_bytes);
+// `distances` where the gradient of the bias is asked for, else 0.
+int64_t attention_backward_workspace(const AttentionShape& shape, int64_t accumulator_bytes,
+                                     int64_t distances = 0);
 
-// dq like q, dk and dv like k, from what forward gave and dout. Threads share out (batch, kv_heads)
-// pairs, each of which owns its rows of dk and dv.
+// dq like q, dk and dv like k, from what forward gave and dout; d_distance_bias like distance_bias,
+// unless it is null. Threads share out (batch, kv_heads) pairs, each of which owns its rows of dk
+// and dv; the bias' gradient is summed per sequence, then over them in order.
 template <typename T>
 void attention_backward(const AttentionShape& shape, const T* q, const T* k, const T* v,
                         const T* out, const simd::Accumulator<T>* lse, const T* dout, T* dq, T* dk,
-                        T* dv, void* workspace);
+                        T* dv, void* workspace,
+                        const AttentionExtras<simd::Accumulator<T>>& extras = {},
+                        simd::Accumulator<T>* d_distance_bias = nullptr);
 
 }  // namespace tessera::cpu

@@ -64,14 +64,14 @@ void load_queries(const AttentionShape& shape, int64_t rows, int64_t ld, const T
       delta = simd::sum_lanes(sum);
     }
     block.delta[i] = delta;
-    // No key seen: +inf makes every probability exp(-inf) = 0.
-    block.lse[i] = i < rows ? (lse[i] == -kInf ? kInf : lse[i]) : Acc(0);
+    // No key seen, or no query: +inf makes every probability exp(-inf) = 0.
+    block.lse[i] = i < rows ? (lse[i] == -kInf ? kInf : lse[i]) : kInf;
   }
 }
 
-// probability = exp(score - lse); dscore = probability * (dprobability - delta) * scale.
+// probability = exp(score - lse); dscore = probability * (dprobability - delta).
 template <typename Acc>
-void softmax_gradient(int64_t keys, Acc scale, Block<Acc>& block) {
+void softmax_gradient(int64_t keys, Block<Acc>& block) {
   constexpr int64_t kL = simd::kLanes<Acc>;
   for (int64_t i = 0; i < kQueryBlock; i += kL) {
     const auto lse = simd::load(block.lse + i), delta = simd::load(block.delta + i);
@@ -80,33 +80,40 @@ void softmax_gradient(int64_t keys, Acc scale, Block<Acc>& block) {
       Acc* dscore = block.dscore + j * kQueryBlock + i;
       const auto p = simd::exp(simd::load(probability) - lse);
       simd::store(probability, p);
-      simd::store(dscore, p * (simd::load(dscore) - delta) * scale);
+      simd::store(dscore, p * (simd::load(dscore) - delta));
     }
   }
 }
 
-// Adds one block of queries into the key gradients (rows of `grad_step`), and fills dq_columns.
+// Where the gradients of one head's keys are summed.
+template <typename Acc>
+struct KeySums {
+  Acc *dk, *dv;
+  int64_t step;            // of their rows
+  Acc* dbias = nullptr;    // [distances]
+};
+
+// Adds one block of queries into the key gradients, and fills dq_columns.
 template <typename T, typename Acc>
-void backward_block(const AttentionShape& shape, int64_t row, int64_t rows, int64_t ld, const T* k,
-                    const T* v, Acc* dk, Acc* dv, int64_t grad_step, Block<Acc>& block) {
+void backward_block(const AttentionShape& shape, BlockMask<Acc> mask, int64_t ld, const T* k,
+                    const T* v, const KeySums<Acc>& sums, Block<Acc>& block) {
   const int64_t dim = shape.head_dim, k_step = shape.kv_heads * dim;
-  const int64_t seen = visible_keys(shape, row + rows - 1);
-  for (int64_t key = 0; key < seen; key += kKeyBlock) {
-    const int64_t keys = std::min(kKeyBlock, seen - key);
+  mask.for_each_tile([&](int64_t key, int64_t keys) {
     load_rows(keys, dim, k + key * k_step, k_step, block.keys, ld);
     load_rows(keys, dim, v + key * k_step, k_step, block.values, ld);
-    block_scores(keys, dim, block.keys, ld, block.q_columns, key, shape.q_start + row, shape.causal,
-                 block.probability);
+    block_scores(key, keys, dim, block.keys, ld, block.q_columns, mask, block.probability);
     block_product(keys, kQueryBlock, dim, block.values, ld, int64_t{1}, block.dout_columns,
                   kQueryBlock, block.dscore, kQueryBlock, false);
-    softmax_gradient(keys, Acc(shape.scale), block);
+    softmax_gradient(keys, block);
+    if (sums.dbias) mask.add_bias_gradient(key, keys, block.dscore, sums.dbias);
+    for (int64_t i = 0; i < keys * kQueryBlock; ++i) block.dscore[i] *= Acc(shape.scale);
     block_product(keys, ld, kQueryBlock, block.probability, kQueryBlock, int64_t{1},
-                  block.dout_rows, ld, dv + key * grad_step, grad_step, true);
+                  block.dout_rows, ld, sums.dv + key * sums.step, sums.step, true);
     block_product(keys, ld, kQueryBlock, block.dscore, kQueryBlock, int64_t{1}, block.q_rows, ld,
-                  dk + key * grad_step, grad_step, true);
+                  sums.dk + key * sums.step, sums.step, true);
     block_product(dim, kQueryBlock, keys, block.keys, int64_t{1}, ld, block.dscore, kQueryBlock,
                   block.dq_columns, kQueryBlock, true);
-  }
+  });
 }
 
 // Key gradients can be summed where they belong if that is f32 (f64) already, in whole vectors.
@@ -116,70 +123,107 @@ bool sums_in_place(const AttentionShape& shape) {
   return std::is_same_v<T, Acc> && shape.head_dim % simd::kLanes<Acc> == 0;
 }
 
+// The tensors of a backward pass.
+template <typename T>
+struct Tensors {
+  using Acc = simd::Accumulator<T>;
+  const T *q, *k, *v, *out;
+  const Acc* lse;
+  const T* dout;
+  T *dq, *dk, *dv;
+  Acc* key_sums;   // workspace; per (batch, kv head) two times [k_len, ld]
+  Acc* bias_sums;  // [batch, heads, distances], or null
+  AttentionExtras<Acc> extras;
+};
+
 // All that one key head of one sequence takes part in.
 template <typename T>
-void backward_group(const AttentionShape& shape, int64_t batch, int64_t group, const T* q,
-                    const T* k, const T* v, const T* out, const simd::Accumulator<T>* lse,
-                    const T* dout, T* dq, T* dk, T* dv, simd::Accumulator<T>* workspace) {
+void backward_group(const AttentionShape& shape, int64_t batch, int64_t group,
+                    const Tensors<T>& t) {
   using Acc = simd::Accumulator<T>;
   const int64_t dim = shape.head_dim, ld = padded_dim(dim, simd::kLanes<Acc>);
   const int64_t k_step = shape.kv_heads * dim;
   const int64_t k_at = (batch * shape.k_len * shape.kv_heads + group) * dim;
   const bool in_place = sums_in_place<T>(shape);
-  Acc* dk_sum = in_place ? reinterpret_cast<Acc*>(dk + k_at)
-                         : workspace + (batch * shape.kv_heads + group) * 2 * shape.k_len * ld;
-  Acc* dv_sum = in_place ? reinterpret_cast<Acc*>(dv + k_at) : dk_sum + shape.k_len * ld;
-  const int64_t grad_step = in_place ? k_step : ld;
+  KeySums<Acc> sums;
+  sums.dk = in_place ? reinterpret_cast<Acc*>(t.dk + k_at)
+                     : t.key_sums + (batch * shape.kv_heads + group) * 2 * shape.k_len * ld;
+  sums.dv = in_place ? reinterpret_cast<Acc*>(t.dv + k_at) : sums.dk + shape.k_len * ld;
+  sums.step = in_place ? k_step : ld;
   for (int64_t j = 0; j < shape.k_len; ++j) {
-    std::fill(dk_sum + j * grad_step, dk_sum + j * grad_step + ld, Acc(0));
-    std::fill(dv_sum + j * grad_step, dv_sum + j * grad_step + ld, Acc(0));
+    std::fill(sums.dk + j * sums.step, sums.dk + j * sums.step + ld, Acc(0));
+    std::fill(sums.dv + j * sums.step, sums.dv + j * sums.step + ld, Acc(0));
   }
   Block<Acc> block;
   carve(block, dim, ld);
-  const int64_t members = shape.heads / shape.kv_heads;
+  const int64_t members = shape.heads / shape.kv_heads, distances = t.extras.distances;
   for (int64_t head = group * members; head < (group + 1) * members; ++head) {
+    if (t.bias_sums) {
+      sums.dbias = t.bias_sums + (batch * shape.heads + head) * distances;
+      std::fill(sums.dbias, sums.dbias + distances, Acc(0));
+    }
     for (int64_t row = 0; row < shape.q_len; row += kQueryBlock) {
       const int64_t rows = std::min(kQueryBlock, shape.q_len - row);
       const int64_t q_at = ((batch * shape.q_len + row) * shape.heads + head) * dim;
-      for (const T* queries : {q, out, dout}) {
+      for (const T* queries : {t.q, t.out, t.dout}) {
         prefetch_rows(rows, dim, queries + q_at, shape.heads * dim);
       }
-      load_queries(shape, rows, ld, q + q_at, out + q_at,
-                   lse + (batch * shape.heads + head) * shape.q_len + row, dout + q_at, block);
-      backward_block(shape, row, rows, ld, k + k_at, v + k_at, dk_sum, dv_sum, grad_step, block);
-      simd::transpose_out(rows, dim, block.dq_columns, kQueryBlock, dq + q_at, shape.heads * dim);
+      load_queries(shape, rows, ld, t.q + q_at, t.out + q_at,
+                   t.lse + (batch * shape.heads + head) * shape.q_len + row, t.dout + q_at, block);
+      backward_block(shape, BlockMask<Acc>(shape, t.extras, batch, head, row, rows), ld, t.k + k_at,
+                     t.v + k_at, sums, block);
+      simd::transpose_out(rows, dim, block.dq_columns, kQueryBlock, t.dq + q_at,
+                          shape.heads * dim);
     }
   }
   if (in_place) return;
   for (int64_t j = 0; j < shape.k_len; ++j) {
     simd::for_each_vector<Acc>(dim, [&](auto load, auto store) {
-      store(dk + k_at + j * k_step, load(dk_sum + j * ld));
-      store(dv + k_at + j * k_step, load(dv_sum + j * ld));
+      store(t.dk + k_at + j * k_step, load(sums.dk + j * ld));
+      store(t.dv + k_at + j * k_step, load(sums.dv + j * ld));
     });
   }
 }
 
+// Elements of the workspace: the key sums, then those of the bias.
+int64_t key_sum_size(const AttentionShape& shape, int64_t lanes) {
+  return shape.batch * shape.kv_heads * 2 * shape.k_len * padded_dim(shape.head_dim, lanes);
+}
+
 }  // namespace
 
-int64_t attention_backward_workspace(const AttentionShape& shape, int64_t accumulator_bytes) {
-  const int64_t ld = padded_dim(shape.head_dim, 64 / accumulator_bytes);
-  return shape.batch * shape.kv_heads * 2 * shape.k_len * ld * accumulator_bytes;
+int64_t attention_backward_workspace(const AttentionShape& shape, int64_t accumulator_bytes,
+                                     int64_t distances) {
+  return (key_sum_size(shape, 64 / accumulator_bytes) + shape.batch * shape.heads * distances) *
+         accumulator_bytes;
 }
 
 template <typename T>
 void attention_backward(const AttentionShape& shape, const T* q, const T* k, const T* v,
                         const T* out, const simd::Accumulator<T>* lse, const T* dout, T* dq, T* dk,
-                        T* dv, void* workspace) {
+                        T* dv, void* workspace,
+                        const AttentionExtras<simd::Accumulator<T>>& extras,
+                        simd::Accumulator<T>* d_distance_bias) {
+  using Acc = simd::Accumulator<T>;
+  Tensors<T> t{q, k, v, out, lse, dout, dq, dk, dv, static_cast<Acc*>(workspace), nullptr, extras};
+  if (d_distance_bias) t.bias_sums = t.key_sums + key_sum_size(shape, simd::kLanes<Acc>);
   parallel_for(shape.batch * shape.kv_heads, [&](int64_t task) {
-    backward_group(shape, task / shape.kv_heads, task % shape.kv_heads, q, k, v, out, lse, dout, dq,
-                   dk, dv, static_cast<simd::Accumulator<T>*>(workspace));
+    backward_group(shape, task / shape.kv_heads, task % shape.kv_heads, t);
   });
+  if (!d_distance_bias) return;
+  const int64_t size = shape.heads * extras.distances;
+  for (int64_t i = 0; i < size; ++i) {
+    Acc sum = 0;
+    for (int64_t b = 0; b < shape.batch; ++b) sum += t.bias_sums[b * size + i];
+    d_distance_bias[i] = sum;
+  }
 }
 
 #define TESSERA_BACKWARD(T)                                                                        \
   template void attention_backward<T>(const AttentionShape&, const T*, const T*, const T*,         \
                                       const T*, const simd::Accumulator<T>*, const T*, T*, T*, T*, \
-                                      void*);
+                                      void*, const AttentionExtras<simd::Accumulator<T>>&,         \
+                                      simd::Accumulator<T>*);
 TESSERA_BACKWARD(float)
 TESSERA_BACKWARD(bfloat16)
 TESSERA_BACKWARD(double)

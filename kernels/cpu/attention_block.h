@@ -7,13 +7,10 @@
 
 #include "kernels/common/transpose.h"
 #include "kernels/common/vector_math.h"
-#include "kernels/cpu/attention.h"
+#include "kernels/cpu/attention_mask.h"
 #include "kernels/cpu/micro_kernel.h"
 
 namespace tessera::cpu {
-
-inline constexpr int64_t kQueryBlock = 64;
-inline constexpr int64_t kKeyBlock = 64;
 
 inline int64_t padded_dim(int64_t dim, int64_t lanes) { return (dim + lanes - 1) / lanes * lanes; }
 
@@ -40,34 +37,15 @@ void prefetch_rows(int64_t rows, int64_t dim, const T* from, int64_t step) {
   }
 }
 
-// scores [keys, kQueryBlock] = keys x queries. `first_key` and `first_query` are positions: with
-// `causal`, a score of a key after its query becomes -infinity.
+// scores [keys, kQueryBlock] = keys x queries, with what the mask adds and hides. `key` is the
+// position of the first key.
 template <typename Acc>
-TESSERA_INLINE void block_scores(int64_t keys, int64_t dim, const Acc* key_rows, int64_t key_ld,
-                                 const Acc* queries, int64_t first_key, int64_t first_query,
-                                 bool causal, Acc* scores) {
-  using V = simd::Vec<Acc>;
-  constexpr int64_t kL = simd::kLanes<Acc>;
+TESSERA_INLINE void block_scores(int64_t key, int64_t keys, int64_t dim, const Acc* key_rows,
+                                 int64_t key_ld, const Acc* queries, const BlockMask<Acc>& mask,
+                                 Acc* scores) {
   block_product(keys, kQueryBlock, dim, key_rows, key_ld, int64_t{1}, queries, kQueryBlock, scores,
                 kQueryBlock, false);
-  if (!causal || first_key + keys - 1 <= first_query) return;
-  V index;
-  for (int64_t lane = 0; lane < kL; ++lane) index[lane] = Acc(lane);
-  const V hidden = simd::broadcast(-std::numeric_limits<Acc>::infinity());
-  for (int64_t j = 0; j < keys; ++j) {
-    for (int64_t i = 0; i < kQueryBlock; i += kL) {
-      // Key position <= query position, as a comparison of small numbers.
-      const Acc least = Acc(std::min<int64_t>(first_key + j - first_query - i, kL));
-      Acc* at = scores + j * kQueryBlock + i;
-      simd::store(at, index >= least ? simd::load(at) : hidden);
-    }
-  }
-}
-
-// Keys that the queries of a block may see: [0, this).
-inline int64_t visible_keys(const AttentionShape& shape, int64_t last_query_row) {
-  if (!shape.causal) return shape.k_len;
-  return std::clamp<int64_t>(shape.q_start + last_query_row + 1, 0, shape.k_len);
+  mask.apply(key, keys, scores);
 }
 
 }  // namespace tessera::cpu

@@ -69,7 +69,8 @@ void finish_block(const AttentionShape& shape, int64_t rows, Block<Acc>& block, 
 
 template <typename T>
 void forward_block(const AttentionShape& shape, int64_t batch, int64_t head, int64_t row,
-                   const T* q, const T* k, const T* v, T* out, simd::Accumulator<T>* lse) {
+                   const T* q, const T* k, const T* v, T* out, simd::Accumulator<T>* lse,
+                   const AttentionExtras<simd::Accumulator<T>>& extras) {
   using Acc = simd::Accumulator<T>;
   const int64_t dim = shape.head_dim, ld = padded_dim(dim, simd::kLanes<Acc>);
   const int64_t rows = std::min(kQueryBlock, shape.q_len - row);
@@ -93,23 +94,21 @@ void forward_block(const AttentionShape& shape, int64_t batch, int64_t head, int
   simd::transpose_in(rows, dim, kQueryBlock, q + q_at, q_step, block.queries, kQueryBlock);
   for (int64_t i = 0; i < dim * kQueryBlock; ++i) block.queries[i] *= Acc(shape.scale);
 
-  const int64_t seen = visible_keys(shape, row + rows - 1);
-  for (int64_t key = 0; key < seen; key += kKeyBlock) {
-    const int64_t keys = std::min(kKeyBlock, seen - key);
+  BlockMask<Acc> mask(shape, extras, batch, head, row, rows);
+  mask.for_each_tile([&](int64_t key, int64_t keys) {
     load_rows(keys, dim, k + k_at + key * k_step, k_step, block.keys, ld);
     load_rows(keys, dim, v + k_at + key * k_step, k_step, block.values, ld);
-    block_scores(keys, dim, block.keys, ld, block.queries, key, shape.q_start + row, shape.causal,
-                 block.scores);
-    if (key + keys < seen) {  // the next block's, while this one is worked on
+    block_scores(key, keys, dim, block.keys, ld, block.queries, mask, block.scores);
+    if (key + keys < mask.end()) {  // the next block's, while this one is worked on
       const int64_t next = k_at + (key + keys) * k_step,
-                    more = std::min(kKeyBlock, seen - key - keys);
+                    more = std::min(kKeyBlock, mask.end() - key - keys);
       prefetch_rows(more, dim, k + next, k_step);
       prefetch_rows(more, dim, v + next, k_step);
     }
     online_softmax(keys, dim, block);
     block_product(dim, kQueryBlock, keys, block.values, int64_t{1}, ld, block.scores, kQueryBlock,
                   block.output, kQueryBlock, true);
-  }
+  });
   finish_block(shape, rows, block, out + q_at,
                lse + (batch * shape.heads + head) * shape.q_len + row);
 }
@@ -118,21 +117,23 @@ void forward_block(const AttentionShape& shape, int64_t batch, int64_t head, int
 
 template <typename T>
 void attention_forward(const AttentionShape& shape, const T* q, const T* k, const T* v, T* out,
-                       simd::Accumulator<T>* lse) {
+                       simd::Accumulator<T>* lse,
+                       const AttentionExtras<simd::Accumulator<T>>& extras) {
   const int64_t blocks = (shape.q_len + kQueryBlock - 1) / kQueryBlock;
   parallel_for(shape.batch * shape.heads * blocks, [&](int64_t task) {
     const int64_t batch = task / (shape.heads * blocks), head = task / blocks % shape.heads;
     // The longest rows of a causal mask first, so that threads end together.
     const int64_t row = (blocks - 1 - task % blocks) * kQueryBlock;
-    forward_block(shape, batch, head, row, q, k, v, out, lse);
+    forward_block(shape, batch, head, row, q, k, v, out, lse, extras);
   });
 }
 
-template void attention_forward(const AttentionShape&, const float*, const float*, const float*,
-                                float*, float*);
-template void attention_forward(const AttentionShape&, const bfloat16*, const bfloat16*,
-                                const bfloat16*, bfloat16*, float*);
-template void attention_forward(const AttentionShape&, const double*, const double*, const double*,
-                                double*, double*);
+#define TESSERA_FORWARD(T)                                                                        \
+  template void attention_forward<T>(const AttentionShape&, const T*, const T*, const T*, T*,     \
+                                     simd::Accumulator<T>*,                                        \
+                                     const AttentionExtras<simd::Accumulator<T>>&);
+TESSERA_FORWARD(float)
+TESSERA_FORWARD(bfloat16)
+TESSERA_FORWARD(double)
 
 }  // namespace tessera::cpu

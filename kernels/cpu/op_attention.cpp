@@ -18,46 +18,69 @@ AttentionShape shape_of(const Shape& q, const Shape& k, const Attributes& attrib
   shape.head_dim = q[3];
   shape.causal = attributes.flag(Attr::causal);
   shape.scale = attributes.number(Attr::scale);
+  shape.window = attributes.get_or<int64_t>(Attr::window, 0);
   return shape;
 }
 
-Refusal refuse_extras(const OpCall& call, size_t own) {
-  const ops::AttentionExtraIndices at = ops::attention_extras(own, call);
-  if (call.attributes.get_or<int64_t>(Attr::window, 0) > 0) return "it has no sliding window";
-  if (at.distance_bias >= 0) return "it adds no bias by distance";
-  if (at.q_segments >= 0) return "it knows no segments";
-  return std::nullopt;
-}
+// A call's sizes and the positions of its optional operands, behind the `own` first ones.
+struct Call {
+  Call(const KernelArgs& args, size_t own)
+      : shape(shape_of(args.operands[0].type.shape, args.operands[1].type.shape,
+                       args.instruction.attributes)),
+        at(ops::attention_extras(own, args.operands.size(), [&](int i) {
+          return args.operands[static_cast<size_t>(i)].type.dtype;
+        })) {
+    if (at.start >= 0) shape.q_start = start_operand(args, static_cast<size_t>(at.start));
+  }
+  template <typename Acc>
+  AttentionExtras<Acc> extras(const KernelArgs& args) const {
+    AttentionExtras<Acc> extras;
+    if (at.distance_bias >= 0) {
+      const auto& bias = args.operands[static_cast<size_t>(at.distance_bias)];
+      extras.distance_bias = bias.as<Acc>();
+      extras.distances = bias.type.shape[1];
+      extras.bias_origin = args.instruction.attributes.get_or<int64_t>(Attr::bias_origin, 0);
+    }
+    if (at.q_segments >= 0) {
+      extras.q_segments = args.operands[static_cast<size_t>(at.q_segments)].as<int32_t>();
+      extras.k_segments = args.operands[static_cast<size_t>(at.k_segments)].as<int32_t>();
+    }
+    return extras;
+  }
 
-template <size_t kOwn>
+  AttentionShape shape;
+  ops::AttentionExtraIndices at;
+};
+
 Refusal accept_attention(const OpCall& call, Results) {
   // The blocks of a head must stay in the second-level cache.
   const int64_t dim = call.operands[0].shape[3];
   Refusal wide;
   if (dim > 512) wide = cat("head_dim ", dim, " is above 512");
-  return first_of({refuse_float(call.operands[0]), wide, refuse_extras(call, kOwn)});
+  return first_of({refuse_float(call.operands[0]), wide});
 }
 
 void run_attention(const KernelArgs& args) {
-  const auto &q = args.operands[0], &k = args.operands[1];
-  AttentionShape shape = shape_of(q.type.shape, k.type.shape, args.instruction.attributes);
-  shape.q_start = start_operand(args, 3);
+  const Call call(args, ops::kAttentionOperands);
+  const auto& q = args.operands[0];
   dispatch_kernel_float(q.type.dtype, [&]<typename T>() {
-    attention_forward(shape, q.as<T>(), k.as<T>(), args.operands[2].as<T>(),
-                      args.results[0].as<T>(), args.results[1].as<simd::Accumulator<T>>());
+    using Acc = simd::Accumulator<T>;
+    attention_forward(call.shape, q.as<T>(), args.operands[1].as<T>(), args.operands[2].as<T>(),
+                      args.results[0].as<T>(), args.results[1].as<Acc>(), call.extras<Acc>(args));
   });
 }
 
-// (q, k, v, out, lse, dout, start?) -> (dq, dk, dv)
+// (q, k, v, out, lse, dout, optional...) -> (dq, dk, dv, d_distance_bias?)
 void run_attention_grad(const KernelArgs& args) {
-  const auto &q = args.operands[0], &k = args.operands[1];
-  AttentionShape shape = shape_of(q.type.shape, k.type.shape, args.instruction.attributes);
-  shape.q_start = start_operand(args, 6);
-  dispatch_kernel_float(q.type.dtype, [&]<typename T>() {
-    attention_backward(shape, q.as<T>(), k.as<T>(), args.operands[2].as<T>(),
-                       args.operands[3].as<T>(), args.operands[4].as<simd::Accumulator<T>>(),
-                       args.operands[5].as<T>(), args.results[0].as<T>(), args.results[1].as<T>(),
-                       args.results[2].as<T>(), args.workspace);
+  const Call call(args, ops::kAttentionGradOperands);
+  const auto& in = args.operands;
+  dispatch_kernel_float(in[0].type.dtype, [&]<typename T>() {
+    using Acc = simd::Accumulator<T>;
+    Acc* dbias = args.results.size() > 3 ? args.results[3].as<Acc>() : nullptr;
+    attention_backward(call.shape, in[0].as<T>(), in[1].as<T>(), in[2].as<T>(), in[3].as<T>(),
+                       in[4].as<Acc>(), in[5].as<T>(), args.results[0].as<T>(),
+                       args.results[1].as<T>(), args.results[2].as<T>(), args.workspace,
+                       call.extras<Acc>(args), dbias);
   });
 }
 
@@ -80,17 +103,17 @@ void run_rotary(const KernelArgs& args) {
 }  // namespace
 
 void register_attention(KernelTable& table) {
-  Kernel forward = make_kernel("cpu.attention", accept_attention<ops::kAttentionOperands>, run_attention);
+  Kernel forward = make_kernel("cpu.attention", accept_attention, run_attention);
   // A block of queries is read whole, by the one task that writes its place.
   forward.in_place = [](const OpCall&, int result) { return result == 0 ? 0 : -1; };
   table.add(ops::kAttention, forward);
-  Kernel backward = make_kernel("cpu.attention_grad",
-                                accept_attention<ops::kAttentionGradOperands>, run_attention_grad);
+  Kernel backward = make_kernel("cpu.attention_grad", accept_attention, run_attention_grad);
   backward.in_place = [](const OpCall&, int result) { return result == 0 ? 5 : -1; };
-  backward.workspace_bytes = [](const OpCall& call, Results) {
+  backward.workspace_bytes = [](const OpCall& call, Results results) {
     const AttentionShape shape =
         shape_of(call.operands[0].shape, call.operands[1].shape, call.attributes);
-    return attention_backward_workspace(shape, accumulator_bytes(call.operands[0].dtype));
+    return attention_backward_workspace(shape, accumulator_bytes(call.operands[0].dtype),
+                                        results.size() > 3 ? results[3].shape[1] : 0);
   };
   table.add(ops::kAttentionGrad, backward);
   Kernel turn = make_kernel("cpu.rotary", accept_rotary, run_rotary);
