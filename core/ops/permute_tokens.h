@@ -12,8 +12,9 @@
 //     unpermute_tokens  y[t] = sum over j of weights[t, j] * rows[places[t, j]], j ascending
 //     token_dots        dots[t, j] = sum over d of rows[places[t, j], d] * x[t, d]
 //
-// Megatron-Core's permute and unpermute (moe_utils.py) are these. Places must be distinct: of two choices
-// with one place kernels on a GPU take either, all else the sum. A place outside the rows is skipped.
+// Megatron-Core's permute and unpermute (moe_utils.py) are these. Places are a permutation of the rows, and
+// kernels on a GPU rely on it; elsewhere choices with one place add up, and rows without a choice are zeros.
+// A place outside the rows is skipped.
 // `weights` (f32, or f64 beside f64) may be left out: all 1.
 #pragma once
 

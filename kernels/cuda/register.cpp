@@ -15,6 +15,8 @@ void register_cuda_kernels(KernelTable& table) {
   register_optimizer(table);
   register_indexing(table);
   register_random(table);
+  register_ragged(table);
+  register_routing(table);
 }
 
 }  // namespace tessera::cuda

@@ -24,5 +24,7 @@ void register_optimizer(KernelTable& table);
 void register_indexing(KernelTable& table);     // gather, scatter, dynamic slices
 void register_scatter(KernelTable& table);      // by register_indexing
 void register_random(KernelTable& table);
+void register_ragged(KernelTable& table);      // products of rows in groups
+void register_routing(KernelTable& table);     // the router of experts, tokens there and back
 
 }  // namespace tessera::cuda
