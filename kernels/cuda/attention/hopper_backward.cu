@@ -28,7 +28,7 @@ template <int kDim>
 struct Shared {
   HopperTile<kOwned, kDim> own[2];
   HopperTile<kPassing, kDim> first[kStages], second[kStages];
-  alignas(16) RowStatistics statistics[kStages][kPassing];  // of the queries that pass by
+  float lse2[kStages][kPassing], delta[kStages][kPassing];  // of the queries that pass by
   Mbarrier own_full, full[kStages], free[kStages];
 };
 
@@ -108,8 +108,10 @@ __device__ __forceinline__ void copy_for_keys(Shared<kDim>& shared, const Attent
 #pragma unroll
       for (int row = 0; row < kPassing; row += 32) {
         // Queries behind the last have probabilities of 0.
-        shared.statistics[at.stage][row + lane] =
+        const RowStatistics one =
             walk.row + row + lane < shape.queries ? from[row + lane] : RowStatistics{INFINITY, 0.0f};
+        shared.lse2[at.stage][row + lane] = one.lse2;
+        shared.delta[at.stage][row + lane] = one.delta;
       }
       mbarrier_arrive(&shared.full[at.stage]);
       walk.template advance<kPassing>(work, shape.queries);
@@ -148,7 +150,9 @@ __device__ __forceinline__ void compute_keys(Shared<kDim>& shared, const Attenti
   mbarrier_wait(&shared.own_full, 0);
   for (int tile = 0; tile < work.tiles; ++tile) {
     const int stage = at.stage;
-    const RowStatistics* const statistics = shared.statistics[stage] + lane % 4 * 2;
+    // Of this lane's columns, two at a time.
+    const auto* const all_lse2 = reinterpret_cast<const float2*>(shared.lse2[stage]) + lane % 4;
+    const auto* const all_delta = reinterpret_cast<const float2*>(shared.delta[stage]) + lane % 4;
     float probability[N][4], dscore[N][4];
     uint32_t left_p[N / 2][4], left_d[N / 2][4];
     mbarrier_wait(&shared.full[stage], at.parity);
@@ -162,12 +166,10 @@ __device__ __forceinline__ void compute_keys(Shared<kDim>& shared, const Attenti
     if (warp_key + 15 > work.first + walk.row) hide_transposed(probability, work.first + walk.row - warp_key);
 #pragma unroll
     for (int n = 0; n < N; ++n) {
+      const float2 lse2 = all_lse2[4 * n];
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const float lse2 = statistics[8 * n + i].lse2;
-        probability[n][i] = exp2_approx(fmaf(probability[n][i], scale2, -lse2));
-        probability[n][i + 2] = exp2_approx(fmaf(probability[n][i + 2], scale2, -lse2));
-      }
+      for (int i = 0; i < 4; ++i)
+        probability[n][i] = exp2_approx(fmaf(probability[n][i], scale2, i % 2 == 0 ? -lse2.x : -lse2.y));
     }
     pack_left(probability, left_p);
     hold(left_p);
@@ -178,12 +180,10 @@ __device__ __forceinline__ void compute_keys(Shared<kDim>& shared, const Attenti
     hold(dscore);
 #pragma unroll
     for (int n = 0; n < N; ++n) {
+      const float2 delta = all_delta[4 * n];
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const float delta = statistics[8 * n + i].delta;
-        dscore[n][i] = probability[n][i] * (dscore[n][i] - delta);
-        dscore[n][i + 2] = probability[n][i + 2] * (dscore[n][i + 2] - delta);
-      }
+      for (int i = 0; i < 4; ++i)
+        dscore[n][i] = probability[n][i] * (dscore[n][i] - (i % 2 == 0 ? delta.x : delta.y));
     }
     pack_left(dscore, left_d);
     hold(left_d);
@@ -234,7 +234,7 @@ struct QueryWork {
   QueryBlock block;
   int first, seen;  // position of query 0; keys seen by any of the block's queries
   __device__ explicit QueryWork(const AttentionShape& shape) : block(shape, kOwned), first(position_of_first(shape)) {
-    seen = min(shape.keys, first + min(block.row + kOwned, shape.queries));
+    seen = uniform(min(shape.keys, first + min(block.row + kOwned, shape.queries)));
   }
 };
 
@@ -285,11 +285,11 @@ __device__ __forceinline__ void compute_queries(Shared<kDim>& shared, const Atte
   set_zero(dq);
   RingPlace at;
   mbarrier_wait(&shared.own_full, 0);
+  if (work.seen > 0) mbarrier_wait(&shared.full[0], 0);
   for (int key = 0; key < work.seen; key += kPassing) {
     const int stage = at.stage;
     float score[N][4], dscore[N][4];
     uint32_t left[N / 2][4];
-    mbarrier_wait(&shared.full[stage], at.parity);
     if (key + kPassing > work.seen && work.seen < shape.keys) {
       clear_rows(shared.first[stage], work.seen - key, group);
       clear_rows(shared.second[stage], work.seen - key, group);
@@ -308,6 +308,10 @@ __device__ __forceinline__ void compute_queries(Shared<kDim>& shared, const Atte
       for (int i = 0; i < 4; ++i)
         score[n][i] = exp2_approx(fmaf(score[n][i], scale2, -row_statistics[i / 2].lse2));
     }
+    // As in the forward kernel: exponentials come before this wait, behind which the compiler would put them.
+    hold(score);
+    if (key + kPassing < work.seen) at.template advance<kStages>();  // else this tile's, which has come
+    mbarrier_wait(&shared.full[at.stage], at.parity);
     wgmma_wait<0>();  // dprobabilities
     hold(dscore);
 #pragma unroll
@@ -323,7 +327,6 @@ __device__ __forceinline__ void compute_queries(Shared<kDim>& shared, const Atte
     wgmma_wait<0>();
     hold(dq);
     release(&shared.free[stage]);
-    at.template advance<kStages>();
   }
   store_rows(dq, shape.scale, shared.own[0], group,
              dq_to + query_offset(shape, block.batch, block.row, block.head), shape.heads * shape.head_dim,

@@ -32,7 +32,7 @@ struct Work {
   QueryBlock block;
   int first, seen, tiles;  // `seen` keys by any of the block's queries
   __device__ explicit Work(const AttentionShape& shape) : block(shape, kQueries), first(position_of_first(shape)) {
-    seen = min(shape.keys, first + min(block.row + kQueries, shape.queries));
+    seen = uniform(min(shape.keys, first + min(block.row + kQueries, shape.queries)));
     tiles = seen > 0 ? (seen + kKeys - 1) / kKeys : 0;
   }
 };
@@ -175,6 +175,7 @@ __device__ __forceinline__ void compute(Shared<kDim>& shared, const AttentionSha
     release(&shared.k_free[0]);
     softmax_of(0);
     pack_left(score, probability);
+    mbarrier_wait(&shared.v_full[0], 0);
     for (int tile = 1; tile < work.tiles; ++tile) {
       now.template advance<kStages>();
       mbarrier_wait(&shared.k_full[now.stage], now.parity);
@@ -184,8 +185,6 @@ __device__ __forceinline__ void compute(Shared<kDim>& shared, const AttentionSha
       wgmma_fence();
       begin_product_transposed(score, shared.q, group * kGroupRows, shared.k[now.stage]);
       wgmma_commit();
-      mbarrier_wait(&shared.v_full[last.stage], last.parity);
-      wgmma_fence();
       begin_product(out, probability, shared.v[last.stage]);
       wgmma_commit();
       if (group == 0 || tile + 1 < work.tiles)
@@ -194,6 +193,10 @@ __device__ __forceinline__ void compute(Shared<kDim>& shared, const AttentionSha
       hold(score);
       release(&shared.k_free[now.stage]);
       const bool moved = softmax_of(tile);
+      // The compiler would begin to wait for the products before the exponentials, which they are to run beside. It
+      // moves nothing over the branch of this wait, which the next products need anyway.
+      hold(score);
+      mbarrier_wait(&shared.v_full[now.stage], now.parity);
       wgmma_wait<0>();
       hold(out);
       release(&shared.v_free[last.stage]);
@@ -206,7 +209,6 @@ __device__ __forceinline__ void compute(Shared<kDim>& shared, const AttentionSha
       }
       last = now;
     }
-    mbarrier_wait(&shared.v_full[last.stage], last.parity);
     clear_unseen(work.tiles - 1, last.stage);
     hold(out);
     hold(probability);

@@ -42,10 +42,12 @@ struct alignas(1024) HopperTile {
   }
 };
 
-// The warpgroup's number and the warp's in it, uniform so that what follows from them is.
-__device__ __forceinline__ int warp_group() {
-  return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / kGroupThreads, 0);
-}
+// The same in the whole warp, and known to be so by the compiler: registers and branches that follow from it are
+// those of the warp.
+__device__ __forceinline__ int uniform(int value) { return __shfl_sync(0xffffffffu, value, 0); }
+
+// The warpgroup's number, and the warp's in it.
+__device__ __forceinline__ int warp_group() { return uniform(static_cast<int>(threadIdx.x) / kGroupThreads); }
 __device__ __forceinline__ int warp_of_group() { return static_cast<int>(threadIdx.x) / 32 % 4; }
 __device__ __forceinline__ int lane_of_warp() { return static_cast<int>(threadIdx.x) % 32; }
 
@@ -147,12 +149,13 @@ __device__ __forceinline__ void pack_left(const float (&sum)[N][4], uint32_t (&l
   }
 }
 
-// Writes factor * sums as the warpgroup's rows first.. of the tile, which nobody else uses, and then its first `rows`
-// rows (of all of the tile's) to memory in 16-byte pieces.
+// Writes factor * sums as the warpgroup's 64 rows of the tile, which no other warpgroup uses, and from there in 16-byte
+// pieces to memory, of which `rows` rows are there for the whole tile.
 template <int kRows, int kDim>
 __device__ __forceinline__ void store_rows(const float (&sum)[kDim / 8][4], float factor,
                                            HopperTile<kRows, kDim>& tile, int group, bf16* to, int step, int rows) {
   const int lane = lane_of_warp(), first = group * kGroupRows, row = first + 16 * warp_of_group() + lane / 4;
+  barrier_sync(kGroupBarrier + group, kGroupThreads);  // the last products of all four warps are done
 #pragma unroll
   for (int n = 0; n < kDim / 8; ++n) {
     const int inside = lane % 4 * 4;

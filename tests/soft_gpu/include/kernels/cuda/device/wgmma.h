@@ -113,7 +113,8 @@ inline void begin_product(WarpgroupProduct product) {
 __attribute__((optimize("O3"))) inline void finish_product(WarpgroupProduct* const* lanes, uint32_t warp) {
   const WarpgroupProduct& first = *lanes[0];
   const uint32_t columns = static_cast<uint32_t>(first.tiles) * 8;
-  float left[16][16], total[16][128];
+  float left[16][16];
+  double total[16][128];
   const DescribedMatrix b(first.b), a(first.left ? first.b : first.a);
   for (uint32_t lane = 0; lane < 32; ++lane) {
     WarpgroupProduct& own = *lanes[lane];
@@ -130,7 +131,7 @@ __attribute__((optimize("O3"))) inline void finish_product(WarpgroupProduct* con
     for (uint32_t n = 0; n < columns / 8; ++n)
       for (uint32_t i = 0; i < 4; ++i) {
         const float before = own.before.empty() ? own.sum[n][i] : own.before[4 * n + i];
-        total[i < 2 ? g : g + 8][8 * n + 2 * t + i % 2] = own.add ? before : 0.0f;
+        total[i < 2 ? g : g + 8][8 * n + 2 * t + i % 2] = own.add ? double{before} : 0.0;
       }
   }
   if (!first.left)
@@ -140,12 +141,12 @@ __attribute__((optimize("O3"))) inline void finish_product(WarpgroupProduct* con
     float right[128];
     for (uint32_t n = 0; n < columns; ++n) right[n] = first.rows ? b.rows(n, k) : b.columns(n, k);
     for (uint32_t m = 0; m < 16; ++m)
-      for (uint32_t n = 0; n < columns; ++n) total[m][n] += left[m][k] * right[n];
+      for (uint32_t n = 0; n < columns; ++n) total[m][n] += double{left[m][k]} * right[n];
   }
   for (uint32_t lane = 0; lane < 32; ++lane)
     for (uint32_t n = 0; n < columns / 8; ++n)
       for (uint32_t i = 0; i < 4; ++i)
-        lanes[lane]->sum[n][i] = total[i < 2 ? lane / 4 : lane / 4 + 8][8 * n + lane % 4 * 2 + i % 2];
+        lanes[lane]->sum[n][i] = static_cast<float>(total[i < 2 ? lane / 4 : lane / 4 + 8][8 * n + lane % 4 * 2 + i % 2]);
 }
 
 struct WaitInput {
