@@ -21,11 +21,37 @@ namespace {
 constexpr int kThreads = 256;
 constexpr uint64_t kDropped = ~uint64_t{0};
 
-// The later one.
-template <typename A>
-struct Replace {
-  __device__ __forceinline__ A operator()(A, A b) const { return b; }
-};
+// How an update meets what is there: kinds as in ReduceKind, or the later one.
+constexpr int kReplace = -1;
+int way_of(std::optional<ReduceKind> kind) { return kind ? static_cast<int>(*kind) : kReplace; }
+
+// Which way is known at run time, the same for all threads: a branch beside the divisions of an index costs nothing,
+// kernels for each way cost five times the compiling.
+template <typename T>
+__device__ __forceinline__ Accumulator<T> meet(int way, Accumulator<T> a, Accumulator<T> b) {
+  using A = Accumulator<T>;
+  if constexpr (std::is_same_v<T, uint8_t>) {
+    if (way == static_cast<int>(ReduceKind::logical_and)) return Combine<ReduceKind::logical_and, A>{}(a, b);
+    if (way == static_cast<int>(ReduceKind::logical_or)) return Combine<ReduceKind::logical_or, A>{}(a, b);
+  } else if constexpr (!std::is_unsigned_v<T>) {
+    switch (way) {
+      case static_cast<int>(ReduceKind::sum): return Combine<ReduceKind::sum, A>{}(a, b);
+      case static_cast<int>(ReduceKind::product): return Combine<ReduceKind::product, A>{}(a, b);
+      case static_cast<int>(ReduceKind::max): return Combine<ReduceKind::max, A>{}(a, b);
+      case static_cast<int>(ReduceKind::min): return Combine<ReduceKind::min, A>{}(a, b);
+      default: break;
+    }
+  }
+  return b;
+}
+
+template <typename T>
+void check_way(std::optional<ReduceKind> kind) {
+  if (!kind) return;
+  const bool is_logical = *kind == ReduceKind::logical_and || *kind == ReduceKind::logical_or;
+  const bool has_it = std::is_same_v<T, uint8_t> ? is_logical : !std::is_unsigned_v<T> && !is_logical;
+  TESSERA_CHECK(has_it, "no scatter by kind ", static_cast<int>(*kind));
+}
 
 // Where a window's first element, index vector and updates are.
 struct WindowPlace {
@@ -75,16 +101,16 @@ __device__ __forceinline__ bool move_element(const ScatterShape& s, int64_t elem
   return is_inside;
 }
 
-template <typename C, typename T>
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    scatter_unique_kernel(ScatterShape s, int64_t begin, int64_t end, const T* updates, T* to) {
+    scatter_unique_kernel(ScatterShape s, int way, int64_t begin, int64_t end, const T* updates, T* to) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t window = begin + i / s.elements;
   if (window >= end) return;
   WindowPlace place = place_of(s, window);
   if (!move_window(s, place) || !move_element(s, i % s.elements, place)) return;
   to[place.operand] =
-      rounded_to<T>(C{}(accumulator_of(to[place.operand]), accumulator_of(updates[place.update])));
+      rounded_to<T>(meet<T>(way, accumulator_of(to[place.operand]), accumulator_of(updates[place.update])));
 }
 
 // A window as its start and its number, which has `shift` bits; all that are dropped come last.
@@ -99,9 +125,9 @@ __global__ void __launch_bounds__(kThreads) keys_kernel(ScatterShape s, int shif
   keys[window] = key;
 }
 
-template <typename C, typename T>
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    scatter_sorted_kernel(ScatterShape s, int shift, const uint64_t* keys, const T* updates, T* to) {
+    scatter_sorted_kernel(ScatterShape s, int way, int shift, const uint64_t* keys, const T* updates, T* to) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x, position = i / s.elements;
   if (position >= s.windows) return;
   uint64_t key = keys[position];
@@ -114,32 +140,12 @@ __global__ void __launch_bounds__(kThreads)
   const uint64_t numbers = (uint64_t{1} << shift) - 1;
   for (int64_t p = position;;) {
     const int64_t update = place_of(s, static_cast<int64_t>(key & numbers)).update + element.update;
-    value = C{}(value, accumulator_of(updates[update]));
+    value = meet<T>(way, value, accumulator_of(updates[update]));
     if (++p >= s.windows) break;
     key = keys[p];
     if (key == kDropped || key >> shift != start) break;
   }
   *target = rounded_to<T>(value);
-}
-
-// Calls body<C>() with the combiner of `kind` on T.
-template <typename T, typename Body>
-void dispatch_combiner(std::optional<ReduceKind> kind, Body body) {
-  using A = Accumulator<T>;
-  if (!kind) return body.template operator()<Replace<A>>();
-  if constexpr (std::is_same_v<T, uint8_t>) {
-    if (*kind == ReduceKind::logical_and) return body.template operator()<Combine<ReduceKind::logical_and, A>>();
-    if (*kind == ReduceKind::logical_or) return body.template operator()<Combine<ReduceKind::logical_or, A>>();
-  } else if constexpr (!std::is_unsigned_v<T>) {
-    switch (*kind) {
-      case ReduceKind::sum: return body.template operator()<Combine<ReduceKind::sum, A>>();
-      case ReduceKind::product: return body.template operator()<Combine<ReduceKind::product, A>>();
-      case ReduceKind::max: return body.template operator()<Combine<ReduceKind::max, A>>();
-      case ReduceKind::min: return body.template operator()<Combine<ReduceKind::min, A>>();
-      default: break;
-    }
-  }
-  TESSERA_CHECK(false, "no scatter by kind ", static_cast<int>(*kind));
 }
 
 dim3 grid_of(int64_t threads) {
@@ -153,10 +159,9 @@ template <typename T>
 void scatter_unique(std::optional<ReduceKind> kind, const ScatterShape& shape, int64_t begin, int64_t end,
                     const T* updates, T* to, cudaStream_t stream) {
   if (begin >= end || shape.elements == 0) return;
-  dispatch_combiner<T>(kind, [&]<typename C>() {
-    launch(scatter_unique_kernel<C, T>, grid_of((end - begin) * shape.elements), dim3(kThreads), 0, stream, shape, begin,
-           end, updates, to);
-  });
+  check_way<T>(kind);
+  launch(scatter_unique_kernel<T>, grid_of((end - begin) * shape.elements), dim3(kThreads), 0, stream, shape,
+         way_of(kind), begin, end, updates, to);
 }
 
 int64_t scatter_keys(int64_t windows) {
@@ -168,14 +173,13 @@ void scatter_sorted(std::optional<ReduceKind> kind, const ScatterShape& shape, c
                     uint64_t* keys, cudaStream_t stream) {
   if (shape.windows == 0 || shape.elements == 0) return;
   TESSERA_CHECK(shape.is_single, "windows that may overlap cannot be sorted");
+  check_way<T>(kind);
   const int64_t count = scatter_keys(shape.windows);
   const int shift = std::countr_zero(static_cast<uint64_t>(count));
   launch(keys_kernel, grid_of(count), dim3(kThreads), 0, stream, shape, shift, count, keys);
   sort_keys(keys, count, stream);
-  dispatch_combiner<T>(kind, [&]<typename C>() {
-    launch(scatter_sorted_kernel<C, T>, grid_of(shape.windows * shape.elements), dim3(kThreads), 0, stream, shape, shift,
-           static_cast<const uint64_t*>(keys), updates, to);
-  });
+  launch(scatter_sorted_kernel<T>, grid_of(shape.windows * shape.elements), dim3(kThreads), 0, stream, shape,
+         way_of(kind), shift, static_cast<const uint64_t*>(keys), updates, to);
 }
 
 #define TESSERA_SCATTER(T)                                                                                        \

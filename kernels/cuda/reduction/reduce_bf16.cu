@@ -6,7 +6,7 @@ namespace tessera::cuda {
 template <typename In, typename Out>
 void reduce(ReduceKind kind, const ReduceShape& shape, const In* in, Out* out, const Out* init, void* workspace,
             cudaStream_t stream) {
-  reduce_numbers(kind, shape, in, out, init, workspace, stream);
+  reduce_numbers(kind, shape, in, FloatResults::of(out, init), workspace, stream);
 }
 
 template void reduce(ReduceKind, const ReduceShape&, const bf16*, bf16*, const bf16*, void*, cudaStream_t);

@@ -14,9 +14,9 @@ template <typename In, typename Out>
 void reduce(ReduceKind kind, const ReduceShape& shape, const In* in, Out* out, const Out* init, void* workspace,
             cudaStream_t stream) {
   if constexpr (std::is_same_v<In, uint8_t>)
-    reduce_preds(kind, shape, in, out, init, workspace, stream);
+    reduce_preds(kind, shape, in, {out, init}, workspace, stream);
   else
-    reduce_numbers(kind, shape, in, out, init, workspace, stream);
+    reduce_numbers(kind, shape, in, Results<In>{out, init}, workspace, stream);
 }
 
 template void reduce(ReduceKind, const ReduceShape&, const int32_t*, int32_t*, const int32_t*, void*, cudaStream_t);

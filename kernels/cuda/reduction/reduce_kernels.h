@@ -20,19 +20,38 @@
 
 namespace tessera::cuda {
 
-// Device memory of one launch.
-template <typename In, typename Out>
-struct ReduceBuffers {
-  const In* in;
-  Out* out;
-  const Out* init;  // null: none
+// Where the results of a launch go, in device memory; init null: none.
+template <typename T>
+struct Results {
+  T* out;
+  const T* init;
+
+  template <typename C, typename A>
+  __device__ __forceinline__ void store(int64_t i, A value) const {
+    if (init != nullptr) value = C{}(accumulator_of(*init), value);
+    out[i] = rounded_to<T>(value);
+  }
 };
 
-template <typename C, typename Out, typename A>
-__device__ __forceinline__ void store_result(Out* to, A value, const Out* init) {
-  if (init != nullptr) value = C{}(accumulator_of(*init), value);
-  *to = rounded_to<Out>(value);
-}
+// Of floats, either type: a branch where a row is done costs nothing, kernels for each type of result cost
+// twice the compiling.
+struct FloatResults {
+  void* out;
+  const void* init;
+  bool is_bf16;
+
+  template <typename T>
+  static FloatResults of(T* out, const T* init) {
+    return {out, init, std::is_same_v<T, bf16>};
+  }
+  template <typename C>
+  __device__ __forceinline__ void store(int64_t i, float value) const {
+    if (is_bf16)
+      Results<bf16>{static_cast<bf16*>(out), static_cast<const bf16*>(init)}.template store<C>(i, value);
+    else
+      Results<float>{static_cast<float*>(out), static_cast<const float*>(init)}.template store<C>(i, value);
+  }
+};
 
 // Over elements [begin, end) of a dense row, every `step`-th pack from that of number `first` on, with four
 // packs in flight. Both are multiples of N, or N is 1.
@@ -76,36 +95,36 @@ __device__ __forceinline__ A reduce_lanes(A value, int lanes) {
   return value;
 }
 
-template <typename C, int N, typename In, typename Out>
+template <typename C, int N, typename In, typename To>
 __global__ void __launch_bounds__(kReduceThreads)
-    reduce_lanes_kernel(ReduceBuffers<In, Out> b, int64_t rows, int64_t count, int lanes) {
+    reduce_lanes_kernel(const In* in, To to, int64_t rows, int64_t count, int lanes) {
   const int64_t per_block = kReduceThreads / lanes;
   const int64_t row = blockIdx.x * per_block + threadIdx.x / lanes;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
   using A = Accumulator<In>;
   A value = C::identity();
-  if (row < rows) value = reduce_run<C, N, A>(b.in + row * count, 0, count, lane, lanes);
+  if (row < rows) value = reduce_run<C, N, A>(in + row * count, 0, count, lane, lanes);
   value = reduce_lanes<C>(value, lanes);
-  if (row < rows && lane == 0) store_result<C>(b.out + row, value, b.init);
+  if (row < rows && lane == 0) to.template store<C>(row, value);
 }
 
 // Block number row * pieces + piece.
-template <typename C, int N, typename In, typename Out>
+template <typename C, int N, typename In, typename To>
 __global__ void __launch_bounds__(kReduceThreads)
-    reduce_row_kernel(ReduceBuffers<In, Out> b, int64_t count, int64_t pieces, int64_t piece) {
+    reduce_row_kernel(const In* in, To to, int64_t count, int64_t pieces, int64_t piece) {
   using A = Accumulator<In>;
   constexpr int kWarps = kReduceThreads / 32;
   __shared__ A shared[kWarps];
   const int64_t row = blockIdx.x / pieces, begin = blockIdx.x % pieces * piece;
   const int64_t end = begin + piece < count ? begin + piece : count;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  A value = reduce_run<C, N, A>(b.in + row * count, begin, end, threadIdx.x, kReduceThreads);
+  A value = reduce_run<C, N, A>(in + row * count, begin, end, threadIdx.x, kReduceThreads);
   value = reduce_lanes<C>(value, 32);
   if (lane == 0) shared[warp] = value;
   __syncthreads();
   if (warp != 0) return;
   value = reduce_lanes<C>(lane < kWarps ? shared[lane] : C::identity(), 32);
-  if (lane == 0) store_result<C>(b.out + blockIdx.x, value, b.init);
+  if (lane == 0) to.template store<C>(blockIdx.x, value);
 }
 
 // Rows [begin, end) of one slab, every `step`-th, of N columns.
@@ -135,9 +154,9 @@ __device__ __forceinline__ void reduce_column(const In* from, int64_t begin, int
 }
 
 // Block number (outer * pieces + piece) * tiles + tile; threads [tall, wide]. inner is a multiple of N.
-template <typename C, int N, typename In, typename Out>
+template <typename C, int N, typename In, typename To>
 __global__ void __launch_bounds__(kReduceThreads)
-    reduce_columns_kernel(ReduceBuffers<In, Out> b, ReduceShape s, ReducePlan plan) {
+    reduce_columns_kernel(const In* in, To to, ReduceShape s, ReducePlan plan) {
   using A = Accumulator<In>;
   __shared__ A shared[N][kReduceThreads];
   const int64_t task = blockIdx.x / plan.tiles, tile = blockIdx.x % plan.tiles;
@@ -147,7 +166,7 @@ __global__ void __launch_bounds__(kReduceThreads)
   const int64_t column = (tile * plan.wide + across) * N;
   const bool is_inside = column < s.inner;
   A value[N];
-  reduce_column<C>(b.in + outer * s.count * s.inner + column, is_inside ? begin + down : end, end, plan.tall,
+  reduce_column<C>(in + outer * s.count * s.inner + column, is_inside ? begin + down : end, end, plan.tall,
                    s.inner, value);
 #pragma unroll
   for (int k = 0; k < N; ++k) shared[k][threadIdx.x] = value[k];
@@ -160,24 +179,23 @@ __global__ void __launch_bounds__(kReduceThreads)
   }
   if (down != 0 || !is_inside) return;
 #pragma unroll
-  for (int k = 0; k < N; ++k) store_result<C>(b.out + task * s.inner + column + k, shared[k][threadIdx.x], b.init);
+  for (int k = 0; k < N; ++k) to.template store<C>(task * s.inner + column + k, shared[k][threadIdx.x]);
 }
 
 // A thread for N columns.
-template <typename C, int N, typename In, typename Out>
-__global__ void __launch_bounds__(kReduceThreads) reduce_thread_kernel(ReduceBuffers<In, Out> b, ReduceShape s) {
+template <typename C, int N, typename In, typename To>
+__global__ void __launch_bounds__(kReduceThreads) reduce_thread_kernel(const In* in, To to, ReduceShape s) {
   const int64_t packs = s.inner / N, task = int64_t{blockIdx.x} * kReduceThreads + threadIdx.x;
   if (task >= s.outer * packs) return;
   const int64_t outer = task / packs, column = task % packs * N;
   Accumulator<In> value[N];
-  reduce_column<C>(b.in + outer * s.count * s.inner + column, 0, s.count, 1, s.inner, value);
+  reduce_column<C>(in + outer * s.count * s.inner + column, 0, s.count, 1, s.inner, value);
 #pragma unroll
-  for (int k = 0; k < N; ++k) store_result<C>(b.out + outer * s.inner + column + k, value[k], b.init);
+  for (int k = 0; k < N; ++k) to.template store<C>(outer * s.inner + column + k, value[k]);
 }
 
-template <typename C, int N, typename In, typename Out>
-void launch_reduce(const ReduceShape& s, const ReducePlan& plan, const ReduceBuffers<In, Out>& b,
-                   cudaStream_t stream) {
+template <typename C, int N, typename In, typename To>
+void launch_reduce(const ReduceShape& s, const ReducePlan& plan, const In* in, To to, cudaStream_t stream) {
   const dim3 threads(kReduceThreads);
   const auto grid = [](int64_t blocks) {
     TESSERA_CHECK(blocks < int64_t{1} << 31, "a reduction of ", blocks, " blocks");
@@ -185,17 +203,17 @@ void launch_reduce(const ReduceShape& s, const ReducePlan& plan, const ReduceBuf
   };
   switch (plan.way) {
     case ReducePlan::Way::lanes:
-      return launch(reduce_lanes_kernel<C, N, In, Out>, grid(ceil_div(s.outer, kReduceThreads / plan.lanes)),
-                    threads, 0, stream, b, s.outer, s.count, plan.lanes);
+      return launch(reduce_lanes_kernel<C, N, In, To>, grid(ceil_div(s.outer, kReduceThreads / plan.lanes)),
+                    threads, 0, stream, in, to, s.outer, s.count, plan.lanes);
     case ReducePlan::Way::row:
-      return launch(reduce_row_kernel<C, N, In, Out>, grid(s.outer * plan.pieces), threads, 0, stream, b, s.count,
+      return launch(reduce_row_kernel<C, N, In, To>, grid(s.outer * plan.pieces), threads, 0, stream, in, to, s.count,
                     plan.pieces, plan.piece);
     case ReducePlan::Way::columns:
-      return launch(reduce_columns_kernel<C, N, In, Out>, grid(s.outer * plan.pieces * plan.tiles), threads, 0,
-                    stream, b, s, plan);
+      return launch(reduce_columns_kernel<C, N, In, To>, grid(s.outer * plan.pieces * plan.tiles), threads, 0,
+                    stream, in, to, s, plan);
     case ReducePlan::Way::thread:
-      return launch(reduce_thread_kernel<C, N, In, Out>, grid(ceil_div(s.outer * (s.inner / N), kReduceThreads)),
-                    threads, 0, stream, b, s);
+      return launch(reduce_thread_kernel<C, N, In, To>, grid(ceil_div(s.outer * (s.inner / N), kReduceThreads)),
+                    threads, 0, stream, in, to, s);
   }
 }
 
@@ -205,55 +223,63 @@ bool is_wide(const ReduceShape& s, const In* in) {
   return (s.inner == 1 ? s.count : s.inner) % kPackSize<In> == 0 && are_aligned(16, in);
 }
 
-template <typename C, typename In, typename Out>
-void launch_reduce(const ReduceShape& s, const ReducePlan& plan, const ReduceBuffers<In, Out>& b,
-                   cudaStream_t stream) {
-  if (is_wide(s, b.in))
-    launch_reduce<C, kPackSize<In>>(s, plan, b, stream);
+template <typename C, typename In, typename To>
+void launch_reduce(const ReduceShape& s, const ReducePlan& plan, const In* in, To to, cudaStream_t stream) {
+  if (is_wide(s, in))
+    launch_reduce<C, kPackSize<In>>(s, plan, in, to, stream);
   else
-    launch_reduce<C, 1>(s, plan, b, stream);
+    launch_reduce<C, 1>(s, plan, in, to, stream);
 }
 
-// Partial results of pred are pred again, other ones what is accumulated in.
+// A plan for `in`, which may be read in wide accesses or not.
 template <typename In>
-using Partial = std::conditional_t<std::is_same_v<In, uint8_t>, uint8_t, Accumulator<In>>;
+ReducePlan plan_of(const ReduceShape& shape, const In* in, bool may_cut) {
+  return plan_reduce(shape, is_wide(shape, in) ? kPackSize<In> : 1, may_cut);
+}
 
-template <ReduceKind kKind, typename In, typename Out>
-void reduce_with(const ReduceShape& s, const In* in, Out* out, const Out* init, void* workspace,
-                 cudaStream_t stream) {
+// The partial results of a reduction in pieces, [outer, pieces, inner], reduced to the end.
+template <ReduceKind kKind, typename P, typename To>
+void reduce_partials(const ReduceShape& rest, const P* partials, To to, cudaStream_t stream) {
+  launch_reduce<Combine<kKind, Accumulator<P>>>(rest, plan_of(rest, partials, false), partials, to, stream);
+}
+extern template void reduce_partials<ReduceKind::sum>(const ReduceShape&, const float*, FloatResults, cudaStream_t);
+extern template void reduce_partials<ReduceKind::product>(const ReduceShape&, const float*, FloatResults, cudaStream_t);
+extern template void reduce_partials<ReduceKind::max>(const ReduceShape&, const float*, FloatResults, cudaStream_t);
+extern template void reduce_partials<ReduceKind::min>(const ReduceShape&, const float*, FloatResults, cudaStream_t);
+
+// Partial results are what is accumulated in; those of pred are pred again.
+template <ReduceKind kKind, typename In, typename To>
+void reduce_with(const ReduceShape& s, const In* in, To to, void* workspace, cudaStream_t stream) {
   using C = Combine<kKind, Accumulator<In>>;
-  using P = Partial<In>;
-  const auto plan_of = [](const ReduceShape& shape, const auto* from, bool may_cut) {
-    using From = std::remove_cvref_t<decltype(*from)>;
-    return plan_reduce(shape, is_wide(shape, from) ? kPackSize<From> : 1, may_cut);
-  };
+  using P = std::conditional_t<std::is_same_v<In, uint8_t>, uint8_t, Accumulator<In>>;
   if (s.outer * s.inner == 0) return;
   const ReducePlan plan = plan_of(s, in, true);
-  if (plan.pieces == 1) return launch_reduce<C>(s, plan, ReduceBuffers<In, Out>{in, out, init}, stream);
-  P* partials = static_cast<P*>(workspace);  // [outer, pieces, inner]
-  const ReduceShape rest{s.outer, plan.pieces, s.inner};
-  launch_reduce<C>(s, plan, ReduceBuffers<In, P>{in, partials, nullptr}, stream);
-  launch_reduce<C>(rest, plan_of(rest, partials, false), ReduceBuffers<P, Out>{partials, out, init}, stream);
+  if (plan.pieces == 1) return launch_reduce<C>(s, plan, in, to, stream);
+  P* const partials = static_cast<P*>(workspace);
+  To between = to;
+  between.out = partials;
+  between.init = nullptr;
+  if constexpr (std::is_same_v<To, FloatResults>) between.is_bf16 = false;
+  launch_reduce<C>(s, plan, in, between, stream);
+  reduce_partials<kKind>({s.outer, plan.pieces, s.inner}, static_cast<const P*>(partials), to, stream);
 }
 
 // The kinds that numbers have, and those that pred has.
-template <typename In, typename Out>
-void reduce_numbers(ReduceKind kind, const ReduceShape& s, const In* in, Out* out, const Out* init, void* workspace,
-                    cudaStream_t stream) {
+template <typename In, typename To>
+void reduce_numbers(ReduceKind kind, const ReduceShape& s, const In* in, To to, void* workspace, cudaStream_t stream) {
   switch (kind) {
-    case ReduceKind::sum: return reduce_with<ReduceKind::sum>(s, in, out, init, workspace, stream);
-    case ReduceKind::product: return reduce_with<ReduceKind::product>(s, in, out, init, workspace, stream);
-    case ReduceKind::max: return reduce_with<ReduceKind::max>(s, in, out, init, workspace, stream);
-    case ReduceKind::min: return reduce_with<ReduceKind::min>(s, in, out, init, workspace, stream);
+    case ReduceKind::sum: return reduce_with<ReduceKind::sum>(s, in, to, workspace, stream);
+    case ReduceKind::product: return reduce_with<ReduceKind::product>(s, in, to, workspace, stream);
+    case ReduceKind::max: return reduce_with<ReduceKind::max>(s, in, to, workspace, stream);
+    case ReduceKind::min: return reduce_with<ReduceKind::min>(s, in, to, workspace, stream);
     default: TESSERA_CHECK(false, "numbers cannot be reduced by kind ", static_cast<int>(kind));
   }
 }
-inline void reduce_preds(ReduceKind kind, const ReduceShape& s, const uint8_t* in, uint8_t* out, const uint8_t* init,
-                         void* workspace, cudaStream_t stream) {
-  if (kind == ReduceKind::logical_and)
-    return reduce_with<ReduceKind::logical_and>(s, in, out, init, workspace, stream);
+inline void reduce_preds(ReduceKind kind, const ReduceShape& s, const uint8_t* in, Results<uint8_t> to, void* workspace,
+                         cudaStream_t stream) {
+  if (kind == ReduceKind::logical_and) return reduce_with<ReduceKind::logical_and>(s, in, to, workspace, stream);
   TESSERA_CHECK(kind == ReduceKind::logical_or, "pred cannot be reduced by kind ", static_cast<int>(kind));
-  reduce_with<ReduceKind::logical_or>(s, in, out, init, workspace, stream);
+  reduce_with<ReduceKind::logical_or>(s, in, to, workspace, stream);
 }
 
 }  // namespace tessera::cuda
