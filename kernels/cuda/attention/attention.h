@@ -15,12 +15,38 @@
 
 namespace tessera::cuda {
 
+inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+
+// Least and largest segment of kSegmentRows queries or keys that follow each other.
+struct alignas(8) SegmentRange {
+  int32_t least, largest;
+};
+inline constexpr int kSegmentRows = 32;
+inline int64_t segment_ranges(int64_t batch, int64_t length) {
+  return batch * ((length + kSegmentRows - 1) / kSegmentRows);
+}
+
+// Stands for no window: so many keys before itself no query has.
+inline constexpr int kNoWindow = 1 << 29;
+
 struct AttentionShape {
-  int batch = 0, queries = 0, keys = 0;       // lengths below 2^30
-  int heads = 0, kv_heads = 0, head_dim = 0;  // query head i reads head i / (heads / kv_heads)
+  int batch = 0, queries = 0, keys = 0;       // lengths below 2^28
+  int heads = 0, kv_heads = 0, head_dim = 0;  // query head i reads key head i / (heads / kv_heads)
   bool causal = true;                         // the query at position p sees keys 0..p
+  int window = kNoWindow;                     // with causal, below 2^28: and of these p - window + 1..p
   float scale = 1.0f;                         // on the scores; positive
   const int64_t* start = nullptr;             // on the device: position of query 0; null is 0. Keys start at 0
+
+  // [batch, queries] and [batch, keys], or null: and of these the keys of its own segment. Of both the ranges, as
+  // find_segment_ranges writes them.
+  const int32_t *q_segments = nullptr, *k_segments = nullptr;
+  SegmentRange *q_ranges = nullptr, *k_ranges = nullptr;
+
+  // [heads, bias_size] or null: added to the scaled score is bias[head, p - key + bias_origin], the index clamped to the
+  // bias.
+  const float* bias = nullptr;
+  int bias_size = 0;        // below 2^28
+  int64_t bias_origin = 0;  // within 2^40
 };
 
 // What the backward kernels need of each query, [batch, heads, queries]; their workspace.
@@ -40,6 +66,9 @@ template <typename T>  // float or bf16
 void plain_attention_forward(const AttentionShape& shape, const T* q, const T* k, const T* v, T* out,
                              float* lse, cudaStream_t stream);
 
+// To be called before all others where there are segments.
+void find_segment_ranges(const AttentionShape& shape, cudaStream_t stream);
+
 // First step of both backward passes.
 template <typename T>
 void attention_statistics(const AttentionShape& shape, const T* out, const float* lse, const T* dout,
@@ -53,5 +82,16 @@ template <typename T>
 void plain_attention_backward(const AttentionShape& shape, const T* q, const T* k, const T* v,
                               const RowStatistics* statistics, const T* dout, T* dq, T* dk, T* dv,
                               cudaStream_t stream);
+
+// The bias' gradient d_bias [heads, bias_size], from what the backward passes have; it must come before them where dq
+// lies over dout. `partials` is of bias_gradient_bytes.
+int64_t bias_gradient_bytes(int64_t batch, int64_t heads, int64_t queries, int64_t keys);
+void tensor_bias_gradient(const AttentionShape& shape, const bf16* q, const bf16* k, const bf16* v,
+                          const RowStatistics* statistics, const bf16* dout, float* partials, float* d_bias,
+                          cudaStream_t stream);
+template <typename T>
+void plain_bias_gradient(const AttentionShape& shape, const T* q, const T* k, const T* v,
+                         const RowStatistics* statistics, const T* dout, float* partials, float* d_bias,
+                         cudaStream_t stream);
 
 }  // namespace tessera::cuda

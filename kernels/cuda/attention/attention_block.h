@@ -1,4 +1,5 @@
-// Which part of an attention a thread block computes, and what its queries see. Shared by all kernels.
+// Which part of an attention a thread block computes. Shared by all kernels; what its queries see says
+// attention_mask.h.
 #pragma once
 
 #include <cstdint>
@@ -7,23 +8,6 @@
 #include "kernels/cuda/attention/attention.h"
 
 namespace tessera::cuda {
-
-inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
-
-// Position of query 0 among the keys: query r sees key j where j <= this + r (and j < keys). Without a mask all
-// see all, which is a mask that starts behind the keys. Kept within what makes a difference, so that sums of
-// positions fit an int.
-__device__ __forceinline__ int first_position(const AttentionShape& shape) {
-  if (!shape.causal) return shape.keys;
-  const int64_t start = shape.start == nullptr ? 0 : *shape.start;
-  if (start >= shape.keys) return shape.keys;
-  return start <= -int64_t{shape.queries} ? -shape.queries : static_cast<int>(start);
-}
-
-// Keys that a query sees: [0, this); at most 0 where it sees none.
-__device__ __forceinline__ int seen_keys(const AttentionShape& shape, int first, int query) {
-  return min(shape.keys, first + query + 1);
-}
 
 // The `rows` queries of one head that this block computes. Tiles of a head lie side by side, so that blocks that
 // run together read the same keys from the second-level cache; the longest rows of a causal mask come first.

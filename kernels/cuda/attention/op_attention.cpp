@@ -8,8 +8,23 @@
 namespace tessera::cuda {
 namespace {
 
-// Operands (q, k, v, ...); `start` is their index of the optional start operand.
-AttentionShape shape_of(const KernelArgs& args, size_t start) {
+using ops::kAttentionGradOperands;
+using ops::kAttentionOperands;
+
+bool has_segments(const OpCall& call, size_t own) { return ops::attention_extras(own, call).q_segments >= 0; }
+
+// Ranges of the segments of queries and keys.
+int64_t count_ranges(const Shape& q, const Shape& k) {
+  return segment_ranges(q[0], q[1]) + segment_ranges(k[0], k[1]);
+}
+int64_t range_bytes(const OpCall& call, size_t own) {
+  if (!has_segments(call, own)) return 0;
+  return count_ranges(call.operands[0].shape, call.operands[1].shape) * static_cast<int64_t>(sizeof(SegmentRange));
+}
+
+// Operands (q, k, v, ...), of which `own` are always there. The ranges of segments begin at `ranges`.
+AttentionShape shape_of(const KernelArgs& args, size_t own, std::byte* ranges) {
+  const Attributes& attributes = args.instruction.attributes;
   const Shape &q = args.operands[0].type.shape, &k = args.operands[1].type.shape;
   AttentionShape shape;
   shape.batch = static_cast<int>(q[0]);
@@ -18,92 +33,144 @@ AttentionShape shape_of(const KernelArgs& args, size_t start) {
   shape.heads = static_cast<int>(q[2]);
   shape.kv_heads = static_cast<int>(k[2]);
   shape.head_dim = static_cast<int>(q[3]);
-  shape.causal = args.instruction.attributes.flag(Attr::causal);
-  shape.scale = static_cast<float>(args.instruction.attributes.number(Attr::scale));
-  if (args.operands.size() > start) shape.start = args.operands[start].as<int64_t>();
+  shape.causal = attributes.flag(Attr::causal);
+  shape.scale = static_cast<float>(attributes.number(Attr::scale));
+  if (const int64_t window = attributes.get_or<int64_t>(Attr::window, 0); window > 0)
+    shape.window = static_cast<int>(window);
+  const auto operand = [&](int i) -> const TensorView& { return args.operands[static_cast<size_t>(i)]; };
+  const auto at = ops::attention_extras(own, args.operands.size(), [&](int i) { return operand(i).type.dtype; });
+  if (at.distance_bias >= 0) {
+    shape.bias = operand(at.distance_bias).as<float>();
+    shape.bias_size = static_cast<int>(operand(at.distance_bias).type.shape[1]);
+    shape.bias_origin = attributes.get_or<int64_t>(Attr::bias_origin, 0);
+  }
+  if (at.q_segments >= 0) {
+    shape.q_segments = operand(at.q_segments).as<int32_t>();
+    shape.k_segments = operand(at.k_segments).as<int32_t>();
+    shape.q_ranges = reinterpret_cast<SegmentRange*>(ranges);
+    shape.k_ranges = shape.q_ranges + segment_ranges(q[0], q[1]);
+  }
+  if (at.start >= 0) shape.start = operand(at.start).as<int64_t>();
   return shape;
 }
 
-Refusal refuse_extras(const OpCall& call) {
-  // attention_grad's operand 3 is out, like q; attention's is an optional operand or nothing.
-  const bool is_grad = call.operands.size() > 3 && call.operands[3].rank() == 4;
-  const auto at = ops::attention_extras(is_grad ? ops::kAttentionGradOperands : ops::kAttentionOperands, call);
-  if (call.attributes.get_or<int64_t>(Attr::window, 0) > 0) return "it has no sliding window";
-  if (at.distance_bias >= 0) return "it adds no bias by distance";
-  if (at.q_segments >= 0) return "it knows no segments";
-  return std::nullopt;
-}
-
-Refusal refuse_common(const OpCall& call) {
-  constexpr int64_t kMost = int64_t{1} << 30;
+Refusal refuse_common(const OpCall& call, size_t own) {
+  constexpr int64_t kMost = int64_t{1} << 30, kMostLength = int64_t{1} << 28, kMostOrigin = int64_t{1} << 40;
   const Shape &q = call.operands[0].shape, &k = call.operands[1].shape;
   const double scale = call.attributes.number(Attr::scale);
   // The largest score is found before scaling.
   if (!(scale > 0)) return cat("scale ", scale, " is not positive");
-  if (std::max(q[1], k[1]) >= kMost) return cat("lengths ", q[1], " and ", k[1], " are not below 2^30");
+  if (std::max(q[1], k[1]) >= kMostLength) return cat("lengths ", q[1], " and ", k[1], " are not below 2^28");
   if (std::max({q[0], q[2], q[2] * q[3]}) >= kMost) return cat("sizes of ", call.operands[0], " are not below 2^30");
-  return refuse_extras(call);
+  const int64_t window = call.attributes.get_or<int64_t>(Attr::window, 0),
+                origin = call.attributes.get_or<int64_t>(Attr::bias_origin, 0);
+  if (window >= kMostLength) return cat("window ", window, " is not below 2^28");
+  if (std::max(origin, -origin) >= kMostOrigin) return cat("bias_origin ", origin, " is not within 2^40");
+  const int bias = ops::attention_extras(own, call).distance_bias;
+  if (bias >= 0 && call.operands[static_cast<size_t>(bias)].shape[1] >= kMostLength)
+    return cat("distance_bias ", call.operands[static_cast<size_t>(bias)], " is not shorter than 2^28");
+  return std::nullopt;
 }
 
+template <size_t kOwn>
 Refusal accept_tensor_cores(const OpCall& call, Results) {
   const TensorType& q = call.operands[0];
   const int64_t dim = q.shape[3];
   if (q.dtype != DType::bf16) return cat("the tensor cores' kernel is for bf16, not ", q.dtype);
   if (dim < 8 || dim % 8 != 0 || dim > kMaxTensorHeadDim)
     return cat("head_dim ", dim, " is not a multiple of 8 from 8 to ", kMaxTensorHeadDim);
-  return refuse_common(call);
+  return refuse_common(call, kOwn);
 }
 
+template <size_t kOwn>
 Refusal accept_plain(const OpCall& call, Results) {
   const TensorType& q = call.operands[0];
   const int64_t dim = q.shape[3];
   if (dim < 1 || dim > kMaxPlainHeadDim) return cat("head_dim ", dim, " is not from 1 to ", kMaxPlainHeadDim);
-  return first_of({refuse_float(q), refuse_common(call)});
+  return first_of({refuse_float(q), refuse_common(call, kOwn)});
+}
+
+AttentionShape begin_forward(const KernelArgs& args) {
+  const AttentionShape shape = shape_of(args, kAttentionOperands, args.workspace);
+  find_segment_ranges(shape, stream_of(args));
+  return shape;
 }
 
 void run_tensor_cores(const KernelArgs& args) {
   const auto& in = args.operands;
-  tensor_attention_forward(shape_of(args, 3), in[0].as<bf16>(), in[1].as<bf16>(), in[2].as<bf16>(),
+  tensor_attention_forward(begin_forward(args), in[0].as<bf16>(), in[1].as<bf16>(), in[2].as<bf16>(),
                            args.results[0].as<bf16>(), args.results[1].as<float>(), stream_of(args));
 }
 
 void run_plain(const KernelArgs& args) {
   const auto& in = args.operands;
+  const AttentionShape shape = begin_forward(args);
   dispatch_float(in[0].type.dtype, [&]<typename T>() {
-    plain_attention_forward(shape_of(args, 3), in[0].as<T>(), in[1].as<T>(), in[2].as<T>(),
-                            args.results[0].as<T>(), args.results[1].as<float>(), stream_of(args));
+    plain_attention_forward(shape, in[0].as<T>(), in[1].as<T>(), in[2].as<T>(), args.results[0].as<T>(),
+                            args.results[1].as<float>(), stream_of(args));
   });
 }
 
-// (q, k, v, out, lse, dout, start?) -> (dq, dk, dv)
+int64_t forward_workspace(const OpCall& call, Results) { return range_bytes(call, kAttentionOperands); }
+
+// ---- The gradient: (q, k, v, out, lse, dout, ...) -> (dq, dk, dv, d_distance_bias?). Its workspace holds statistics
+// of rows, ranges of segments and partial sums of the bias' gradient, in this order.
+
+int64_t statistics_bytes(const Shape& q) { return q[0] * q[1] * q[2] * static_cast<int64_t>(sizeof(RowStatistics)); }
+
+int64_t grad_workspace(const OpCall& call, Results) {
+  const Shape &q = call.operands[0].shape, &k = call.operands[1].shape;
+  const int64_t partials = call.attributes.flag(Attr::bias_gradient) ? bias_gradient_bytes(q[0], q[2], q[1], k[1]) : 0;
+  return statistics_bytes(q) + range_bytes(call, kAttentionGradOperands) + partials;
+}
+
+struct Backward {
+  AttentionShape shape;
+  RowStatistics* statistics;
+  float *partials, *d_bias;  // null where the bias' gradient is not asked for
+};
+
 template <typename T>
-RowStatistics* make_statistics(const AttentionShape& shape, const KernelArgs& args) {
-  auto* statistics = reinterpret_cast<RowStatistics*>(args.workspace);
-  attention_statistics(shape, args.operands[3].as<T>(), args.operands[4].as<float>(), args.operands[5].as<T>(),
-                       statistics, stream_of(args));
-  return statistics;
+Backward begin_backward(const KernelArgs& args) {
+  const Shape &q = args.operands[0].type.shape, &k = args.operands[1].type.shape;
+  std::byte* ranges = args.workspace + statistics_bytes(q);
+  Backward backward{shape_of(args, kAttentionGradOperands, ranges), reinterpret_cast<RowStatistics*>(args.workspace)};
+  if (args.results.size() > 3) {
+    auto* behind = reinterpret_cast<SegmentRange*>(ranges);
+    if (backward.shape.q_segments != nullptr) behind += count_ranges(q, k);
+    backward.partials = reinterpret_cast<float*>(behind);
+    backward.d_bias = args.results[3].as<float>();
+  }
+  find_segment_ranges(backward.shape, stream_of(args));
+  attention_statistics(backward.shape, args.operands[3].as<T>(), args.operands[4].as<float>(),
+                       args.operands[5].as<T>(), backward.statistics, stream_of(args));
+  return backward;
 }
 
 void run_grad_tensor_cores(const KernelArgs& args) {
-  const AttentionShape shape = shape_of(args, 6);
+  const Backward backward = begin_backward<bf16>(args);
   const auto &in = args.operands, &out = args.results;
-  tensor_attention_backward(shape, in[0].as<bf16>(), in[1].as<bf16>(), in[2].as<bf16>(),
-                            make_statistics<bf16>(shape, args), in[5].as<bf16>(), out[0].as<bf16>(),
-                            out[1].as<bf16>(), out[2].as<bf16>(), stream_of(args));
+  const bf16 *q = in[0].as<bf16>(), *k = in[1].as<bf16>(), *v = in[2].as<bf16>(), *dout = in[5].as<bf16>();
+  const cudaStream_t stream = stream_of(args);
+  if (backward.d_bias)
+    tensor_bias_gradient(backward.shape, q, k, v, backward.statistics, dout, backward.partials, backward.d_bias,
+                         stream);
+  tensor_attention_backward(backward.shape, q, k, v, backward.statistics, dout, out[0].as<bf16>(), out[1].as<bf16>(),
+                            out[2].as<bf16>(), stream);
 }
 
 void run_grad_plain(const KernelArgs& args) {
-  const AttentionShape shape = shape_of(args, 6);
-  const auto &in = args.operands, &out = args.results;
-  dispatch_float(in[0].type.dtype, [&]<typename T>() {
-    plain_attention_backward(shape, in[0].as<T>(), in[1].as<T>(), in[2].as<T>(), make_statistics<T>(shape, args),
-                             in[5].as<T>(), out[0].as<T>(), out[1].as<T>(), out[2].as<T>(), stream_of(args));
+  dispatch_float(args.operands[0].type.dtype, [&]<typename T>() {
+    const Backward backward = begin_backward<T>(args);
+    const auto &in = args.operands, &out = args.results;
+    const T *q = in[0].as<T>(), *k = in[1].as<T>(), *v = in[2].as<T>(), *dout = in[5].as<T>();
+    const cudaStream_t stream = stream_of(args);
+    if (backward.d_bias)
+      plain_bias_gradient(backward.shape, q, k, v, backward.statistics, dout, backward.partials, backward.d_bias,
+                          stream);
+    plain_attention_backward(backward.shape, q, k, v, backward.statistics, dout, out[0].as<T>(), out[1].as<T>(),
+                             out[2].as<T>(), stream);
   });
-}
-
-int64_t grad_workspace(const OpCall& call, Results) {
-  const Shape& q = call.operands[0].shape;
-  return q[0] * q[1] * q[2] * static_cast<int64_t>(sizeof(RowStatistics));
 }
 
 Refusal accept_rotary(const OpCall& call, Results) {
@@ -133,14 +200,16 @@ void run_rotary(const KernelArgs& args) {
 }  // namespace
 
 void register_attention(KernelTable& table) {
-  for (Kernel kernel : {make_kernel("cuda.attention", accept_tensor_cores, run_tensor_cores),
-                        make_kernel("cuda.attention_plain", accept_plain, run_plain)}) {
+  for (Kernel kernel : {make_kernel("cuda.attention", accept_tensor_cores<kAttentionOperands>, run_tensor_cores),
+                        make_kernel("cuda.attention_plain", accept_plain<kAttentionOperands>, run_plain)}) {
+    kernel.workspace_bytes = forward_workspace;
     // A block reads its queries whole, and is the only one that writes their place.
     kernel.in_place = [](const OpCall&, int result) { return result == 0 ? 0 : -1; };
     table.add(ops::kAttention, kernel);
   }
-  for (Kernel kernel : {make_kernel("cuda.attention_grad", accept_tensor_cores, run_grad_tensor_cores),
-                        make_kernel("cuda.attention_grad_plain", accept_plain, run_grad_plain)}) {
+  for (Kernel kernel :
+       {make_kernel("cuda.attention_grad", accept_tensor_cores<kAttentionGradOperands>, run_grad_tensor_cores),
+        make_kernel("cuda.attention_grad_plain", accept_plain<kAttentionGradOperands>, run_grad_plain)}) {
     kernel.workspace_bytes = grad_workspace;
     // dq over dout: it comes last, block by block as in the forward pass.
     kernel.in_place = [](const OpCall&, int result) { return result == 0 ? 5 : -1; };

@@ -1,17 +1,16 @@
 // Flash attention backward without tensor cores; see plain_forward.cu for where it is used and tensor_backward.cu
 // for the two kernels and their formulas. Floor: 10 b h lq lk d operations (half with a causal mask) at the
 // multiply-add rate; done are 14.
-#include "kernels/cuda/attention/attention_block.h"
+#include <type_traits>
+
 #include "kernels/cuda/attention/plain_tiles.h"
 #include "kernels/cuda/device/launch.h"
 
 namespace tessera::cuda {
 namespace {
 
-template <int kDim, typename T>
-__global__ void __launch_bounds__(256)
-    key_kernel(AttentionShape shape, const T* q, const T* k, const T* v, const RowStatistics* statistics,
-               const T* dout, T* dk_out, T* dv_out) {
+template <int kDim>
+__global__ void __launch_bounds__(256, 2) plain_key_kernel(PlainTensors tensors, void* dk_out, void* dv_out) {
   using Tiles = PlainTiles<kDim>;
   constexpr int R = Tiles::R, kRows = Tiles::kRows;
   float* k_tile = dynamic_shared<float>();        // [kRows, kDim], as the next three
@@ -20,37 +19,34 @@ __global__ void __launch_bounds__(256)
   float* dout_tile = q_tile + Tiles::kElements;
   float* square = dout_tile + Tiles::kElements;   // [kRows, kRows]
 
-  const KeyBlock block(shape, kRows);
-  const int members = shape.heads / shape.kv_heads;
-  const int64_t q_step = int64_t{shape.heads} * shape.head_dim, k_step = int64_t{shape.kv_heads} * shape.head_dim;
-  const int rows = min(kRows, shape.keys - block.key);
-  const int64_t k_at = key_offset(shape, block.batch, block.key, block.head);
-  const int first = first_position(shape);
-  const float scale2 = shape.scale * kLog2E;
-  const int first_row = max(0, block.key - first) / kRows * kRows;  // earlier queries see none of the keys
+  const AttentionShape& shape = tensors.shape;
+  const KeyBlock place(shape, kRows);
+  const PlainBlock<kDim> block(tensors, place.batch);
+  const int members = shape.heads / shape.kv_heads, rows = min(kRows, shape.keys - place.key);
+  const Span queries = block.mask.queries_of(place.key, rows);
+  const auto next_tile = [&](int row) {
+    return block.mask.template next_query_tile<kRows, kRows>(place.batch, place.key, row, queries.end);
+  };
 
-  load_plain<kDim>(k_tile, k + k_at, k_step, rows, shape.head_dim);
-  load_plain<kDim>(v_tile, v + k_at, k_step, rows, shape.head_dim);
+  block.load_keys(k_tile, tensors.k, place.key, place.head);
+  block.load_keys(v_tile, tensors.v, place.key, place.head);
   typename Tiles::Sum dk = {}, dv = {};
-  for (int head = block.head * members; head < (block.head + 1) * members; ++head) {
-    for (int row = first_row; row < shape.queries; row += kRows) {
-      const int64_t q_at = query_offset(shape, block.batch, row, head);
+  for (int head = place.head * members; head < (place.head + 1) * members; ++head) {
+    for (int row = next_tile(queries.begin / kRows * kRows); row < queries.end; row = next_tile(row + kRows)) {
       __syncthreads();  // the last tiles have been read
-      load_plain<kDim>(q_tile, q + q_at, q_step, shape.queries - row, shape.head_dim);
-      load_plain<kDim>(dout_tile, dout + q_at, q_step, shape.queries - row, shape.head_dim);
+      block.load_queries(q_tile, tensors.q, row, head);
+      block.load_queries(dout_tile, tensors.dout, row, head);
       __syncthreads();
       typename Tiles::Square probability, dscore;
       plain_product_transposed<kDim>(probability, k_tile, q_tile);
       plain_product_transposed<kDim>(dscore, v_tile, dout_tile);
+      block.template finish_scores<true>(probability, head, row, place.key);
 #pragma unroll
       for (int j = 0; j < R; ++j) {
-        const int query = row + plain_x() + 16 * j;
-        RowStatistics of_row = {INFINITY, 0.0f};
-        if (query < shape.queries) of_row = statistics[statistics_offset(shape, block.batch, query, head)];
+        const RowStatistics of_row = block.statistics_of(head, row + plain_x() + 16 * j);
 #pragma unroll
         for (int i = 0; i < R; ++i) {
-          const bool visible = block.key + R * plain_y() + i < seen_keys(shape, first, query);
-          probability[i][j] = visible ? exp2f(fmaf(probability[i][j], scale2, -of_row.lse2)) : 0.0f;
+          probability[i][j] = exp2f(probability[i][j] - of_row.lse2);
           dscore[i][j] = probability[i][j] * (dscore[i][j] - of_row.delta);
         }
       }
@@ -69,14 +65,13 @@ __global__ void __launch_bounds__(256)
     scale[i] = shape.scale;
     one[i] = 1.0f;
   }
-  store_plain<kDim>(dk, scale, dk_out + k_at, k_step, rows, shape.head_dim);
-  store_plain<kDim>(dv, one, dv_out + k_at, k_step, rows, shape.head_dim);
+  const int64_t at = key_offset(shape, place.batch, place.key, place.head);
+  block.store(dk, scale, dk_out, at, block.k_step, rows);
+  block.store(dv, one, dv_out, at, block.k_step, rows);
 }
 
-template <int kDim, typename T>
-__global__ void __launch_bounds__(256)
-    query_kernel(AttentionShape shape, const T* q, const T* k, const T* v, const RowStatistics* statistics,
-                 const T* dout, T* dq_out) {
+template <int kDim>
+__global__ void __launch_bounds__(256, 2) plain_query_kernel(PlainTensors tensors, void* dq_out) {
   using Tiles = PlainTiles<kDim>;
   constexpr int R = Tiles::R, kRows = Tiles::kRows;
   float* q_tile = dynamic_shared<float>();        // [kRows, kDim], as the next three
@@ -85,38 +80,25 @@ __global__ void __launch_bounds__(256)
   float* v_tile = k_tile + Tiles::kElements;
   float* square = v_tile + Tiles::kElements;      // [kRows, kRows]
 
-  const QueryBlock block(shape, kRows);
-  const int64_t q_step = int64_t{shape.heads} * shape.head_dim, k_step = int64_t{shape.kv_heads} * shape.head_dim;
-  const int rows = min(kRows, shape.queries - block.row);
-  const int64_t q_at = query_offset(shape, block.batch, block.row, block.head);
-  const int64_t k_at = key_offset(shape, block.batch, 0, block.head / (shape.heads / shape.kv_heads));
-  const int first = first_position(shape);
-  const int seen = seen_keys(shape, first, block.row + rows - 1);
-  const float scale2 = shape.scale * kLog2E;
+  const AttentionShape& shape = tensors.shape;
+  const QueryBlock place(shape, kRows);
+  const PlainBlock<kDim> block(tensors, place.batch);
+  const int rows = min(kRows, shape.queries - place.row), kv_head = place.head / (shape.heads / shape.kv_heads);
+  const Span keys = block.mask.keys_of(place.row, rows);
+  const auto next_tile = [&](int key) {
+    return block.mask.template next_key_tile<kRows, kRows>(place.batch, place.row, key, keys.end);
+  };
 
-  load_plain<kDim>(q_tile, q + q_at, q_step, rows, shape.head_dim);
-  load_plain<kDim>(dout_tile, dout + q_at, q_step, rows, shape.head_dim);
+  block.load_queries(q_tile, tensors.q, place.row, place.head);
+  block.load_queries(dout_tile, tensors.dout, place.row, place.head);
   typename Tiles::Sum dq = {};
-  for (int key = 0; key < seen; key += kRows) {
+  for (int key = next_tile(keys.begin / kRows * kRows); key < keys.end; key = next_tile(key + kRows)) {
     __syncthreads();  // the last tiles have been read
-    load_plain<kDim>(k_tile, k + k_at + key * k_step, k_step, seen - key, shape.head_dim);
-    load_plain<kDim>(v_tile, v + k_at + key * k_step, k_step, seen - key, shape.head_dim);
+    block.load_keys(k_tile, tensors.k, key, kv_head);
+    block.load_keys(v_tile, tensors.v, key, kv_head);
     __syncthreads();
-    typename Tiles::Square score, dscore;
-    plain_product_transposed<kDim>(score, q_tile, k_tile);
-    plain_product_transposed<kDim>(dscore, dout_tile, v_tile);
-#pragma unroll
-    for (int i = 0; i < R; ++i) {
-      const int row = R * plain_y() + i, limit = seen_keys(shape, first, block.row + row) - key;
-      RowStatistics of_row = {INFINITY, 0.0f};
-      if (row < rows) of_row = statistics[statistics_offset(shape, block.batch, block.row + row, block.head)];
-#pragma unroll
-      for (int j = 0; j < R; ++j) {
-        const bool visible = plain_x() + 16 * j < limit;
-        const float probability = visible ? exp2f(fmaf(score[i][j], scale2, -of_row.lse2)) : 0.0f;
-        dscore[i][j] = probability * (dscore[i][j] - of_row.delta);
-      }
-    }
+    typename Tiles::Square dscore;
+    block.score_gradients(dscore, q_tile, dout_tile, k_tile, v_tile, place.head, place.row, key);
     store_square<kDim>(square, dscore);
     __syncthreads();
     add_plain_product<kDim>(dq, square, k_tile);
@@ -124,7 +106,7 @@ __global__ void __launch_bounds__(256)
   float scale[R];
 #pragma unroll
   for (int i = 0; i < R; ++i) scale[i] = shape.scale;
-  store_plain<kDim>(dq, scale, dq_out + q_at, q_step, rows, shape.head_dim);
+  block.store(dq, scale, dq_out, query_offset(shape, place.batch, place.row, place.head), block.q_step, rows);
 }
 
 }  // namespace
@@ -133,16 +115,15 @@ template <typename T>
 void plain_attention_backward(const AttentionShape& shape, const T* q, const T* k, const T* v,
                               const RowStatistics* statistics, const T* dout, T* dq, T* dk, T* dv,
                               cudaStream_t stream) {
+  const PlainTensors tensors{shape, std::is_same_v<T, bf16>, q, k, v, dout, statistics};
   dispatch_plain_width(shape.head_dim, [&]<int kDim>() {
     using Tiles = PlainTiles<kDim>;
-    constexpr int64_t kSharedBytes = int64_t{sizeof(float)} * (4 * Tiles::kElements + Tiles::kSquareElements);
     const unsigned key_blocks = key_grid(shape, Tiles::kRows), query_blocks = query_grid(shape, Tiles::kRows);
+    const dim3 threads(Tiles::kThreads);
     if (key_blocks > 0)
-      launch(key_kernel<kDim, T>, dim3(key_blocks), dim3(Tiles::kThreads), kSharedBytes, stream, shape, q, k, v,
-             statistics, dout, dk, dv);
+      launch(plain_key_kernel<kDim>, dim3(key_blocks), threads, Tiles::kBackwardBytes, stream, tensors, dk, dv);
     if (query_blocks > 0)
-      launch(query_kernel<kDim, T>, dim3(query_blocks), dim3(Tiles::kThreads), kSharedBytes, stream, shape, q, k, v,
-             statistics, dout, dq);
+      launch(plain_query_kernel<kDim>, dim3(query_blocks), threads, Tiles::kBackwardBytes, stream, tensors, dq);
   });
 }
 

@@ -3,7 +3,8 @@
 //
 // Floor: 4 b h lq lk d operations (half with a causal mask) at the multiply-add rate, 67 TFLOP/s on an H200. It is
 // kept simple and reaches a part of that: shared memory feeds 64 multiply-adds per eight 16-byte reads at best.
-#include "kernels/cuda/attention/attention_block.h"
+#include <type_traits>
+
 #include "kernels/cuda/attention/plain_tiles.h"
 #include "kernels/cuda/device/launch.h"
 
@@ -18,9 +19,8 @@ __device__ __forceinline__ float reduce_row(float x, Combine combine) {
   return x;
 }
 
-template <int kDim, typename T>
-__global__ void __launch_bounds__(256) forward_kernel(AttentionShape shape, const T* q, const T* k, const T* v,
-                                                      T* out, float* lse) {
+template <int kDim>
+__global__ void __launch_bounds__(256, 2) plain_forward_kernel(PlainTensors tensors, void* out, float* lse) {
   using Tiles = PlainTiles<kDim>;
   constexpr int R = Tiles::R, kRows = Tiles::kRows;
   float* q_tile = dynamic_shared<float>();          // [kRows, kDim]
@@ -28,16 +28,16 @@ __global__ void __launch_bounds__(256) forward_kernel(AttentionShape shape, cons
   float* v_tile = k_tile + Tiles::kElements;        // [kRows, kDim]
   float* square = v_tile + Tiles::kElements;        // [kRows, kRows]
 
-  const QueryBlock block(shape, kRows);
-  const int64_t q_step = int64_t{shape.heads} * shape.head_dim, k_step = int64_t{shape.kv_heads} * shape.head_dim;
-  const int rows = min(kRows, shape.queries - block.row);
-  const int64_t q_at = query_offset(shape, block.batch, block.row, block.head);
-  const int64_t k_at = key_offset(shape, block.batch, 0, block.head / (shape.heads / shape.kv_heads));
-  const int first = first_position(shape);
-  const int seen = seen_keys(shape, first, block.row + rows - 1);
-  const float scale2 = shape.scale * kLog2E;
+  const AttentionShape& shape = tensors.shape;
+  const QueryBlock place(shape, kRows);
+  const PlainBlock<kDim> block(tensors, place.batch);
+  const int rows = min(kRows, shape.queries - place.row), kv_head = place.head / (shape.heads / shape.kv_heads);
+  const Span keys = block.mask.keys_of(place.row, rows);
+  const auto next_tile = [&](int key) {
+    return block.mask.template next_key_tile<kRows, kRows>(place.batch, place.row, key, keys.end);
+  };
 
-  load_plain<kDim>(q_tile, q + q_at, q_step, rows, shape.head_dim);
+  block.load_queries(q_tile, tensors.q, place.row, place.head);
   typename Tiles::Sum sum = {};
   float maximum[R], total[R];
 #pragma unroll
@@ -45,22 +45,19 @@ __global__ void __launch_bounds__(256) forward_kernel(AttentionShape shape, cons
     maximum[i] = -INFINITY;
     total[i] = 0.0f;
   }
-  for (int key = 0; key < seen; key += kRows) {
+  for (int key = next_tile(keys.begin / kRows * kRows); key < keys.end; key = next_tile(key + kRows)) {
     __syncthreads();  // the last tiles have been read
-    load_plain<kDim>(k_tile, k + k_at + key * k_step, k_step, seen - key, shape.head_dim);
-    load_plain<kDim>(v_tile, v + k_at + key * k_step, k_step, seen - key, shape.head_dim);
+    block.load_keys(k_tile, tensors.k, key, kv_head);
+    block.load_keys(v_tile, tensors.v, key, kv_head);
     __syncthreads();
     typename Tiles::Square score;
     plain_product_transposed<kDim>(score, q_tile, k_tile);
+    block.template finish_scores<false>(score, place.head, place.row, key);
 #pragma unroll
     for (int i = 0; i < R; ++i) {
-      const int limit = seen_keys(shape, first, block.row + R * plain_y() + i) - key;
       float largest = maximum[i];
 #pragma unroll
-      for (int j = 0; j < R; ++j) {
-        score[i][j] = plain_x() + 16 * j < limit ? score[i][j] * scale2 : -INFINITY;
-        largest = fmaxf(largest, score[i][j]);
-      }
+      for (int j = 0; j < R; ++j) largest = fmaxf(largest, score[i][j]);
       largest = reduce_row(largest, [](float a, float b) { return fmaxf(a, b); });
       // A query that has seen nothing yet: any finite number, so that exp2(-inf - it) is 0.
       const float subtract = largest == -INFINITY ? 0.0f : largest;
@@ -86,10 +83,10 @@ __global__ void __launch_bounds__(256) forward_kernel(AttentionShape shape, cons
     total[i] = reduce_row(total[i], [](float a, float b) { return a + b; });
     inverse[i] = total[i] == 0.0f ? 0.0f : 1.0f / total[i];
     if (plain_x() == 0 && row < rows)
-      lse[statistics_offset(shape, block.batch, block.row + row, block.head)] =
+      lse[statistics_offset(shape, place.batch, place.row + row, place.head)] =
           total[i] == 0.0f ? -INFINITY : maximum[i] * kLn2 + logf(total[i]);
   }
-  store_plain<kDim>(sum, inverse, out + q_at, q_step, rows, shape.head_dim);
+  block.store(sum, inverse, out, query_offset(shape, place.batch, place.row, place.head), block.q_step, rows);
 }
 
 }  // namespace
@@ -101,9 +98,9 @@ void plain_attention_forward(const AttentionShape& shape, const T* q, const T* k
     using Tiles = PlainTiles<kDim>;
     const unsigned grid = query_grid(shape, Tiles::kRows);
     if (grid > 0)
-      launch(forward_kernel<kDim, T>, dim3(grid), dim3(Tiles::kThreads),
-             int64_t{sizeof(float)} * (3 * Tiles::kElements + Tiles::kSquareElements), stream, shape, q, k, v, out,
-             lse);
+      launch(plain_forward_kernel<kDim>, dim3(grid), dim3(Tiles::kThreads),
+             int64_t{sizeof(float)} * (3 * Tiles::kElements + Tiles::kSquareElements), stream,
+             PlainTensors{shape, std::is_same_v<T, bf16>, q, k, v, nullptr, nullptr}, out, lse);
   });
 }
 

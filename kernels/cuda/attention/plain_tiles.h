@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/attention/attention_block.h"
+#include "kernels/cuda/attention/attention_mask.h"
 #include "kernels/cuda/device/number.h"
 
 namespace tessera::cuda {
@@ -20,6 +22,7 @@ struct PlainTiles {
   static constexpr int kStride = kDim + 4;        // eight rows begin in eight sets of four banks
   static constexpr int kSquareStride = kRows + 4;
   static constexpr int kElements = kRows * kStride, kSquareElements = kRows * kSquareStride;
+  static constexpr int64_t kBackwardBytes = int64_t{sizeof(float)} * (4 * kElements + kSquareElements);
   using Square = float[R][R];       // a thread's part of [kRows, kRows]
   using Sum = float[R][4 * C];      // ... of [kRows, kDim]
 };
@@ -27,9 +30,8 @@ struct PlainTiles {
 __device__ __forceinline__ int plain_x() { return static_cast<int>(threadIdx.x) % 16; }
 __device__ __forceinline__ int plain_y() { return static_cast<int>(threadIdx.x) / 16; }
 
-// Rows from `rows` on and columns from `dim` on are zeros.
 template <int kDim, typename T>
-__device__ __forceinline__ void load_plain(float* tile, const T* from, int64_t step, int rows, int dim) {
+__device__ __forceinline__ void load_rows(float* tile, const T* from, int64_t step, int rows, int dim) {
   using Tiles = PlainTiles<kDim>;
   for (int i = static_cast<int>(threadIdx.x); i < Tiles::kRows * kDim; i += Tiles::kThreads) {
     const int row = i / kDim, column = i % kDim;
@@ -100,22 +102,111 @@ __device__ __forceinline__ void add_plain_product(typename PlainTiles<kDim>::Sum
   }
 }
 
-// Row i of the thread's rows is multiplied with factor[i] and written, where the row is below `rows`.
-template <int kDim, typename T>
-__device__ __forceinline__ void store_plain(const typename PlainTiles<kDim>::Sum& sum,
-                                            const float (&factor)[PlainTiles<kDim>::R], T* to, int64_t step,
-                                            int rows, int dim) {
+// Operands of float or bf16. Which of them is known when the kernel runs: it concerns loads and stores only, and so
+// each kernel is compiled once.
+struct PlainTensors {
+  AttentionShape shape;
+  bool is_bf16;
+  const void *q, *k, *v, *dout;
+  const RowStatistics* statistics;
+};
+
+// Where a block of queries or keys stands, and what the three kinds of kernels begin with.
+template <int kDim>
+struct PlainBlock {
   using Tiles = PlainTiles<kDim>;
+  static constexpr int kRows = Tiles::kRows;
+
+  __device__ __forceinline__ PlainBlock(const PlainTensors& tensors, int batch)
+      : tensors(tensors),
+        shape(tensors.shape),
+        mask(tensors.shape),
+        batch(batch),
+        q_step(int64_t{shape.heads} * shape.head_dim),
+        k_step(int64_t{shape.kv_heads} * shape.head_dim),
+        scale2(shape.scale * kLog2E) {}
+
+  // Rows from `rows` on and columns beyond a head are zeros.
+  __device__ __forceinline__ void load(float* tile, const void* from, int64_t at, int64_t step, int rows) const {
+    if (tensors.is_bf16) return load_rows<kDim>(tile, static_cast<const bf16*>(from) + at, step, rows, shape.head_dim);
+    load_rows<kDim>(tile, static_cast<const float*>(from) + at, step, rows, shape.head_dim);
+  }
+  // Queries of a tensor like q, keys of one like k.
+  __device__ __forceinline__ void load_queries(float* tile, const void* from, int row, int head) const {
+    load(tile, from, query_offset(shape, batch, row, head), q_step, shape.queries - row);
+  }
+  __device__ __forceinline__ void load_keys(float* tile, const void* from, int key, int head) const {
+    load(tile, from, key_offset(shape, batch, key, head), k_step, shape.keys - key);
+  }
+
+  // Row i of the thread's rows is multiplied with factor[i] and written, where the row is below `rows`.
+  __device__ __forceinline__ void store(const typename Tiles::Sum& sum, const float (&factor)[Tiles::R], void* to,
+                                        int64_t at, int64_t step, int rows) const {
 #pragma unroll
-  for (int i = 0; i < Tiles::R; ++i) {
-    const int row = Tiles::R * plain_y() + i;
+    for (int i = 0; i < Tiles::R; ++i) {
+      const int row = Tiles::R * plain_y() + i;
 #pragma unroll
-    for (int c = 0; c < 4 * Tiles::C; ++c) {
-      const int column = 4 * plain_x() + 64 * (c / 4) + c % 4;
-      if (row < rows && column < dim) to[row * step + column] = from_float<T>(sum[i][c] * factor[i]);
+      for (int c = 0; c < 4 * Tiles::C; ++c) {
+        const int column = 4 * plain_x() + 64 * (c / 4) + c % 4;
+        if (row >= rows || column >= shape.head_dim) continue;
+        const int64_t place = at + row * step + column;
+        if (tensors.is_bf16)
+          static_cast<bf16*>(to)[place] = from_float<bf16>(sum[i][c] * factor[i]);
+        else
+          static_cast<float*>(to)[place] = sum[i][c] * factor[i];
+      }
     }
   }
-}
+
+  // Turns products of the tile's queries and keys, or with kByKey of its keys and queries, into scores in base 2, -inf
+  // where the key is not seen.
+  template <bool kByKey>
+  __device__ __forceinline__ void finish_scores(typename Tiles::Square& score, int head, int row, int key) const {
+    const bool is_cut = mask.template is_cut<kRows, kRows, kByKey>(row, key);
+    const bool is_special = mask.template is_special<kRows, kRows>(batch, row, key);
+    const int shift = shape.bias != nullptr ? mask.bias_shift() : 0;
+#pragma unroll
+    for (int i = 0; i < Tiles::R; ++i) {
+#pragma unroll
+      for (int j = 0; j < Tiles::R; ++j) {
+        const int left = Tiles::R * plain_y() + i, right = plain_x() + 16 * j;
+        const int q = row + (kByKey ? right : left), k = key + (kByKey ? left : right);
+        float value = score[i][j] * scale2;
+        if (is_special) value = mask.add_bias_and_segment(value, batch, head, q, k, shift);
+        score[i][j] = is_cut && !mask.sees(q, k) ? -INFINITY : value;
+      }
+    }
+  }
+
+  // Gradients of the scores of a tile: p (dout v^T - delta).
+  __device__ __forceinline__ void score_gradients(typename Tiles::Square& dscore, const float* q_tile,
+                                                  const float* dout_tile, const float* k_tile, const float* v_tile,
+                                                  int head, int row, int key) const {
+    typename Tiles::Square score;
+    plain_product_transposed<kDim>(score, q_tile, k_tile);
+    plain_product_transposed<kDim>(dscore, dout_tile, v_tile);
+    finish_scores<false>(score, head, row, key);
+#pragma unroll
+    for (int i = 0; i < Tiles::R; ++i) {
+      const RowStatistics of_row = statistics_of(head, row + Tiles::R * plain_y() + i);
+#pragma unroll
+      for (int j = 0; j < Tiles::R; ++j)
+        dscore[i][j] = exp2f(score[i][j] - of_row.lse2) * (dscore[i][j] - of_row.delta);
+    }
+  }
+
+  __device__ __forceinline__ RowStatistics statistics_of(int head, int row) const {
+    if (row >= shape.queries) return {INFINITY, 0.0f};
+    return tensors.statistics[statistics_offset(shape, batch, row, head)];
+  }
+
+  const PlainTensors& tensors;
+  const AttentionShape& shape;
+  const AttentionMask mask;
+  const int batch;
+  const int64_t q_step, k_step;
+  const float scale2;
+};
 
 // Calls body<kDim>() with the tile width that holds head_dim columns.
 template <typename Body>

@@ -8,6 +8,7 @@
 // With p = exp2(scale2 score - lse2):  dscore = p (dout v^T - delta),
 //   dv = p^T dout,  dk = scale dscore^T q,  dq = scale dscore k   (Dao et al. 2022, algorithm 4).
 #include "kernels/cuda/attention/attention_block.h"
+#include "kernels/cuda/attention/attention_mask.h"
 #include "kernels/cuda/attention/attention_tiles.h"
 #include "kernels/cuda/device/launch.h"
 
@@ -35,47 +36,27 @@ struct QueryTiles {
   static constexpr int64_t kSharedBytes = 2 * kQueries * kTileRowBytes<kDim> + 2 * 2 * kStageElements;
 };
 
-// Where the queries of a group of heads are, tile after tile.
-struct QueryWalk {
-  int head, row;
-  __device__ void advance(int rows, int first_row, int queries) {
-    row += rows;
-    if (row < queries) return;
-    row = first_row;
-    ++head;
-  }
+// First query and key of a tile.
+struct Place {
+  int batch, head, row, key;
 };
-
-// score [keys, queries] of one warp: what is hidden becomes -inf. The query of column c sees the key of row r where
-// r <= c + shift.
-template <int M, int N>
-__device__ __forceinline__ void hide_transposed(float (&score)[M][N][4], int shift) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int m = 0; m < M; ++m) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int least = 16 * m + lane / 4 + i / 2 * 8 - shift;
-#pragma unroll
-      for (int n = 0; n < N; ++n) {
-        if (8 * n + lane % 4 * 2 + i % 2 < least) score[m][n][i] = -INFINITY;
-      }
-    }
-  }
-}
 
 // One tile of queries: adds to the warp's rows of dk (not yet scaled) and dv.
 template <int kDim, int M>
 __device__ __forceinline__ void add_queries(float (&dk)[M][kDim / 8][4], float (&dv)[M][kDim / 8][4],
                                             const bf16* k_tile, const bf16* v_tile, const bf16* q_tile,
-                                            const bf16* dout_tile, const RowStatistics* statistics, int warp_row,
-                                            float scale2, bool hidden, int shift) {
+                                            const bf16* dout_tile, const RowStatistics* statistics,
+                                            const AttentionMask& mask, const Place& place, int warp_row) {
   constexpr int N = KeyTiles<kDim>::kQueries / 8;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   float probability[M][N][4];
   set_zero(probability);
+  const int key = place.key + warp_row;
+  if (mask.is_special<8 * N, 16 * M>(place.batch, place.row, key))
+    add_bias_and_segments<true>(mask, probability, place.batch, place.head, place.row, key);
   add_product_transposed<kDim>(probability, k_tile, warp_row, q_tile);
-  if (hidden) hide_transposed(probability, shift);
+  if (mask.is_cut<8 * N, 16 * M, true>(place.row, key)) hide_unseen<true>(mask, probability, place.row, key);
+  const float scale2 = mask.shape.scale * kLog2E;
 #pragma unroll
   for (int n = 0; n < N; ++n) {
 #pragma unroll
@@ -110,10 +91,11 @@ __device__ __forceinline__ void add_queries(float (&dk)[M][kDim / 8][4], float (
   add_product<kDim>(dk, left, q_tile);
 }
 
-template <int kDim>
+template <int kDim, bool kSpecial>
 __global__ void __launch_bounds__(KeyTiles<kDim>::kThreads, 2)
     key_kernel(AttentionShape shape, const bf16* q, const bf16* k, const bf16* v, const RowStatistics* statistics,
                const bf16* dout, bf16* dk_out, bf16* dv_out) {
+  if constexpr (!kSpecial) drop_special(shape);
   using Tiles = KeyTiles<kDim>;
   constexpr int M = Tiles::M, kKeys = Tiles::kKeys, kQueries = Tiles::kQueries, kThreads = Tiles::kThreads;
   bf16* k_tile = dynamic_shared<bf16>();                   // [kKeys, kDim]
@@ -126,49 +108,52 @@ __global__ void __launch_bounds__(KeyTiles<kDim>::kThreads, 2)
   const int q_step = shape.heads * shape.head_dim, k_step = shape.kv_heads * shape.head_dim;
   const int rows = min(kKeys, shape.keys - block.key);
   const int64_t k_at = key_offset(shape, block.batch, block.key, block.head);
-  const int first = first_position(shape);
+  const AttentionMask mask(shape);
+  const Span queries = mask.queries_of(block.key, rows);
   const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16 * M;
-  const float scale2 = shape.scale * kLog2E;
-  // Earlier queries see none of the block's keys.
-  const int first_row = max(0, block.key - first) / kQueries * kQueries;
-  const int tiles = first_row < shape.queries ? members * ((shape.queries - first_row + kQueries - 1) / kQueries) : 0;
 
-  QueryWalk next{block.head * members, first_row};
+  const auto next_tile = [&](int row) {
+    return mask.next_query_tile<kQueries, kKeys>(block.batch, block.key, row, queries.end);
+  };
+  // Tile after tile of one head, and then of the next.
+  const int first_row = next_tile(queries.begin / kQueries * kQueries);
+  const int last_head = first_row < queries.end ? (block.head + 1) * members : 0;
+  int head = block.head * members, row = first_row;
   const auto copy_next = [&](int stage) {
-    const int left = shape.queries - next.row;
-    const int64_t at = query_offset(shape, block.batch, next.row, next.head);
+    const int left = shape.queries - row;
+    const int64_t at = query_offset(shape, block.batch, row, head);
     bf16* to = stages + stage * Tiles::kStageElements;
     copy_tile<kDim, kQueries, kThreads>(to, q + at, q_step, left, shape.head_dim);
     copy_tile<kDim, kQueries, kThreads>(to + kQueries * kTileStride<kDim>, dout + at, q_step, left, shape.head_dim);
     // Beyond the last query: zeros, with which q = dout = 0 add nothing.
-    const int row = static_cast<int>(threadIdx.x);
-    if (row < kQueries)
-      copy_async<8>(stage_statistics + stage * kQueries + row,
-                    statistics + statistics_offset(shape, block.batch, next.row + row, next.head), row < left);
-    next.advance(kQueries, first_row, shape.queries);
+    const int own = static_cast<int>(threadIdx.x);
+    if (own < kQueries)
+      copy_async<8>(stage_statistics + stage * kQueries + own,
+                    statistics + statistics_offset(shape, block.batch, row + own, head), own < left);
   };
 
   copy_tile<kDim, kKeys, kThreads>(k_tile, k + k_at, k_step, rows, shape.head_dim);
   copy_tile<kDim, kKeys, kThreads>(v_tile, v + k_at, k_step, rows, shape.head_dim);
-  if (tiles > 0) copy_next(0);
+  if (head < last_head) copy_next(0);
   copy_async_commit();
   float dk[M][kDim / 8][4], dv[M][kDim / 8][4];
   set_zero(dk);
   set_zero(dv);
-  int row = first_row;
-  for (int tile = 0; tile < tiles; ++tile) {
-    const int stage = tile % 2;
-    if (tile + 1 < tiles) copy_next(1 - stage);
+  for (int stage = 0; head < last_head; stage = 1 - stage) {
+    const Place place{block.batch, head, row, block.key};
+    row = next_tile(row + kQueries);
+    if (row >= queries.end) {
+      row = first_row;
+      ++head;
+    }
+    if (head < last_head) copy_next(1 - stage);
     copy_async_commit();
     copy_async_wait<1>();
     __syncthreads();  // the tile has come
     const bf16* q_tile = stages + stage * Tiles::kStageElements;
     add_queries<kDim>(dk, dv, k_tile, v_tile, q_tile, q_tile + kQueries * kTileStride<kDim>,
-                      stage_statistics + stage * kQueries, warp_row, scale2, block.key + kKeys - 1 > first + row,
-                      first + row - block.key - warp_row);
+                      stage_statistics + stage * kQueries, mask, place, warp_row);
     __syncthreads();  // its place is free
-    row += kQueries;
-    if (row >= shape.queries) row = first_row;
   }
   copy_async_wait<0>();
   __syncthreads();
@@ -177,30 +162,32 @@ __global__ void __launch_bounds__(KeyTiles<kDim>::kThreads, 2)
   store_tile<kDim, kKeys, kThreads>(dv, warp_row, v_tile, dv_out + k_at, k_step, rows, shape.head_dim);
 }
 
-// One tile of keys: adds to the warp's rows of dq (not yet scaled). Row r of the tile sees keys below seen + r.
+// One tile of keys: adds to the warp's rows of dq (not yet scaled).
 template <int kDim, int M>
 __device__ __forceinline__ void add_keys(float (&dq)[M][kDim / 8][4], const RowStatistics (&statistics)[M][2],
                                          const bf16* q_tile, const bf16* dout_tile, const bf16* k_tile,
-                                         const bf16* v_tile, int warp_row, float scale2, bool hidden, int keys,
-                                         int seen) {
+                                         const bf16* v_tile, const AttentionMask& mask, const Place& place,
+                                         int warp_row) {
   constexpr int N = QueryTiles<kDim>::kKeys / 8;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
   float score[M][N][4], dscore[M][N][4];
   set_zero(score);
-  set_zero(dscore);
+  const int row = place.row + warp_row;
+  if (mask.is_special<16 * M, 8 * N>(place.batch, row, place.key))
+    add_bias_and_segments<false>(mask, score, place.batch, place.head, row, place.key);
   add_product_transposed<kDim>(score, q_tile, warp_row, k_tile);
+  if (mask.is_cut<16 * M, 8 * N, false>(row, place.key)) hide_unseen<false>(mask, score, row, place.key);
+  set_zero(dscore);
   add_product_transposed<kDim>(dscore, dout_tile, warp_row, v_tile);
+  const float scale2 = mask.shape.scale * kLog2E;
 #pragma unroll
   for (int m = 0; m < M; ++m) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const RowStatistics row = statistics[m][i / 2];
-      const int limit = hidden ? min(keys, seen + 16 * m + lane / 4 + i / 2 * 8) : 8 * N;
+      const RowStatistics of_row = statistics[m][i / 2];
 #pragma unroll
       for (int n = 0; n < N; ++n) {
-        const bool visible = 8 * n + lane % 4 * 2 + i % 2 < limit;
-        const float probability = visible ? exp2_approx(fmaf(score[m][n][i], scale2, -row.lse2)) : 0.0f;
-        dscore[m][n][i] = probability * (dscore[m][n][i] - row.delta);
+        const float probability = exp2_approx(fmaf(score[m][n][i], scale2, -of_row.lse2));
+        dscore[m][n][i] = probability * (dscore[m][n][i] - of_row.delta);
       }
     }
   }
@@ -224,21 +211,24 @@ __global__ void __launch_bounds__(QueryTiles<kDim>::kThreads, 2)
   const int rows = min(kQueries, shape.queries - block.row);
   const int64_t q_at = query_offset(shape, block.batch, block.row, block.head);
   const int64_t k_at = key_offset(shape, block.batch, 0, block.head / (shape.heads / shape.kv_heads));
-  const int first = first_position(shape);
-  const int seen = seen_keys(shape, first, block.row + rows - 1);  // by any of the block's queries
+  const AttentionMask mask(shape);
+  const Span keys = mask.keys_of(block.row, rows);
   const int lane = static_cast<int>(threadIdx.x) % 32,
             warp_row = static_cast<int>(threadIdx.x) / 32 * 16 * M;
-  const float scale2 = shape.scale * kLog2E;
 
+  const auto next_tile = [&](int key) {
+    return mask.next_key_tile<kKeys, kQueries>(block.batch, block.row, key, keys.end);
+  };
   const auto copy_keys = [&](int key, int stage) {
     const int64_t at = k_at + static_cast<int64_t>(key) * k_step;
     bf16* to = stages + stage * Tiles::kStageElements;
-    copy_tile<kDim, kKeys, kThreads>(to, k + at, k_step, seen - key, shape.head_dim);
-    copy_tile<kDim, kKeys, kThreads>(to + kKeys * kTileStride<kDim>, v + at, k_step, seen - key, shape.head_dim);
+    copy_tile<kDim, kKeys, kThreads>(to, k + at, k_step, keys.end - key, shape.head_dim);
+    copy_tile<kDim, kKeys, kThreads>(to + kKeys * kTileStride<kDim>, v + at, k_step, keys.end - key, shape.head_dim);
   };
   copy_tile<kDim, kQueries, kThreads>(q_tile, q + q_at, q_step, rows, shape.head_dim);
   copy_tile<kDim, kQueries, kThreads>(dout_tile, dout + q_at, q_step, rows, shape.head_dim);
-  if (seen > 0) copy_keys(0, 0);
+  int key = next_tile(keys.begin / kKeys * kKeys);
+  if (key < keys.end) copy_keys(key, 0);
   copy_async_commit();
 
   RowStatistics row_statistics[M][2];
@@ -254,16 +244,16 @@ __global__ void __launch_bounds__(QueryTiles<kDim>::kThreads, 2)
   }
   float dq[M][kDim / 8][4];
   set_zero(dq);
-  for (int key = 0, stage = 0; key < seen; key += kKeys, stage = 1 - stage) {
-    if (key + kKeys < seen) copy_keys(key + kKeys, 1 - stage);
+  for (int stage = 0; key < keys.end; stage = 1 - stage) {
+    const Place place{block.batch, block.head, block.row, key};
+    key = next_tile(key + kKeys);
+    if (key < keys.end) copy_keys(key, 1 - stage);
     copy_async_commit();
     copy_async_wait<1>();
     __syncthreads();  // the tile has come
     const bf16* k_tile = stages + stage * Tiles::kStageElements;
-    const int first_row = block.row + warp_row;
-    add_keys<kDim>(dq, row_statistics, q_tile, dout_tile, k_tile, k_tile + kKeys * kTileStride<kDim>, warp_row,
-                   scale2, key + kKeys > seen_keys(shape, first, first_row), shape.keys - key,
-                   first + first_row + 1 - key);
+    add_keys<kDim>(dq, row_statistics, q_tile, dout_tile, k_tile, k_tile + kKeys * kTileStride<kDim>, mask, place,
+                   warp_row);
     __syncthreads();  // its place is free
   }
   copy_async_wait<0>();
@@ -281,8 +271,9 @@ void tensor_attention_backward(const AttentionShape& shape, const bf16* q, const
     const unsigned key_blocks = key_grid(shape, KeyTiles<kDim>::kKeys),
                    query_blocks = query_grid(shape, QueryTiles<kDim>::kQueries);
     if (key_blocks > 0)
-      launch(key_kernel<kDim>, dim3(key_blocks), dim3(KeyTiles<kDim>::kThreads), KeyTiles<kDim>::kSharedBytes,
-             stream, shape, q, k, v, statistics, dout, dk, dv);
+      launch(is_special(shape) ? key_kernel<kDim, true> : key_kernel<kDim, kDim != 64>, dim3(key_blocks),
+             dim3(KeyTiles<kDim>::kThreads), KeyTiles<kDim>::kSharedBytes, stream, shape, q, k, v, statistics, dout,
+             dk, dv);
     if (query_blocks > 0)
       launch(query_kernel<kDim>, dim3(query_blocks), dim3(QueryTiles<kDim>::kThreads),
              QueryTiles<kDim>::kSharedBytes, stream, shape, q, k, v, statistics, dout, dq);

@@ -6,9 +6,14 @@
 // each ldmatrix of k and v for two products: with 16 the 128 bytes per cycle of shared memory would be the limit
 // and not the tensor cores. Not yet timed on a GPU.
 //
+// Windows, segments and biases cost nothing where they are absent: tiles that no query sees are not loaded, and the
+// others corrected only where attention_mask.h says so. At 128 columns, where registers are short, segments and
+// biases have a kernel of their own.
+//
 // Copies run beside the products: v's while the scores are computed, the next k's while the probabilities
 // are multiplied with v.
 #include "kernels/cuda/attention/attention_block.h"
+#include "kernels/cuda/attention/attention_mask.h"
 #include "kernels/cuda/attention/attention_tiles.h"
 #include "kernels/cuda/device/launch.h"
 
@@ -31,23 +36,6 @@ struct Softmax {
   float reference[M][2];  // subtracted from the scores, in base 2
   float sum[M][2];        // of this lane's columns
 };
-
-// Scores that are not seen become -inf: row r of the tile sees keys below seen + r.
-template <int M, int N>
-__device__ __forceinline__ void hide(float (&score)[M][N][4], int keys, int seen) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int m = 0; m < M; ++m) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int limit = min(keys, seen + 16 * m + lane / 4 + i / 2 * 8);
-#pragma unroll
-      for (int n = 0; n < N; ++n) {
-        if (8 * n + lane % 4 * 2 + i % 2 >= limit) score[m][n][i] = -INFINITY;
-      }
-    }
-  }
-}
 
 // Turns scores into exp2(scale2 * (score - reference)), and rescales what was summed under the old reference.
 // That is the row's maximum when it was last moved: while the maximum has grown by less than 2^kSlack since,
@@ -123,9 +111,10 @@ __device__ __forceinline__ void finish(float (&out)[M][D][4], const Softmax<M>& 
   }
 }
 
-template <int kDim>
+template <int kDim, bool kSpecial>
 __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
     forward_kernel(AttentionShape shape, const bf16* q, const bf16* k, const bf16* v, bf16* out, float* lse) {
+  if constexpr (!kSpecial) drop_special(shape);
   using Tiles = Tiles<kDim>;
   constexpr int M = Tiles::M, kKeys = Tiles::kKeys, kThreads = Tiles::kThreads;
   bf16* q_tile = dynamic_shared<bf16>();                             // [kQueries, kDim]
@@ -137,14 +126,22 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
   const int q_rows = min(Tiles::kQueries, shape.queries - block.row);
   const int kv_head = block.head / (shape.heads / shape.kv_heads);
   const int64_t q_at = query_offset(shape, block.batch, block.row, block.head);
-  int64_t k_at = key_offset(shape, block.batch, 0, kv_head);  // of v too
-  const int first = first_position(shape);
-  const int seen = seen_keys(shape, first, block.row + q_rows - 1);  // by any of the block's queries
+  const int64_t k_at = key_offset(shape, block.batch, 0, kv_head);  // of v too
+  const AttentionMask mask(shape);
+  const Span keys = mask.keys_of(block.row, q_rows);
   const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16 * M;
   const float scale2 = shape.scale * kLog2E;
 
+  const auto next_tile = [&](int key) {
+    return mask.next_key_tile<kKeys, Tiles::kQueries>(block.batch, block.row, key, keys.end);
+  };
+  const auto copy_keys = [&](bf16* tile, const bf16* from, int key) {
+    copy_tile<kDim, kKeys, kThreads>(tile, from + k_at + static_cast<int64_t>(key) * k_step, k_step, keys.end - key,
+                                     shape.head_dim);
+  };
   copy_tile<kDim, Tiles::kQueries, kThreads>(q_tile, q + q_at, q_step, q_rows, shape.head_dim);
-  copy_tile<kDim, kKeys, kThreads>(k_tile, k + k_at, k_step, seen, shape.head_dim);
+  int key = next_tile(keys.begin / kKeys * kKeys);
+  if (key < keys.end) copy_keys(k_tile, k, key);
   copy_async_commit();
 
   float sum[M][kDim / 8][4];
@@ -155,22 +152,23 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
     state.reference[m][0] = state.reference[m][1] = -INFINITY;
     state.sum[m][0] = state.sum[m][1] = 0.0f;
   }
-  for (int key = 0; key < seen; key += kKeys) {
+  while (key < keys.end) {
+    const int next = next_tile(key + kKeys);
     copy_async_wait<0>();
     __syncthreads();  // k has come, and v's tile is free
-    copy_tile<kDim, kKeys, kThreads>(v_tile, v + k_at, k_step, seen - key, shape.head_dim);
+    copy_keys(v_tile, v, key);
     copy_async_commit();
+    const int first_row = block.row + warp_row;
     float score[M][kKeys / 8][4];
     set_zero(score);
+    if (mask.is_special<16 * M, kKeys>(block.batch, first_row, key))
+      add_bias_and_segments<false>(mask, score, block.batch, block.head, first_row, key);
     add_product_transposed<kDim>(score, q_tile, warp_row, k_tile);
-    const int first_row = block.row + warp_row;
-    if (key + kKeys > seen_keys(shape, first, first_row))
-      hide(score, shape.keys - key, first + first_row + 1 - key);
+    if (mask.is_cut<16 * M, kKeys, false>(first_row, key)) hide_unseen<false>(mask, score, first_row, key);
     copy_async_wait<0>();
     __syncthreads();  // v has come, and k's tile is free
-    k_at += static_cast<int64_t>(kKeys) * k_step;
-    if (key + kKeys < seen)
-      copy_tile<kDim, kKeys, kThreads>(k_tile, k + k_at, k_step, seen - key - kKeys, shape.head_dim);
+    key = next;
+    if (key < keys.end) copy_keys(k_tile, k, key);
     copy_async_commit();
     online_softmax(score, sum, state, scale2);
     uint32_t probability[M][kKeys / 16][4];
@@ -191,8 +189,8 @@ void tensor_attention_forward(const AttentionShape& shape, const bf16* q, const 
     using Tiles = Tiles<kDim>;
     const unsigned grid = query_grid(shape, Tiles::kQueries);
     if (grid > 0)
-      launch(forward_kernel<kDim>, dim3(grid), dim3(Tiles::kThreads), Tiles::kSharedBytes, stream, shape, q, k, v,
-             out, lse);
+      launch(is_special(shape) ? forward_kernel<kDim, true> : forward_kernel<kDim, kDim < 128>, dim3(grid),
+             dim3(Tiles::kThreads), Tiles::kSharedBytes, stream, shape, q, k, v, out, lse);
   });
 }
 

@@ -74,17 +74,54 @@ void expect_near(const HostTensor& got, const HostTensor& want, Tolerance tolera
   EXPECT_LE(worst, tolerance.each * largest);
 }
 
+// Numbers of the segments of the position p. Documents of 23 positions, in order and out of it; documents of 150, with
+// whole tiles that cannot meet; and queries that belong to no key's segment.
+enum class Segments { none, documents, shuffled, long_documents, strangers };
+int64_t segment_of(Segments segments, int64_t position, bool is_query) {
+  switch (segments) {
+    case Segments::none:
+    case Segments::documents:
+      return position / 23;
+    case Segments::shuffled:
+      return position / 23 * 7 % 4 - 2;
+    case Segments::long_documents:
+      return -(position / 150);
+    case Segments::strangers:
+      return is_query && position % 3 != 0 ? -1 : position / 40;
+  }
+  return 0;
+}
+
 struct Case {
   DType dtype;
   int64_t batch, queries, keys, heads, kv_heads, head_dim;
   bool causal = true;
   std::optional<int64_t> start = std::nullopt;
   double deviation = 1.0;  // of q: the scores' spread
+  int64_t window = 0;
+  Segments segments = Segments::none;
+  int64_t bias_size = 0, bias_origin = 0;  // a distance_bias of so many columns
 };
+Case with_window(Case c, int64_t window) {
+  c.window = window;
+  return c;
+}
+Case with_segments(Case c, Segments segments) {
+  c.segments = segments;
+  return c;
+}
+Case with_bias(Case c, int64_t size, int64_t origin = 0) {
+  c.bias_size = size;
+  c.bias_origin = origin;
+  return c;
+}
 
 std::ostream& operator<<(std::ostream& to, const Case& c) {
   return to << cat(c.dtype, " b", c.batch, " lq", c.queries, " lk", c.keys, " h", c.heads, " kv", c.kv_heads, " d",
-                   c.head_dim, c.causal ? " causal" : "", c.start ? cat(" start ", *c.start) : std::string());
+                   c.head_dim, c.causal ? " causal" : "", c.start ? cat(" start ", *c.start) : std::string(),
+                   c.window > 0 ? cat(" window ", c.window) : std::string(),
+                   c.segments != Segments::none ? cat(" segments ", static_cast<int>(c.segments)) : std::string(),
+                   c.bias_size > 0 ? cat(" bias ", c.bias_size, " from ", c.bias_origin) : std::string());
 }
 
 Tolerance tolerance_of(DType dtype) { return dtype == DType::bf16 ? Tolerance{1e-2, 1.0 / 64} : Tolerance{5e-6, 2e-5}; }
@@ -96,7 +133,36 @@ HostTensor scalar(int64_t value) {
 }
 
 Attributes attributes_of(const Case& c) {
-  return {{Attr::causal, c.causal}, {Attr::scale, 1.0 / std::sqrt(static_cast<double>(c.head_dim))}};
+  Attributes attributes{{Attr::causal, c.causal}, {Attr::scale, 1.0 / std::sqrt(static_cast<double>(c.head_dim))}};
+  if (c.window > 0) attributes.set(Attr::window, c.window);
+  if (c.bias_origin != 0) attributes.set(Attr::bias_origin, c.bias_origin);
+  return attributes;
+}
+
+HostTensor segments_of(const Case& c, bool is_query) {
+  const int64_t length = is_query ? c.queries : c.keys;
+  HostTensor tensor({DType::s32, {c.batch, length}});
+  // Sequences differ.
+  for (int64_t i = 0; i < tensor.elements(); ++i)
+    tensor.set_int(i, segment_of(c.segments, i % length + 5 * (i / length) + (is_query ? c.start.value_or(0) : 0),
+                                 is_query));
+  return tensor;
+}
+
+// The operands behind those that are always there.
+std::vector<HostTensor> extras_of(const Case& c) {
+  std::vector<HostTensor> extras;
+  if (c.bias_size > 0) extras.push_back(normal_tensor({DType::f32, {c.heads, c.bias_size}}, 5));
+  if (c.segments != Segments::none) {
+    extras.push_back(segments_of(c, true));
+    extras.push_back(segments_of(c, false));
+  }
+  if (c.start) extras.push_back(scalar(*c.start));
+  return extras;
+}
+std::vector<HostTensor> operator+(std::vector<HostTensor> a, const std::vector<HostTensor>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
 }
 
 std::vector<HostTensor> qkv_of(const Case& c) {
@@ -107,9 +173,9 @@ std::vector<HostTensor> qkv_of(const Case& c) {
 
 // (q, k, v, out, lse, dout), out and lse as the forward pass stores them.
 std::vector<HostTensor> grad_operands(const Case& c) {
-  std::vector<HostTensor> operands = qkv_of(c), forward = operands;
-  if (c.start) forward.push_back(scalar(*c.start));
-  const std::vector<HostTensor> results = evaluate_in_f64(ops::kAttention, attributes_of(c), forward);
+  std::vector<HostTensor> operands = qkv_of(c);
+  const std::vector<HostTensor> results =
+      evaluate_in_f64(ops::kAttention, attributes_of(c), operands + extras_of(c));
   operands.push_back(results[0].cast(c.dtype));
   operands.push_back(results[1].cast(DType::f32));
   operands.push_back(normal_tensor(operands[0].type(), 4));
@@ -121,14 +187,13 @@ std::vector<HostTensor> grad_operands(const Case& c) {
 class AttentionTest : public DeviceTest {
  protected:
   static std::vector<HostTensor> run_and_check(const OpDef& op, const Attributes& attributes,
-                                               std::vector<HostTensor> operands, const std::optional<int64_t>& start,
-                                               const char* kernel) {
-    if (start) operands.push_back(scalar(*start));
+                                               const std::vector<HostTensor>& operands, const char* kernel) {
     EXPECT_EQ(choice_for(op, attributes, types_of(operands)).kernel->name, kernel);
     const std::vector<HostTensor> got = run(op, attributes, operands), want = evaluate_in_f64(op, attributes, operands);
     for (size_t r = 0; r < want.size(); ++r) {
       SCOPED_TRACE(cat("result ", r));
-      expect_near(got[r], want[r], tolerance_of(got[r].dtype()));
+      // A bias' gradient is in f32, and as exact as scores are.
+      expect_near(got[r], want[r], tolerance_of(r == 3 ? operands[0].dtype() : got[r].dtype()));
     }
     return got;
   }
@@ -145,14 +210,16 @@ bool on_tensor_cores(const Case& c) { return c.dtype == DType::bf16 && c.head_di
 
 TEST_P(Attention, ForwardIsItsEvaluation) {
   const Case& c = GetParam();
-  run_and_check(ops::kAttention, attributes_of(c), qkv_of(c), c.start,
+  run_and_check(ops::kAttention, attributes_of(c), qkv_of(c) + extras_of(c),
                 on_tensor_cores(c) ? "cuda.attention" : "cuda.attention_plain");
 }
 
 TEST_P(Attention, GradientIsItsEvaluation) {
   Case c = GetParam();
   c.keys = std::max<int64_t>(c.keys, 2);  // of one key the gradient is zero, and all that is computed is rounding
-  run_and_check(ops::kAttentionGrad, attributes_of(c), grad_operands(c), c.start,
+  Attributes attributes = attributes_of(c);
+  if (c.bias_size > 0) attributes.set(Attr::bias_gradient, true);
+  run_and_check(ops::kAttentionGrad, attributes, grad_operands(c) + extras_of(c),
                 on_tensor_cores(c) ? "cuda.attention_grad" : "cuda.attention_grad_plain");
 }
 
@@ -187,6 +254,101 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{kF32, 1, 1, 40, 4, 1, 256, false},
                       Case{kF32, 1, 1, 1, 1, 1, 1},
                       Case{kBf16, 1, 20, 33, 2, 1, 7}, Case{kBf16, 1, 20, 33, 1, 1, 256}));
+
+// Tiles are 128 queries by 64 keys forward, 128 and 64 by 32 backward on matrix units, and 64, 32 or 16 square without.
+INSTANTIATE_TEST_SUITE_P(
+    Windows, Attention,
+    ::testing::Values(
+        with_window({kBf16, 1, 200, 200, 1, 1, 64}, 40), with_window({kBf16, 1, 150, 150, 2, 1, 32}, 100),
+        with_window({kBf16, 1, 70, 70, 1, 1, 128}, 2), with_window({kBf16, 1, 40, 40, 1, 1, 64}, 1000),
+        // Queries behind a cache of keys, the last of them beyond what their window reaches; before the first key.
+        with_window({kBf16, 1, 60, 190, 2, 1, 64, true, 120}, 33),
+        with_window({kBf16, 1, 90, 50, 1, 1, 80, true, 20}, 30),
+        with_window({kBf16, 1, 40, 50, 1, 1, 64, true, -7}, 5),
+        with_window({kBf16, 1, 5, 9, 1, 1, 64, true, int64_t{1} << 40}, 5),
+        with_window({kF32, 1, 150, 150, 2, 1, 16}, 20), with_window({kF32, 1, 60, 90, 1, 1, 100, true, 45}, 50),
+        with_window({kF32, 1, 40, 40, 1, 1, 256}, 7), with_window({kBf16, 1, 60, 30, 1, 1, 7, true, 10}, 9)));
+
+INSTANTIATE_TEST_SUITE_P(
+    Segments, Attention,
+    ::testing::Values(with_segments({kBf16, 2, 70, 70, 1, 1, 64}, Segments::documents),
+                      with_segments({kBf16, 1, 100, 90, 2, 1, 32, false}, Segments::shuffled),
+                      with_segments({kBf16, 1, 150, 150, 1, 1, 128}, Segments::shuffled),
+                      with_segments({kBf16, 2, 310, 310, 2, 1, 32}, Segments::long_documents),
+                      with_segments({kBf16, 1, 40, 330, 1, 1, 64, true, 290}, Segments::long_documents),
+                      with_segments({kBf16, 1, 90, 100, 4, 2, 32, false}, Segments::strangers),
+                      with_segments({kF32, 2, 70, 70, 2, 1, 24}, Segments::documents),
+                      with_segments({kF32, 1, 60, 90, 1, 1, 100, false}, Segments::shuffled),
+                      with_segments({kF32, 1, 310, 310, 1, 1, 8}, Segments::long_documents),
+                      with_segments({kF32, 1, 50, 40, 1, 1, 200}, Segments::strangers)));
+
+INSTANTIATE_TEST_SUITE_P(
+    Biases, Attention,
+    ::testing::Values(
+        // One number; a table shorter than the distances; one that holds them all; one that is wider.
+        with_bias({kBf16, 1, 40, 40, 2, 1, 64}, 1), with_bias({kBf16, 2, 130, 130, 2, 1, 32}, 17),
+        with_bias({kBf16, 1, 90, 70, 2, 2, 128, false}, 159, 69),
+        with_bias({kBf16, 1, 33, 50, 1, 1, 80, false}, 300, 150),
+        with_bias({kBf16, 1, 70, 150, 2, 1, 64, true, 80}, 100, 3),
+        with_bias({kBf16, 1, 40, 50, 1, 1, 64, true, -7}, 30),
+        with_bias({kBf16, 1, 20, 30, 1, 1, 64, true, int64_t{1} << 40}, 30),
+        with_bias({kBf16, 1, 20, 30, 1, 1, 64, true, -(int64_t{1} << 40)}, 30),
+        with_bias({kF32, 2, 70, 70, 2, 1, 24}, 50), with_bias({kF32, 1, 60, 90, 2, 1, 100, false}, 64, 30),
+        with_bias({kF32, 1, 40, 40, 1, 1, 256}, 40), with_bias({kBf16, 1, 20, 33, 2, 1, 7}, 12)));
+
+INSTANTIATE_TEST_SUITE_P(
+    Together, Attention,
+    ::testing::Values(
+        with_bias(with_segments(with_window({kBf16, 2, 140, 140, 2, 1, 64}, 50), Segments::documents), 40),
+        with_bias(with_segments(with_window({kBf16, 1, 60, 180, 4, 2, 128, true, 110}, 70), Segments::shuffled), 90, 5),
+        with_bias(with_segments({kBf16, 1, 70, 90, 2, 2, 32, false}, Segments::strangers), 100, 60),
+        with_window(with_segments({kBf16, 1, 310, 310, 1, 1, 32}, Segments::long_documents), 200),
+        with_bias(with_segments(with_window({kF32, 2, 90, 90, 2, 1, 40}, 30), Segments::shuffled), 25),
+        with_bias(with_segments(with_window({kF32, 1, 40, 80, 2, 1, 128, true, 35}, 30), Segments::documents), 50,
+                  -3)));
+
+// What a real GPU has time for.
+INSTANTIATE_TEST_SUITE_P(
+    Long, Attention,
+    ::testing::Values(
+        with_bias(with_segments(with_window({kBf16, 2, 1500, 1500, 4, 2, 64}, 700), Segments::long_documents), 400),
+        with_window({kBf16, 1, 2100, 2100, 2, 1, 128}, 333),
+        with_bias({kBf16, 2, 700, 900, 4, 4, 96, false}, 512, 256),
+        with_segments({kBf16, 1, 5000, 5000, 1, 1, 32}, Segments::long_documents),
+        with_bias(with_segments(with_window({kF32, 1, 900, 900, 2, 2, 64}, 200), Segments::long_documents), 300)));
+
+// Tiles without a pair that is seen are not even read: NaN in their keys is NaN only where the evaluation has it, which
+// for all other tiles is more than kernels promise.
+TEST_F(AttentionEdges, TilesThatAreNotSeenAreLeftOut) {
+  for (DType dtype : {kBf16, kF32}) {
+    const auto check = [](const Case& c, int64_t first, int64_t end, const std::vector<HostTensor>& extras) {
+      std::vector<HostTensor> operands = qkv_of(c);
+      for (size_t o : {1, 2})
+        for (int64_t i = first * c.head_dim; i < end * c.head_dim; ++i) operands[o].set_real(i, NAN);
+      const auto forward = run(ops::kAttention, attributes_of(c), operands + extras);
+      operands = operands + forward;
+      operands.push_back(normal_tensor(operands[0].type(), 4));
+      run(ops::kAttentionGrad, attributes_of(c), operands + extras);
+    };
+    check(with_window({dtype, 1, 64, 300, 1, 1, 32, true, 236}, 100), 0, 128, {scalar(236)});
+    HostTensor segments({DType::s32, {1, 384}});
+    Case apart{dtype, 1, 384, 384, 1, 1, 32};
+    for (int64_t i = 0; i < 384; ++i) segments.set_int(i, i < 128 ? 3 : 1 - i / 256);
+    check(apart, 0, 128, {segments, segments});
+    apart.causal = false;
+    check(apart, 128, 256, {segments, segments});
+  }
+}
+
+TEST_F(AttentionEdges, WithoutKeysABiasHasNoGradient) {
+  for (DType dtype : {kBf16, kF32}) {
+    const Case c = with_bias({dtype, 1, 5, 0, 2, 2, 64, false}, 3);
+    Attributes attributes = attributes_of(c);
+    attributes.set(Attr::bias_gradient, true);
+    const auto grads = run(ops::kAttentionGrad, attributes, grad_operands(c) + extras_of(c));
+    for (int64_t i = 0; i < grads[3].elements(); ++i) ASSERT_EQ(grads[3].get_real(i), 0.0);
+  }
+}
 
 TEST_F(AttentionEdges, WithoutKeysOutIsZero) {
   for (DType dtype : {kBf16, kF32}) {
@@ -226,6 +388,14 @@ TEST_F(AttentionEdges, WhatNoKernelTakesIsRefusedWithTheReason) {
   EXPECT_NE(refusals({kBf16, 1, 4, 4, 1, 1, 264}, 1.0).find("head_dim 264 is not from 1 to 256"), std::string::npos);
   EXPECT_NE(refusals({DType::f64, 1, 4, 4, 1, 1, 64}, 1.0).find("not f64"), std::string::npos);
   EXPECT_NE(refusals({kF32, 1, 4, 4, 1, 1, 64}, -1.0).find("is not positive"), std::string::npos);
+  const auto with = [](Attr attribute, int64_t value, Case c) {
+    Attributes attributes = attributes_of(c);
+    attributes.set(attribute, value);
+    return join(choice_for(ops::kAttention, attributes, types_of(qkv_of(c) + extras_of(c))).refusals, "; ");
+  };
+  const Case small{kF32, 1, 4, 4, 1, 1, 64};
+  EXPECT_NE(with(Attr::window, int64_t{1} << 28, small).find("window 268435456 is not below 2^28"), std::string::npos);
+  EXPECT_NE(with(Attr::bias_origin, int64_t{1} << 40, with_bias(small, 2)).find("not within 2^40"), std::string::npos);
 }
 
 // ---- Rotary -------------------------------------------------------------------------------------
@@ -244,7 +414,9 @@ TEST_F(Rotary, IsItsEvaluation) {
     SCOPED_TRACE(cat(turn.x, turn.inverse ? " inverse" : ""));
     Attributes attributes{{Attr::theta, 10000.0}};
     if (turn.inverse) attributes.set(Attr::inverse, true);
-    run_and_check(ops::kRotary, attributes, {normal_tensor(turn.x, 5)}, turn.start, "cuda.rotary");
+    std::vector<HostTensor> operands{normal_tensor(turn.x, 5)};
+    if (turn.start) operands.push_back(scalar(*turn.start));
+    run_and_check(ops::kRotary, attributes, operands, "cuda.rotary");
   }
 }
 
