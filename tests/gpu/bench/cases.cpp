@@ -47,6 +47,19 @@ class CaseList {
     add("attention", ops::kAttention, causal, {q, k, k});
     add("attention grad", ops::kAttentionGrad, causal, {q, k, k, q, lse, q});
     if (s_.is_llama) add("rotary", ops::kRotary, {{Attr::theta, 500000.0}}, {q});
+
+    Attributes window = causal;
+    window.set(Attr::window, s_.length / 4);
+    add("attention window", ops::kAttention, window, {q, k, k});
+    add("attention window grad", ops::kAttentionGrad, window, {q, k, k, q, lse, q});
+    // A bias that is learned, and segments of one document each: what looking for more costs.
+    const TensorType bias{kFloat, {s_.heads, s_.length}}, segments{DType::s32, {s_.batch, s_.length}};
+    Attributes learned = causal;
+    learned.set(Attr::bias_gradient, true);
+    add("attention bias", ops::kAttention, causal, {q, k, k, bias});
+    add("attention bias grad", ops::kAttentionGrad, learned, {q, k, k, q, lse, q, bias});
+    const std::pair<double, double> any{-1, 1}, same{0, 0};
+    add("attention segments", ops::kAttention, causal, {q, k, k, segments, segments}, {any, any, any, same, same});
   }
 
   // y = x w, dx = dy w^T and dw += x^T dy, as gradients of microbatches are added up.
