@@ -39,6 +39,8 @@ constexpr std::array kTable = {
     AttributeFacts{"rhs_contracting_dims", ints},
     AttributeFacts{"lhs_batch_dims", ints},
     AttributeFacts{"rhs_batch_dims", ints},
+    AttributeFacts{"lhs_ragged_dims", ints},
+    AttributeFacts{"rhs_group_dims", ints},
     AttributeFacts{"operand_precision", names},
     AttributeFacts{"algorithm", name},  // of a dot, or of random bits
     AttributeFacts{"window", window},

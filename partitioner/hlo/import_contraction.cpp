@@ -1,4 +1,4 @@
-// Products that sum: dot and convolution.
+// Products that sum: dot, ragged-dot and convolution.
 //
 // operand_precision and algorithm name how little precision a device may use. Ours is never less:
 // operands are taken as they are and sums are f32 or better, so both are read and need no more.
@@ -7,6 +7,7 @@
 #include "core/ops/contraction.h"
 #include "core/ops/convolution.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/ragged.h"
 #include "core/ops/structure.h"
 #include "partitioner/hlo/import_support.h"
 
@@ -31,8 +32,9 @@ struct Product {
   bool is_logical;  // of preds: any of both
 };
 
-Product operands_of(ImportContext& c) {
-  expect_operands(c, 2);
+// Of the first two operands.
+Product operands_of(ImportContext& c, int operands = 2) {
+  expect_operands(c, operands);
   Builder& b = c.builder();
   Product product{c.operand(0), c.operand(1), c.result_type().dtype, false};
   if (b.dtype(product.lhs) == DType::pred && b.dtype(product.rhs) == DType::pred) {
@@ -63,6 +65,38 @@ void dot(ImportContext& c) {
                           c.ints_or_empty("lhs_batch_dims"), c.ints_or_empty("rhs_batch_dims")};
   set_product(c, ops::dot_general(c.builder(), product.lhs, product.rhs, dims, product.dtype),
               product);
+}
+
+// Rows in groups, with a matrix for each group, or (where the rows are summed over) one for each as result.
+void ragged_dot(ImportContext& c) {
+  const Product product = operands_of(c, 3);
+  Builder& b = c.builder();
+  const Ints rows = c.ints("lhs_ragged_dims"), groups = c.ints_or_empty("rhs_group_dims"),
+             lhs_summed = c.ints_or_empty("lhs_contracting_dims"),
+             rhs_summed = c.ints_or_empty("rhs_contracting_dims");
+  const bool is_contraction = rows == lhs_summed;
+  const TensorType sizes = b.type(c.operand(2));
+  if (!is_float(product.dtype) || !is_float(b.dtype(product.lhs)) || !is_integer(sizes.dtype) ||
+      sizes.rank() != 1 || b.shape(product.lhs).rank() != 2 || rows.size() != 1 ||
+      b.shape(product.rhs).rank() != (is_contraction ? 2 : 3) || lhs_summed.size() != 1 ||
+      rhs_summed.size() != 1 || groups.size() != (is_contraction ? 0u : 1u) ||
+      !c.ints_or_empty("lhs_batch_dims").empty())
+    return c.unsupported("ragged-dot of other than float rows and a matrix for each group");
+  const auto rows_first = [&](Value x, int64_t dim) {
+    return dim == 0 ? x : ops::transpose(b, x, {1, 0});
+  };
+  const Value lhs = rows_first(product.lhs, rows[0]),
+              group_sizes = ops::convert(b, c.operand(2), DType::s32);
+  if (is_contraction) {
+    const Value rhs = rows_first(product.rhs, rhs_summed[0]);
+    return set_product(c, ops::ragged_contraction(b, lhs, rhs, group_sizes, product.dtype), product);
+  }
+  Value rhs = product.rhs;
+  const bool by_columns = groups[0] == 0 && rhs_summed[0] == 2;
+  if (groups[0] != 0)
+    rhs = ops::transpose(b, rhs, {groups[0], rhs_summed[0], 3 - groups[0] - rhs_summed[0]});
+  const auto contracted = by_columns ? ops::RaggedRhs::by_columns : ops::RaggedRhs::by_rows;
+  set_product(c, ops::ragged_dot(b, lhs, rhs, group_sizes, contracted, product.dtype), product);
 }
 
 struct SideDims {
@@ -139,7 +173,8 @@ void convolution(ImportContext& c) {
 }  // namespace
 
 std::span<const OpcodeEntry> contraction_opcodes() {
-  static constexpr OpcodeEntry kEntries[] = {{"dot", dot}, {"convolution", convolution}};
+  static constexpr OpcodeEntry kEntries[] = {
+      {"dot", dot}, {"ragged-dot", ragged_dot}, {"convolution", convolution}};
   return kEntries;
 }
 

@@ -45,6 +45,29 @@ TEST(ImportContraction, DotOfIntegersAndPreds) {
             (Reals{1}));
 }
 
+// Values of jax.lax.ragged_dot; groups of 2, 0 and 1 rows, and one row in none.
+TEST(ImportContraction, RaggedDot) {
+  const HostTensor sizes = tensor<int32_t>({3}, {2, 0, 1}), x = counting(DType::f32, {4, 2});
+  const std::string head =
+      "x = f32[4,2] parameter(0)\nw = f32[3,2,2] parameter(1)\ng = s32[3] parameter(2)\n";
+  const HostTensor w = counting(DType::f32, {3, 2, 2});
+  EXPECT_EQ(reals(run_entry(cat(head, "ROOT d = f32[4,2] ragged-dot(x, w, g), lhs_contracting_dims={1}, "
+                                      "rhs_contracting_dims={1}, lhs_ragged_dims={0}, "
+                                      "rhs_group_dims={0}"),
+                            {x, w, sizes})),
+            (Reals{2, 3, 6, 11, 82, 91, 0, 0}));
+  EXPECT_EQ(reals(run_entry(cat(head, "ROOT d = f32[4,2] ragged-dot(x, w, g), lhs_contracting_dims={1}, "
+                                      "rhs_contracting_dims={2}, lhs_ragged_dims={0}, "
+                                      "rhs_group_dims={0}"),
+                            {x, w, sizes})),
+            (Reals{1, 3, 3, 13, 77, 95, 0, 0}));
+  EXPECT_EQ(reals(run_entry("x = f32[4,2] parameter(0)\ng = s32[3] parameter(1)\n"
+                            "ROOT d = f32[3,2,2] ragged-dot(x, x, g), lhs_contracting_dims={0}, "
+                            "rhs_contracting_dims={0}, lhs_ragged_dims={0}, rhs_group_dims={}",
+                            {x, sizes})),
+            (Reals{4, 6, 6, 10, 0, 0, 0, 0, 16, 20, 20, 25}));
+}
+
 TEST(ImportContraction, OperandsOfUnlikeTypes) {
   HostTensor a({DType::f8e4m3fn, {2}}), b({DType::f8e5m2, {2}});
   a.set_real(0, 448);
