@@ -28,6 +28,7 @@ struct Functions {
   std::mutex mutex;
   std::map<const void*, int> most_shared;       // as cudaFuncSetAttribute allowed
   std::map<const void*, CUkern_st*> of_library;
+  std::map<const void*, long> launches;
 };
 Functions& functions() {
   static Functions* const kFunctions = new Functions;
@@ -74,6 +75,10 @@ cudaError_t soft_gpu::submit_kernel(const cudaLaunchConfig_t& config, const void
   launch->run.arguments = arguments;
   launch->release = release;
   if (const cudaError_t error = check_launch(config, function); error != cudaSuccess) return remember(error);
+  {
+    const std::lock_guard lock(functions().mutex);
+    ++functions().launches[function];
+  }
   const std::lock_guard lock(queue_mutex());
   const cudaStream_t real = resolve(config.stream);
   if (!real) return remember(cudaErrorInvalidResourceHandle);
@@ -84,6 +89,15 @@ cudaError_t soft_gpu::submit_kernel(const cudaLaunchConfig_t& config, const void
                                   ++launch->run.seed;
                                   return true;
                                 }}));
+}
+
+// For tests that ask which kernels were chosen, by dlsym: launches of kernels whose name holds `part`.
+extern "C" long soft_gpu_launches(const char* part) {
+  const std::lock_guard lock(functions().mutex);
+  long sum = 0;
+  for (const auto& [function, launches] : functions().launches)
+    if (std::strstr(function_name(function), part) != nullptr) sum += launches;
+  return sum;
 }
 
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {

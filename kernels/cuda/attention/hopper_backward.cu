@@ -13,6 +13,7 @@
 //   dv = p^T dout,  dk = scale dscore^T q,  dq = scale dscore k   (Dao et al. 2022, algorithm 4)
 // While a warpgroup computes exponentials the other's products run, and the next one of its own.
 #include "kernels/cuda/attention/attention_block.h"
+#include "kernels/cuda/attention/attention_mask.h"
 #include "kernels/cuda/attention/hopper_attention.h"
 #include "kernels/cuda/attention/hopper_tiles.h"
 
@@ -63,46 +64,58 @@ __device__ __forceinline__ void copy_passing(Shared<kDim>& shared, const TensorM
 
 struct KeyWork {
   KeyBlock block;
-  int first, members;     // position of query 0; heads of the group
-  int first_row, tiles;   // earlier queries see none of the block's keys
+  AttentionMask mask;
+  Span rows;              // of queries that see any of the block's keys
+  int first_head, heads;  // the group's first; behind its last
   __device__ explicit KeyWork(const AttentionShape& shape)
-      : block(shape, kOwned), first(position_of_first(shape)), members(shape.heads / shape.kv_heads) {
-    first_row = max(0, block.key - first) / kPassing * kPassing;
-    tiles = first_row < shape.queries ? members * ((shape.queries - first_row + kPassing - 1) / kPassing) : 0;
+      : block(shape, kOwned),
+        mask(shape),
+        rows(tiles_of<kPassing>(mask.queries_of(block.key, min(kOwned, shape.keys - block.key)))) {
+    const int members = shape.heads / shape.kv_heads;
+    first_head = uniform(block.head * members);
+    heads = first_head + members;
   }
 };
 
-// Where the queries of a group of heads are, tile after tile.
+// Where the queries of a group of heads are, tile after tile of those that are not skipped.
+template <bool kSpecial>
 struct QueryWalk {
-  int head, row;
-  __device__ __forceinline__ explicit QueryWalk(const KeyWork& work)
-      : head(work.block.head * work.members), row(work.first_row) {}
-  template <int kRows>
-  __device__ __forceinline__ void advance(const KeyWork& work, int queries) {
-    row += kRows;
-    if (row < queries) return;
-    row = work.first_row;
+  const KeyWork& work;
+  int head, first, row;
+  __device__ __forceinline__ explicit QueryWalk(const KeyWork& of)
+      : work(of), head(of.first_head), first(next(of.rows.begin)), row(first) {}
+  __device__ __forceinline__ bool more() const { return first < work.rows.end && head < work.heads; }
+  __device__ __forceinline__ void advance() {
+    row = next(row + kPassing);
+    if (row < work.rows.end) return;
+    row = first;
     ++head;
+  }
+
+ private:
+  __device__ __forceinline__ int next(int at) const {
+    return kSpecial ? uniform(work.mask.next_query_tile<kPassing, kOwned>(work.block.batch, work.block.key, at,
+                                                                          work.rows.end))
+                    : at;
   }
 };
 
 // Two warps: one asks for the tiles, one fetches the statistics of their queries. A full stage has 33 arrivals.
-template <int kDim>
+template <bool kSpecial, int kDim>
 __device__ __forceinline__ void copy_for_keys(Shared<kDim>& shared, const AttentionShape& shape, const KeyWork& work,
                                               const RowStatistics* statistics, const TensorMap* q, const TensorMap* k,
                                               const TensorMap* v, const TensorMap* dout) {
   const int warp = warp_of_group(), lane = lane_of_warp(), batch = work.block.batch;
   RingPlace at;
-  QueryWalk walk(work);
-  if (warp == 0 && lane == 0) {
-    copy_own(shared, k, v, work.block.head, work.block.key, batch);
-    for (int tile = 0; tile < work.tiles; ++tile) {
-      copy_passing(shared, q, dout, walk.head, walk.row, batch, at);
-      walk.template advance<kPassing>(work, shape.queries);
+  if (warp == 0) {
+    if (lane == 0) copy_own(shared, k, v, work.block.head, work.block.key, batch);
+    for (QueryWalk<kSpecial> walk(work); walk.more(); walk.advance()) {
+      if (lane == 0) copy_passing(shared, q, dout, walk.head, walk.row, batch, at);
+      __syncwarp();
       at.template advance<kStages>();
     }
   } else if (warp == 1) {
-    for (int tile = 0; tile < work.tiles; ++tile) {
+    for (QueryWalk<kSpecial> walk(work); walk.more(); walk.advance()) {
       const RowStatistics* const from = statistics + statistics_offset(shape, batch, walk.row, walk.head);
       mbarrier_wait(&shared.free[at.stage], at.parity ^ 1);
 #pragma unroll
@@ -114,28 +127,12 @@ __device__ __forceinline__ void copy_for_keys(Shared<kDim>& shared, const Attent
         shared.delta[at.stage][row + lane] = one.delta;
       }
       mbarrier_arrive(&shared.full[at.stage]);
-      walk.template advance<kPassing>(work, shape.queries);
       at.template advance<kStages>();
     }
   }
 }
 
-// Scores [keys, queries] of a warp: what is hidden becomes -inf. The query of column c sees the key of row r where
-// r <= c + shift.
-template <int N>
-__device__ __forceinline__ void hide_transposed(float (&score)[N][4], int shift) {
-  const int lane = lane_of_warp();
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int least = lane / 4 + i / 2 * 8 - shift - lane % 4 * 2 - i % 2;
-#pragma unroll
-    for (int n = 0; n < N; ++n) {
-      if (8 * n < least) score[n][i] = -INFINITY;
-    }
-  }
-}
-
-template <int kDim>
+template <bool kSpecial, int kDim>
 __device__ __forceinline__ void compute_keys(Shared<kDim>& shared, const AttentionShape& shape, const KeyWork& work,
                                              int group, bf16* dk_to, bf16* dv_to) {
   constexpr int N = kPassing / 8;
@@ -146,9 +143,8 @@ __device__ __forceinline__ void compute_keys(Shared<kDim>& shared, const Attenti
   set_zero(dk);
   set_zero(dv);
   RingPlace at;
-  QueryWalk walk(work);
   mbarrier_wait(&shared.own_full, 0);
-  for (int tile = 0; tile < work.tiles; ++tile) {
+  for (QueryWalk<kSpecial> walk(work); walk.more(); walk.advance()) {
     const int stage = at.stage;
     // Of this lane's columns, two at a time.
     const auto* const all_lse2 = reinterpret_cast<const float2*>(shared.lse2[stage]) + lane % 4;
@@ -163,7 +159,10 @@ __device__ __forceinline__ void compute_keys(Shared<kDim>& shared, const Attenti
     wgmma_commit();
     wgmma_wait<1>();  // scores
     hold(probability);
-    if (warp_key + 15 > work.first + walk.row) hide_transposed(probability, work.first + walk.row - warp_key);
+    if (kSpecial && work.mask.is_special<kPassing, 16>(work.block.batch, walk.row, warp_key))
+      add_bias_and_segments<true>(work.mask, as_one(probability), work.block.batch, walk.head, walk.row, warp_key);
+    if (work.mask.is_cut<kPassing, 16, true>(walk.row, warp_key))
+      hide_unseen<true>(work.mask, as_one(probability), walk.row, warp_key);
 #pragma unroll
     for (int n = 0; n < N; ++n) {
       const float2 lse2 = all_lse2[4 * n];
@@ -196,7 +195,6 @@ __device__ __forceinline__ void compute_keys(Shared<kDim>& shared, const Attenti
     hold(dk);
     hold(dv);
     release(&shared.free[stage]);
-    walk.template advance<kPassing>(work, shape.queries);
     at.template advance<kStages>();
   }
   const int rows = shape.keys - work.block.key, step = shape.kv_heads * shape.head_dim;
@@ -205,7 +203,8 @@ __device__ __forceinline__ void compute_keys(Shared<kDim>& shared, const Attenti
   store_rows(dv, 1.0f, shared.own[1], group, dv_to + to, step, rows);
 }
 
-template <int kDim>
+// kSpecial, here and below: with segments or a bias, which take registers also where there are none.
+template <int kDim, bool kSpecial>
 __global__ void __launch_bounds__(kHopperThreads, 1)
     hopper_key_kernel(AttentionShape shape, const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k,
                       const __grid_constant__ TensorMap v, const __grid_constant__ TensorMap dout,
@@ -218,10 +217,10 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
     const int group = warp_group();
     if (group == 0) {
       give_registers<kCopyRegisters>();
-      copy_for_keys(shared, shape, work, statistics, &q, &k, &v, &dout);
+      copy_for_keys<kSpecial>(shared, shape, work, statistics, &q, &k, &v, &dout);
     } else {
       take_registers<kComputeRegisters>();
-      compute_keys(shared, shape, work, group - 1, dk, dv);
+      compute_keys<kSpecial>(shared, shape, work, group - 1, dk, dv);
     }
   } else {
     __trap();  // the host chooses by compute capability
@@ -232,47 +231,43 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
 
 struct QueryWork {
   QueryBlock block;
-  int first, seen;  // position of query 0; keys seen by any of the block's queries
-  __device__ explicit QueryWork(const AttentionShape& shape) : block(shape, kOwned), first(position_of_first(shape)) {
-    seen = uniform(min(shape.keys, first + min(block.row + kOwned, shape.queries)));
+  AttentionMask mask;
+  Span keys;  // that any of the block's queries sees
+  __device__ explicit QueryWork(const AttentionShape& shape)
+      : block(shape, kOwned),
+        mask(shape),
+        keys(tiles_of<kPassing>(mask.keys_of(block.row, min(kOwned, shape.queries - block.row)))) {}
+  // The first tile of keys from `key` on that is not skipped.
+  template <bool kSpecial>
+  __device__ __forceinline__ int next(int key) const {
+    return kSpecial ? uniform(mask.next_key_tile<kPassing, kOwned>(block.batch, block.row, key, keys.end)) : key;
   }
 };
 
-template <int kDim>
+// By one warp.
+template <bool kSpecial, int kDim>
 __device__ __forceinline__ void copy_for_queries(Shared<kDim>& shared, const AttentionShape& shape,
                                                  const QueryWork& work, const TensorMap* q, const TensorMap* k,
                                                  const TensorMap* v, const TensorMap* dout) {
   const QueryBlock& block = work.block;
-  copy_own(shared, q, dout, block.head, block.row, block.batch);
+  const int kv_head = block.head / (shape.heads / shape.kv_heads);
+  const bool asks = lane_of_warp() == 0;
+  if (asks) copy_own(shared, q, dout, block.head, block.row, block.batch);
   RingPlace at;
-  for (int key = 0; key < work.seen; key += kPassing) {
-    copy_passing(shared, k, v, block.head / (shape.heads / shape.kv_heads), key, block.batch, at);
+  for (int key = work.next<kSpecial>(work.keys.begin); key < work.keys.end; key = work.next<kSpecial>(key + kPassing)) {
+    if (asks) copy_passing(shared, k, v, kv_head, key, block.batch, at);
+    __syncwarp();
     at.template advance<kStages>();
   }
 }
 
-// Scores [queries, keys] of a warp: row r sees columns below min(keys, seen + r), what is hidden becomes -inf.
-template <int N>
-__device__ __forceinline__ void hide(float (&score)[N][4], int keys, int seen) {
-  const int lane = lane_of_warp();
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int limit = min(keys, seen + lane / 4 + i / 2 * 8) - lane % 4 * 2 - i % 2;
-#pragma unroll
-    for (int n = 0; n < N; ++n) {
-      if (8 * n >= limit) score[n][i] = -INFINITY;
-    }
-  }
-}
-
-template <int kDim>
+template <bool kSpecial, int kDim>
 __device__ __forceinline__ void compute_queries(Shared<kDim>& shared, const AttentionShape& shape,
                                                 const QueryWork& work, int group, const RowStatistics* statistics,
                                                 bf16* dq_to) {
   constexpr int N = kPassing / 8;
   const QueryBlock& block = work.block;
   const int own_row = group * kGroupRows, warp_row = block.row + own_row + 16 * warp_of_group();
-  const int unhidden = min(shape.keys, work.first + warp_row + 1);  // seen by all of the warp's queries
   const float scale2 = shape.scale * kLog2E;
   RowStatistics row_statistics[2];
 #pragma unroll
@@ -285,14 +280,15 @@ __device__ __forceinline__ void compute_queries(Shared<kDim>& shared, const Atte
   set_zero(dq);
   RingPlace at;
   mbarrier_wait(&shared.own_full, 0);
-  if (work.seen > 0) mbarrier_wait(&shared.full[0], 0);
-  for (int key = 0; key < work.seen; key += kPassing) {
-    const int stage = at.stage;
+  int key = work.next<kSpecial>(work.keys.begin);
+  if (key < work.keys.end) mbarrier_wait(&shared.full[0], 0);
+  while (key < work.keys.end) {
+    const int stage = at.stage, next = work.next<kSpecial>(key + kPassing);
     float score[N][4], dscore[N][4];
     uint32_t left[N / 2][4];
-    if (key + kPassing > work.seen && work.seen < shape.keys) {
-      clear_rows(shared.first[stage], work.seen - key, group);
-      clear_rows(shared.second[stage], work.seen - key, group);
+    if (key + kPassing > work.keys.end && work.keys.end < shape.keys) {
+      clear_rows(shared.first[stage], work.keys.end - key, group);
+      clear_rows(shared.second[stage], work.keys.end - key, group);
     }
     wgmma_fence();
     begin_product_transposed(score, shared.own[0], own_row, shared.first[stage]);
@@ -301,7 +297,10 @@ __device__ __forceinline__ void compute_queries(Shared<kDim>& shared, const Atte
     wgmma_commit();
     wgmma_wait<1>();  // scores
     hold(score);
-    if (key + kPassing > unhidden) hide(score, shape.keys - key, work.first + warp_row + 1 - key);
+    if (kSpecial && work.mask.is_special<16, kPassing>(block.batch, warp_row, key))
+      add_bias_and_segments<false>(work.mask, as_one(score), block.batch, block.head, warp_row, key);
+    if (work.mask.is_cut<16, kPassing, false>(warp_row, key))
+      hide_unseen<false>(work.mask, as_one(score), warp_row, key);
 #pragma unroll
     for (int n = 0; n < N; ++n) {
 #pragma unroll
@@ -310,7 +309,7 @@ __device__ __forceinline__ void compute_queries(Shared<kDim>& shared, const Atte
     }
     // As in the forward kernel: exponentials come before this wait, behind which the compiler would put them.
     hold(score);
-    if (key + kPassing < work.seen) at.template advance<kStages>();  // else this tile's, which has come
+    if (next < work.keys.end) at.template advance<kStages>();  // else this tile's, which has come
     mbarrier_wait(&shared.full[at.stage], at.parity);
     wgmma_wait<0>();  // dprobabilities
     hold(dscore);
@@ -327,13 +326,14 @@ __device__ __forceinline__ void compute_queries(Shared<kDim>& shared, const Atte
     wgmma_wait<0>();
     hold(dq);
     release(&shared.free[stage]);
+    key = next;
   }
   store_rows(dq, shape.scale, shared.own[0], group,
              dq_to + query_offset(shape, block.batch, block.row, block.head), shape.heads * shape.head_dim,
              shape.queries - block.row);
 }
 
-template <int kDim>
+template <int kDim, bool kSpecial>
 __global__ void __launch_bounds__(kHopperThreads, 1)
     hopper_query_kernel(AttentionShape shape, const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k,
                         const __grid_constant__ TensorMap v, const __grid_constant__ TensorMap dout,
@@ -346,10 +346,10 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
     const int group = warp_group();
     if (group == 0) {
       give_registers<kCopyRegisters>();
-      if (threadIdx.x == 0) copy_for_queries(shared, shape, work, &q, &k, &v, &dout);
+      if (threadIdx.x < 32) copy_for_queries<kSpecial>(shared, shape, work, &q, &k, &v, &dout);
     } else {
       take_registers<kComputeRegisters>();
-      compute_queries(shared, shape, work, group - 1, statistics, dq);
+      compute_queries<kSpecial>(shared, shape, work, group - 1, statistics, dq);
     }
   } else {
     __trap();  // the host chooses by compute capability
@@ -369,12 +369,15 @@ void hopper_attention_backward(const AttentionShape& shape, const bf16* q, const
       return tile_map<kRows>(data, shape.batch, shape.keys, shape.kv_heads, kDim);
     };
     constexpr int64_t kSharedBytes = kSharedBytesOf<Shared<kDim>>;
-    launch(hopper_key_kernel<kDim>, dim3(key_grid(shape, kOwned)), dim3(kHopperThreads), kSharedBytes, stream, shape,
-           of_queries.template operator()<kPassing>(q), of_keys.template operator()<kOwned>(k),
-           of_keys.template operator()<kOwned>(v), of_queries.template operator()<kPassing>(dout), statistics, dk, dv);
+    const bool special = shape.bias != nullptr || shape.q_segments != nullptr;
+    launch(special ? hopper_key_kernel<kDim, true> : hopper_key_kernel<kDim, false>, dim3(key_grid(shape, kOwned)),
+           dim3(kHopperThreads), kSharedBytes, stream, shape, of_queries.template operator()<kPassing>(q),
+           of_keys.template operator()<kOwned>(k), of_keys.template operator()<kOwned>(v),
+           of_queries.template operator()<kPassing>(dout), statistics, dk, dv);
     // dq may be dout, and comes last.
-    launch(hopper_query_kernel<kDim>, dim3(query_grid(shape, kOwned)), dim3(kHopperThreads), kSharedBytes, stream,
-           shape, of_queries.template operator()<kOwned>(q), of_keys.template operator()<kPassing>(k),
+    launch(special ? hopper_query_kernel<kDim, true> : hopper_query_kernel<kDim, false>,
+           dim3(query_grid(shape, kOwned)), dim3(kHopperThreads), kSharedBytes, stream, shape,
+           of_queries.template operator()<kOwned>(q), of_keys.template operator()<kPassing>(k),
            of_keys.template operator()<kPassing>(v), of_queries.template operator()<kOwned>(dout), statistics, dq);
   });
 }

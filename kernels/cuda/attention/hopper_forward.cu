@@ -12,6 +12,7 @@
 // A third warpgroup copies: k and v come by tensor maps into rings of two stages. Barriers in shared memory say what
 // has come (`full`) and what all warps that compute are done with (`free`).
 #include "kernels/cuda/attention/attention_block.h"
+#include "kernels/cuda/attention/attention_mask.h"
 #include "kernels/cuda/attention/hopper_attention.h"
 #include "kernels/cuda/attention/hopper_tiles.h"
 
@@ -30,30 +31,42 @@ struct Shared {
 // What a block computes.
 struct Work {
   QueryBlock block;
-  int first, seen, tiles;  // `seen` keys by any of the block's queries
-  __device__ explicit Work(const AttentionShape& shape) : block(shape, kQueries), first(position_of_first(shape)) {
-    seen = uniform(min(shape.keys, first + min(block.row + kQueries, shape.queries)));
-    tiles = seen > 0 ? (seen + kKeys - 1) / kKeys : 0;
+  AttentionMask mask;
+  Span keys;  // from the first tile's first to behind the last that any of the block's queries sees
+  __device__ explicit Work(const AttentionShape& shape)
+      : block(shape, kQueries),
+        mask(shape),
+        keys(tiles_of<kKeys>(mask.keys_of(block.row, min(kQueries, shape.queries - block.row)))) {}
+  // The first tile of keys from `key` on that is not skipped.
+  template <bool kSpecial>
+  __device__ __forceinline__ int next(int key) const {
+    return kSpecial ? mask.next_key_tile<kKeys, kQueries>(block.batch, block.row, key, keys.end) : key;
   }
 };
 
-// ---- The warpgroup that copies: one thread of it ------------------------------------------------------------------
+// ---- The warpgroup that copies: one warp of it --------------------------------------------------------------------
 
-template <int kDim>
+template <bool kSpecial, int kDim>
 __device__ __forceinline__ void copy(Shared<kDim>& shared, const AttentionShape& shape, const Work& work,
                                      const TensorMap* q, const TensorMap* k, const TensorMap* v) {
   const QueryBlock& block = work.block;
   const int kv_head = block.head / (shape.heads / shape.kv_heads);
-  mbarrier_arrive_expect(&shared.q_full, shared.q.kBytes);
-  copy_tile_async(shared.q, q, block.head, block.row, block.batch, &shared.q_full);
+  const bool asks = lane_of_warp() == 0;
+  if (asks) {
+    mbarrier_arrive_expect(&shared.q_full, shared.q.kBytes);
+    copy_tile_async(shared.q, q, block.head, block.row, block.batch, &shared.q_full);
+  }
   RingPlace at;
-  for (int tile = 0; tile < work.tiles; ++tile) {
-    mbarrier_wait(&shared.k_free[at.stage], at.parity ^ 1);
-    mbarrier_arrive_expect(&shared.k_full[at.stage], shared.k[0].kBytes);
-    copy_tile_async(shared.k[at.stage], k, kv_head, tile * kKeys, block.batch, &shared.k_full[at.stage]);
-    mbarrier_wait(&shared.v_free[at.stage], at.parity ^ 1);
-    mbarrier_arrive_expect(&shared.v_full[at.stage], shared.v[0].kBytes);
-    copy_tile_async(shared.v[at.stage], v, kv_head, tile * kKeys, block.batch, &shared.v_full[at.stage]);
+  for (int key = work.next<kSpecial>(work.keys.begin); key < work.keys.end; key = work.next<kSpecial>(key + kKeys)) {
+    if (asks) {
+      mbarrier_wait(&shared.k_free[at.stage], at.parity ^ 1);
+      mbarrier_arrive_expect(&shared.k_full[at.stage], shared.k[0].kBytes);
+      copy_tile_async(shared.k[at.stage], k, kv_head, key, block.batch, &shared.k_full[at.stage]);
+      mbarrier_wait(&shared.v_free[at.stage], at.parity ^ 1);
+      mbarrier_arrive_expect(&shared.v_full[at.stage], shared.v[0].kBytes);
+      copy_tile_async(shared.v[at.stage], v, kv_head, key, block.batch, &shared.v_full[at.stage]);
+    }
+    __syncwarp();
     at.template advance<kStages>();
   }
 }
@@ -65,20 +78,6 @@ struct Softmax {
   float reference[2] = {-INFINITY, -INFINITY};  // subtracted from the scores, in base 2
   float sum[2] = {0.0f, 0.0f};                  // of this lane's columns
 };
-
-// Scores that are not seen become -inf: row r of the warp sees columns below min(keys, seen + r).
-template <int N>
-__device__ __forceinline__ void hide(float (&score)[N][4], int keys, int seen) {
-  const int lane = lane_of_warp();
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int limit = min(keys, seen + lane / 4 + i / 2 * 8) - lane % 4 * 2 - i % 2;
-#pragma unroll
-    for (int n = 0; n < N; ++n) {
-      if (8 * n >= limit) score[n][i] = -INFINITY;
-    }
-  }
-}
 
 // Turns scores into exp2(scale2 * score - reference); what was summed before is to be multiplied by `correction`, or
 // stays as it is where the result, the same in the whole warp, is false. As in tensor_forward.cu the reference is
@@ -138,34 +137,32 @@ __device__ __forceinline__ void finish(float (&out)[D][4], const Softmax& state,
   }
 }
 
-template <int kDim>
+template <bool kSpecial, int kDim>
 __device__ __forceinline__ void compute(Shared<kDim>& shared, const AttentionShape& shape, const Work& work, int group,
                                         bf16* to, float* lse) {
   const QueryBlock& block = work.block;
   const int warp_row = group * kGroupRows + 16 * warp_of_group(), first_row = block.row + warp_row;
-  const int unhidden = min(shape.keys, work.first + first_row + 1);  // seen by all of the warp's queries
   const float scale2 = shape.scale * kLog2E;
   float out[kDim / 8][4], score[kKeys / 8][4], correction[2];
   uint32_t probability[kKeys / 16][4];
   set_zero(out);
   Softmax state;
 
-  const auto softmax_of = [&](int tile) {
-    const int key = tile * kKeys;
-    if (key + kKeys > unhidden) hide(score, shape.keys - key, work.first + first_row + 1 - key);
+  const auto softmax_of = [&](int key) {
+    if (kSpecial && work.mask.is_special<16, kKeys>(block.batch, first_row, key))
+      add_bias_and_segments<false>(work.mask, as_one(score), block.batch, block.head, first_row, key);
+    if (work.mask.is_cut<16, kKeys, false>(first_row, key))
+      hide_unseen<false>(work.mask, as_one(score), first_row, key);
     return online_softmax(score, correction, state, scale2);
-  };
-  // v's rows behind the last key that is seen.
-  const auto clear_unseen = [&](int tile, int stage) {
-    const int key = tile * kKeys;
-    if (key + kKeys > work.seen && work.seen < shape.keys) clear_rows(shared.v[stage], work.seen - key, group);
   };
 
   mbarrier_wait(&shared.q_full, 0);
-  if (work.tiles > 0) {
+  int key = uniform(work.next<kSpecial>(work.keys.begin));
+  if (key < work.keys.end) {
+    int next = uniform(work.next<kSpecial>(key + kKeys));
     RingPlace now, last;  // of the tile whose scores are computed, and of the one before
     // Turns begin with the first group, which this tells it.
-    if (group == kConsumers - 1 && work.tiles > 1) barrier_arrive(kTurnBarrier, kConsumers * kGroupThreads);
+    if (group == kConsumers - 1 && next < work.keys.end) barrier_arrive(kTurnBarrier, kConsumers * kGroupThreads);
     mbarrier_wait(&shared.k_full[0], 0);
     wgmma_fence();
     begin_product_transposed(score, shared.q, group * kGroupRows, shared.k[0]);
@@ -173,10 +170,12 @@ __device__ __forceinline__ void compute(Shared<kDim>& shared, const AttentionSha
     wgmma_wait<0>();
     hold(score);
     release(&shared.k_free[0]);
-    softmax_of(0);
+    softmax_of(key);
     pack_left(score, probability);
     mbarrier_wait(&shared.v_full[0], 0);
-    for (int tile = 1; tile < work.tiles; ++tile) {
+    while (next < work.keys.end) {
+      key = next;
+      next = uniform(work.next<kSpecial>(key + kKeys));
       now.template advance<kStages>();
       mbarrier_wait(&shared.k_full[now.stage], now.parity);
       barrier_sync(kTurnBarrier + group, kConsumers * kGroupThreads);
@@ -187,12 +186,12 @@ __device__ __forceinline__ void compute(Shared<kDim>& shared, const AttentionSha
       wgmma_commit();
       begin_product(out, probability, shared.v[last.stage]);
       wgmma_commit();
-      if (group == 0 || tile + 1 < work.tiles)
+      if (group == 0 || next < work.keys.end)
         barrier_arrive(kTurnBarrier + 1 - group, kConsumers * kGroupThreads);
       wgmma_wait<1>();
       hold(score);
       release(&shared.k_free[now.stage]);
-      const bool moved = softmax_of(tile);
+      const bool moved = softmax_of(key);
       // The compiler would begin to wait for the products before the exponentials, which they are to run beside. It
       // moves nothing over the branch of this wait, which the next products need anyway.
       hold(score);
@@ -209,7 +208,9 @@ __device__ __forceinline__ void compute(Shared<kDim>& shared, const AttentionSha
       }
       last = now;
     }
-    clear_unseen(work.tiles - 1, last.stage);
+    // v's rows behind the last key that is seen.
+    if (key + kKeys > work.keys.end && work.keys.end < shape.keys)
+      clear_rows(shared.v[last.stage], work.keys.end - key, group);
     hold(out);
     hold(probability);
     wgmma_fence();
@@ -224,7 +225,8 @@ __device__ __forceinline__ void compute(Shared<kDim>& shared, const AttentionSha
              shape.heads * shape.head_dim, rows);
 }
 
-template <int kDim>
+// kSpecial: with segments or a bias, which take registers also where there are none.
+template <int kDim, bool kSpecial>
 __global__ void __launch_bounds__(kHopperThreads, 1)
     hopper_forward_kernel(AttentionShape shape, const __grid_constant__ TensorMap q,
                           const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v, bf16* out,
@@ -249,10 +251,10 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
     const int group = warp_group();
     if (group == 0) {
       give_registers<kCopyRegisters>();
-      if (threadIdx.x == 0) copy(shared, shape, work, &q, &k, &v);
+      if (threadIdx.x < 32) copy<kSpecial>(shared, shape, work, &q, &k, &v);
     } else {
       take_registers<kComputeRegisters>();
-      compute(shared, shape, work, group - 1, out, lse);
+      compute<kSpecial>(shared, shape, work, group - 1, out, lse);
     }
   } else {
     __trap();  // the host chooses by compute capability
@@ -273,8 +275,10 @@ void hopper_attention_forward(const AttentionShape& shape, const bf16* q, const 
     const TensorMap q_map = tile_map<kQueries>(q, shape.batch, shape.queries, shape.heads, kDim),
                     k_map = tile_map<kKeys>(k, shape.batch, shape.keys, shape.kv_heads, kDim),
                     v_map = tile_map<kKeys>(v, shape.batch, shape.keys, shape.kv_heads, kDim);
-    launch(hopper_forward_kernel<kDim>, dim3(query_grid(shape, kQueries)), dim3(kHopperThreads),
-           kSharedBytesOf<Shared<kDim>>, stream, shape, q_map, k_map, v_map, out, lse);
+    const bool special = shape.bias != nullptr || shape.q_segments != nullptr;
+    launch(special ? hopper_forward_kernel<kDim, true> : hopper_forward_kernel<kDim, false>,
+           dim3(query_grid(shape, kQueries)), dim3(kHopperThreads), kSharedBytesOf<Shared<kDim>>, stream, shape, q_map,
+           k_map, v_map, out, lse);
   });
 }
 

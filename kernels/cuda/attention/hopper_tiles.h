@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/attention/attention.h"
+#include "kernels/cuda/attention/attention_mask.h"
 #include "kernels/cuda/device/bulk_copy.h"
 #include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/device/matrix_descriptor.h"
@@ -22,8 +22,8 @@ inline constexpr int kGroupThreads = 128, kGroupRows = 64;  // of a warpgroup
 inline constexpr int kConsumers = 2;
 inline constexpr int kHopperThreads = (1 + kConsumers) * kGroupThreads;
 inline constexpr int kConsumerWarps = 4 * kConsumers;
-// Registers of a thread: 65,536 by three warpgroups are at most 168, of which those that copy leave most to the others.
-inline constexpr int kCopyRegisters = 24, kComputeRegisters = 240;
+// Registers of a thread: 65,536 by three warpgroups are 168, of which those that copy leave most to the others.
+inline constexpr int kCopyRegisters = 40, kComputeRegisters = 232;
 
 // Named barriers; 0 is __syncthreads.
 inline constexpr int kTurnBarrier = 1, kGroupBarrier = 1 + kConsumers;
@@ -75,12 +75,16 @@ TensorMap tile_map(const bf16* data, int batch, int length, int heads, int head_
   return make_tensor_map(data, {head_dim, heads, length, batch}, {kPanelColumns, 1, kRows, 1});
 }
 
-// Query r sees key j where j < keys and j <= r + this (all without a mask). Kept within what makes a difference,
-// so that sums of positions fit an int.
-__device__ __forceinline__ int position_of_first(const AttentionShape& shape) {
-  if (!shape.causal) return shape.keys;
-  const int64_t start = shape.start == nullptr ? 0 : *shape.start;
-  return static_cast<int>(min(max(start, -int64_t{shape.queries}), int64_t{shape.keys}));
+// A span from the first row of the tile of kRows that it begins in.
+template <int kRows>
+__device__ __forceinline__ Span tiles_of(Span rows) {
+  return {uniform(rows.begin / kRows * kRows), uniform(rows.end)};
+}
+
+// For functions of attention_mask.h, which know several rows of 16 a warp.
+template <int N>
+__device__ __forceinline__ float (&as_one(float (&sum)[N][4]))[1][N][4] {
+  return *reinterpret_cast<float (*)[1][N][4]>(&sum);
 }
 
 // A ring of stages: which is next, and the parity of the phase that its barriers are in.

@@ -1,7 +1,9 @@
 #include "core/ops/attention.h"
 
 #include "kernels/cuda/attention/attention.h"
+#include "kernels/cuda/attention/hopper_attention.h"
 #include "kernels/cuda/attention/rotary.h"
+#include "kernels/cuda/device/tensor_map.h"
 #include "kernels/cuda/op_support.h"
 #include "kernels/cuda/register.h"
 
@@ -96,10 +98,21 @@ AttentionShape begin_forward(const KernelArgs& args) {
   return shape;
 }
 
+bool is_for_hopper(const KernelArgs& args, const AttentionShape& shape) {
+  const Context& context = context_of(args.stream);
+  return hopper_attention_takes(shape, context.major, context.minor);
+}
+template <size_t kOwn>
+void prepare_tensor_cores(const KernelArgs& args) {
+  if (is_for_hopper(args, shape_of(args, kOwn, nullptr))) prepare_tensor_maps();
+}
+
 void run_tensor_cores(const KernelArgs& args) {
+  const AttentionShape shape = begin_forward(args);
   const auto& in = args.operands;
-  tensor_attention_forward(begin_forward(args), in[0].as<bf16>(), in[1].as<bf16>(), in[2].as<bf16>(),
-                           args.results[0].as<bf16>(), args.results[1].as<float>(), stream_of(args));
+  const auto forward = is_for_hopper(args, shape) ? hopper_attention_forward : tensor_attention_forward;
+  forward(shape, in[0].as<bf16>(), in[1].as<bf16>(), in[2].as<bf16>(), args.results[0].as<bf16>(),
+          args.results[1].as<float>(), stream_of(args));
 }
 
 void run_plain(const KernelArgs& args) {
@@ -155,8 +168,9 @@ void run_grad_tensor_cores(const KernelArgs& args) {
   if (backward.d_bias)
     tensor_bias_gradient(backward.shape, q, k, v, backward.statistics, dout, backward.partials, backward.d_bias,
                          stream);
-  tensor_attention_backward(backward.shape, q, k, v, backward.statistics, dout, out[0].as<bf16>(), out[1].as<bf16>(),
-                            out[2].as<bf16>(), stream);
+  const auto run = is_for_hopper(args, backward.shape) ? hopper_attention_backward : tensor_attention_backward;
+  run(backward.shape, q, k, v, backward.statistics, dout, out[0].as<bf16>(), out[1].as<bf16>(), out[2].as<bf16>(),
+      stream);
 }
 
 void run_grad_plain(const KernelArgs& args) {
@@ -203,6 +217,7 @@ void register_attention(KernelTable& table) {
   for (Kernel kernel : {make_kernel("cuda.attention", accept_tensor_cores<kAttentionOperands>, run_tensor_cores),
                         make_kernel("cuda.attention_plain", accept_plain<kAttentionOperands>, run_plain)}) {
     kernel.workspace_bytes = forward_workspace;
+    if (kernel.run == run_tensor_cores) kernel.prepare = prepare_tensor_cores<kAttentionOperands>;
     // A block reads its queries whole, and is the only one that writes their place.
     kernel.in_place = [](const OpCall&, int result) { return result == 0 ? 0 : -1; };
     table.add(ops::kAttention, kernel);
@@ -211,6 +226,7 @@ void register_attention(KernelTable& table) {
        {make_kernel("cuda.attention_grad", accept_tensor_cores<kAttentionGradOperands>, run_grad_tensor_cores),
         make_kernel("cuda.attention_grad_plain", accept_plain<kAttentionGradOperands>, run_grad_plain)}) {
     kernel.workspace_bytes = grad_workspace;
+    if (kernel.run == run_grad_tensor_cores) kernel.prepare = prepare_tensor_cores<kAttentionGradOperands>;
     // dq over dout: it comes last, block by block as in the forward pass.
     kernel.in_place = [](const OpCall&, int result) { return result == 0 ? 5 : -1; };
     table.add(ops::kAttentionGrad, kernel);
