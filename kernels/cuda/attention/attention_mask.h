@@ -35,7 +35,7 @@ __device__ __forceinline__ SegmentRange segment_range(const SegmentRange* ranges
   const int blocks = (length + kSegmentRows - 1) / kSegmentRows, block = row / kSegmentRows;
   ranges += int64_t{batch} * blocks;
   SegmentRange range = ranges[block];
-#pragma unroll
+#pragma unroll 1
   for (int i = 1; i < kRows / kSegmentRows; ++i) {
     const SegmentRange more = ranges[min(block + i, blocks - 1)];
     range = {min(range.least, more.least), max(range.largest, more.largest)};
@@ -100,23 +100,16 @@ struct AttentionMask {
     return shape.bias != nullptr || (shape.q_segments != nullptr && !is_one_segment<kRows, kKeys>(batch, row, key));
   }
 
-  // Whether a query sees a key by position; neither may exist.
-  __device__ __forceinline__ bool sees(int row, int key) const {
-    return key >= lower() + row && key < min(shape.keys, upper + row) && row < shape.queries;
-  }
-  // A score in base 2 with its bias, -inf where the pair is of two segments. `shift` is bias_shift() where there is a
-  // bias.
-  __device__ __forceinline__ float add_bias_and_segment(float score2, int batch, int head, int row, int key,
-                                                        int shift) const {
-    if (shape.bias != nullptr) {
-      const int at = min(max(shift + row - key, 0), shape.bias_size - 1);
-      score2 = fmaf(shape.bias[int64_t{head} * shape.bias_size + at], kLog2E, score2);
-    }
-    if (shape.q_segments == nullptr) return score2;
-    return shape.q_segments[int64_t{batch} * shape.queries + min(row, shape.queries - 1)] ==
-                   shape.k_segments[int64_t{batch} * shape.keys + min(key, shape.keys - 1)]
-               ? score2
-               : -INFINITY;
+  // Of one pair: what is added to its score in base 2, -inf where the key is not seen. Neither need exist. `shift` is
+  // bias_shift() where there is a bias.
+  __device__ __forceinline__ float addend(int batch, int head, int row, int key, int shift) const {
+    if (key < lower() + row || key >= min(shape.keys, upper + row) || row >= shape.queries) return -INFINITY;
+    if (shape.q_segments != nullptr && shape.q_segments[int64_t{batch} * shape.queries + row] !=
+                                           shape.k_segments[int64_t{batch} * shape.keys + key])
+      return -INFINITY;
+    if (shape.bias == nullptr) return 0.0f;
+    const int at = min(max(shift + row - key, 0), shape.bias_size - 1);
+    return shape.bias[int64_t{head} * shape.bias_size + at] * kLog2E;
   }
 
   // Of its segment, query r sees keys from max(0, lower() + r) to below min(keys, upper + r). Kept within what makes

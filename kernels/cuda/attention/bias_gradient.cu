@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(256, 2) plain_band_kernel(PlainTensors tensors
     block.load_keys(v_tile, tensors.v, key, kv_head);
     __syncthreads();
     typename Tiles::Square dscore;
-    block.score_gradients(dscore, q_tile, dout_tile, k_tile, v_tile, band.head, row, key);
+    block.score_gradients(dscore, q_tile, dout_tile, k_tile, v_tile, square, band.head, row, key);
 #pragma unroll
     for (int i = 0; i < R; ++i)
 #pragma unroll

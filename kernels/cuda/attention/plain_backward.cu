@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(256, 2) plain_key_kernel(PlainTensors tensors,
       typename Tiles::Square probability, dscore;
       plain_product_transposed<kDim>(probability, k_tile, q_tile);
       plain_product_transposed<kDim>(dscore, v_tile, dout_tile);
-      block.template finish_scores<true>(probability, head, row, place.key);
+      block.template finish_scores<true>(probability, square, head, row, place.key);
 #pragma unroll
       for (int j = 0; j < R; ++j) {
         const RowStatistics of_row = block.statistics_of(head, row + plain_x() + 16 * j);
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(256, 2) plain_query_kernel(PlainTensors tensor
     block.load_keys(v_tile, tensors.v, key, kv_head);
     __syncthreads();
     typename Tiles::Square dscore;
-    block.score_gradients(dscore, q_tile, dout_tile, k_tile, v_tile, place.head, place.row, key);
+    block.score_gradients(dscore, q_tile, dout_tile, k_tile, v_tile, square, place.head, place.row, key);
     store_square<kDim>(square, dscore);
     __syncthreads();
     add_plain_product<kDim>(dq, square, k_tile);

@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(256, 2) plain_forward_kernel(PlainTensors tens
     __syncthreads();
     typename Tiles::Square score;
     plain_product_transposed<kDim>(score, q_tile, k_tile);
-    block.template finish_scores<false>(score, place.head, place.row, key);
+    block.template finish_scores<false>(score, square, place.head, place.row, key);
 #pragma unroll
     for (int i = 0; i < R; ++i) {
       float largest = maximum[i];

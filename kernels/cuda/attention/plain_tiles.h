@@ -159,33 +159,44 @@ struct PlainBlock {
   }
 
   // Turns products of the tile's queries and keys, or with kByKey of its keys and queries, into scores in base 2, -inf
-  // where the key is not seen.
+  // where the key is not seen. What is added to them goes through `square`, each thread's in its own places: in
+  // registers the code would be there once for each of them.
   template <bool kByKey>
-  __device__ __forceinline__ void finish_scores(typename Tiles::Square& score, int head, int row, int key) const {
-    const bool is_cut = mask.template is_cut<kRows, kRows, kByKey>(row, key);
-    const bool is_special = mask.template is_special<kRows, kRows>(batch, row, key);
+  __device__ __forceinline__ void finish_scores(typename Tiles::Square& score, float* square, int head, int row,
+                                                int key) const {
+    constexpr int R = Tiles::R;
+#pragma unroll
+    for (int i = 0; i < R; ++i)
+#pragma unroll
+      for (int j = 0; j < R; ++j) score[i][j] *= scale2;
+    if (!mask.template is_cut<kRows, kRows, kByKey>(row, key) && !mask.template is_special<kRows, kRows>(batch, row, key))
+      return;
+    float* own = square + R * plain_y() * Tiles::kSquareStride + plain_x();
     const int shift = shape.bias != nullptr ? mask.bias_shift() : 0;
+#pragma unroll 1
+    for (int e = 0; e < R * R; ++e) {
+      const int i = e / R, j = e % R, left = R * plain_y() + i, right = plain_x() + 16 * j;
+      own[i * Tiles::kSquareStride + 16 * j] =
+          mask.addend(batch, head, row + (kByKey ? right : left), key + (kByKey ? left : right), shift);
+    }
 #pragma unroll
-    for (int i = 0; i < Tiles::R; ++i) {
+    for (int i = 0; i < R; ++i) {
 #pragma unroll
-      for (int j = 0; j < Tiles::R; ++j) {
-        const int left = Tiles::R * plain_y() + i, right = plain_x() + 16 * j;
-        const int q = row + (kByKey ? right : left), k = key + (kByKey ? left : right);
-        float value = score[i][j] * scale2;
-        if (is_special) value = mask.add_bias_and_segment(value, batch, head, q, k, shift);
-        score[i][j] = is_cut && !mask.sees(q, k) ? -INFINITY : value;
+      for (int j = 0; j < R; ++j) {
+        const float addend = own[i * Tiles::kSquareStride + 16 * j];
+        score[i][j] = addend == -INFINITY ? addend : score[i][j] + addend;
       }
     }
   }
 
-  // Gradients of the scores of a tile: p (dout v^T - delta).
+  // Gradients of the scores of a tile: p (dout v^T - delta). No thread may still read `square`.
   __device__ __forceinline__ void score_gradients(typename Tiles::Square& dscore, const float* q_tile,
                                                   const float* dout_tile, const float* k_tile, const float* v_tile,
-                                                  int head, int row, int key) const {
+                                                  float* square, int head, int row, int key) const {
     typename Tiles::Square score;
     plain_product_transposed<kDim>(score, q_tile, k_tile);
     plain_product_transposed<kDim>(dscore, dout_tile, v_tile);
-    finish_scores<false>(score, head, row, key);
+    finish_scores<false>(score, square, head, row, key);
 #pragma unroll
     for (int i = 0; i < Tiles::R; ++i) {
       const RowStatistics of_row = statistics_of(head, row + Tiles::R * plain_y() + i);
