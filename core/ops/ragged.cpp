@@ -16,7 +16,7 @@ DType result_dtype(const OpCall& call) {
 // ---- infer --------------------------------------------------------------------------------------
 
 void check_operands(std::string_view op, const OpCall& call, int rhs_rank) {
-  check_operand_count(op, call, 3);
+  check_operand_count(op, call, 3, 1);
   const TensorType &lhs = call.operands[0], &rhs = call.operands[1], &sizes = call.operands[2];
   require(lhs.dtype == rhs.dtype && is_float(lhs.dtype) && is_float(result_dtype(call)), op,
           ": operands must be floats of one type, got ", lhs, " and ", rhs);
@@ -35,7 +35,7 @@ std::vector<TensorType> infer_dot(const OpCall& call) {
   const int dim = static_cast<int>(contracting[0]);
   require(rhs.shape[dim] == lhs.shape[1], "ragged_dot: dim ", dim, " of ", rhs, " and dim 1 of ",
           lhs, " differ in size");
-  require(rhs.shape[0] == sizes.shape[0], "ragged_dot: ", rhs, " has ", rhs.shape[0],
+  require(has_start(call, 3) || rhs.shape[0] == sizes.shape[0], "ragged_dot: ", rhs, " has ", rhs.shape[0],
           " groups, group_sizes ", sizes, " has ", sizes.shape[0]);
   return {{result_dtype(call), {lhs.shape[0], rhs.shape[3 - dim]}}};
 }
@@ -45,14 +45,21 @@ std::vector<TensorType> infer_contraction(const OpCall& call) {
   const TensorType &lhs = call.operands[0], &rhs = call.operands[1];
   require(lhs.shape[0] == rhs.shape[0], "ragged_contraction: ", lhs, " and ", rhs,
           " differ in their number of rows");
-  return {{result_dtype(call), {call.operands[2].shape[0], lhs.shape[1], rhs.shape[1]}}};
+  const int64_t sizes = call.operands[2].shape[0],
+                groups = call.attributes.get_or<int64_t>(Attr::group_count, sizes);
+  require(groups >= 0 && (has_start(call, 3) || groups == sizes), "ragged_contraction: group_count ",
+          groups, " for group_sizes ", call.operands[2]);
+  return {{result_dtype(call), {groups, lhs.shape[1], rhs.shape[1]}}};
 }
 
 // ---- eval ---------------------------------------------------------------------------------------
 
-// Calls body(group, row) for each row that is in a group, in order.
+// Calls body(group, row) for each row that is in a group of this device, in order.
 template <typename Body>
-void for_each_row(std::string_view op, const HostTensor& group_sizes, int64_t rows, Body body) {
+void for_each_row(std::string_view op, std::span<const HostTensor* const> x, const RaggedSizes& s,
+                  Body body) {
+  const HostTensor& group_sizes = *x[2];
+  const int64_t start = start_of(x, 3), rows = s.m;
   int64_t row = 0;
   for (int64_t group = 0; group < group_sizes.elements(); ++group) {
     const int64_t size = group_sizes.get_int(group);
@@ -60,7 +67,8 @@ void for_each_row(std::string_view op, const HostTensor& group_sizes, int64_t ro
             "; a group has no rows or some");
     require(size <= rows - row, op, ": group_sizes up to [", group, "] sum to ", row + size,
             ", but there are ", rows, " rows; sizes must not count more rows than lhs has");
-    for (const int64_t end = row + size; row < end; ++row) body(group, row);
+    for (const int64_t end = row + size; row < end; ++row)
+      if (group >= start && group - start < s.groups) body(group - start, row);
   }
 }
 
@@ -69,7 +77,7 @@ void eval_dot(const OpCall& call, std::span<const HostTensor* const> x, std::spa
   const std::vector<double> lhs = reals_of(*x[0]), rhs = reals_of(*x[1]);
   const int64_t k_step = s.rhs_by_columns ? 1 : s.n, n_step = s.rhs_by_columns ? s.k : 1;
   std::vector<double> result(static_cast<size_t>(s.m * s.n), 0);
-  for_each_row("ragged_dot", *x[2], s.m, [&](int64_t group, int64_t row) {
+  for_each_row("ragged_dot", x, s, [&](int64_t group, int64_t row) {
     for (int64_t k = 0; k < s.k; ++k)
       for (int64_t n = 0; n < s.n; ++n)
         result[row * s.n + n] +=
@@ -83,7 +91,7 @@ void eval_contraction(const OpCall& call, std::span<const HostTensor* const> x,
   const RaggedSizes s = ragged_sizes(kRaggedContraction, call);
   const std::vector<double> lhs = reals_of(*x[0]), rhs = reals_of(*x[1]);
   std::vector<double> result(static_cast<size_t>(s.groups * s.k * s.n), 0);
-  for_each_row("ragged_contraction", *x[2], s.m, [&](int64_t group, int64_t row) {
+  for_each_row("ragged_contraction", x, s, [&](int64_t group, int64_t row) {
     for (int64_t k = 0; k < s.k; ++k)
       for (int64_t n = 0; n < s.n; ++n)
         result[(group * s.k + k) * s.n + n] += lhs[row * s.k + k] * rhs[row * s.n + n];
@@ -125,32 +133,51 @@ std::vector<Value> grad_contraction(GradContext& c) {
 
 // ---- the rest -----------------------------------------------------------------------------------
 
-// Which group a row is in depends on all sizes and on the row's number, so neither m nor g is cut.
+// Which group a row is in depends on all sizes and on the row's number, so those are not cut.
 FactorRule factors_dot(const OpCall& call, std::span<const TensorType>) {
   FactorRule rule;
   const RaggedSizes s = ragged_sizes(kRaggedDot, call);
   const int m = add_factor(rule, s.m, FactorKind::need_replication), n = add_factor(rule, s.n),
-            g = add_factor(rule, s.groups, FactorKind::need_replication),
-            k = add_factor(rule, s.k, FactorKind::reduction);
+            k = add_factor(rule, s.k, FactorKind::reduction),
+            g = add_factor(rule, s.groups, FactorKind::reduction, ReduceKind::sum, true),
+            sizes = add_factor(rule, call.operands[2].shape[0], FactorKind::need_replication);
   rule.operands = {dims_of({m, k}),
-                   s.rhs_by_columns ? dims_of({g, n, k}) : dims_of({g, k, n}), dims_of(std::vector<int>{g})};
+                   s.rhs_by_columns ? dims_of({g, n, k}) : dims_of({g, k, n}),
+                   dims_of(std::vector<int>{sizes})};
   rule.results = {dims_of({m, n})};
+  add_starts(rule, call);
   return rule;
 }
 
 FactorRule factors_contraction(const OpCall& call, std::span<const TensorType>) {
   FactorRule rule;
   const RaggedSizes s = ragged_sizes(kRaggedContraction, call);
-  const int g = add_factor(rule, s.groups, FactorKind::need_replication),
+  const int g = add_factor(rule, s.groups, FactorKind::pass_through, ReduceKind::sum, true),
             k = add_factor(rule, s.k), n = add_factor(rule, s.n),
-            m = add_factor(rule, s.m, FactorKind::need_replication);
-  rule.operands = {dims_of({m, k}), dims_of({m, n}), dims_of(std::vector<int>{g})};
+            m = add_factor(rule, s.m, FactorKind::need_replication),
+            sizes = add_factor(rule, call.operands[2].shape[0], FactorKind::need_replication);
+  rule.operands = {dims_of({m, k}), dims_of({m, n}), dims_of(std::vector<int>{sizes})};
   rule.results = {dims_of({g, k, n})};
+  add_starts(rule, call);
   return rule;
 }
 
 std::vector<LinearSet> linear(const OpCall&) {
   return {{{0}, ReduceKind::sum}, {{1}, ReduceKind::sum}};
+}
+
+Attributes localize_contraction(const OpCall& global, std::span<const TensorType>,
+                                std::span<const TensorType> local_results) {
+  Attributes local = global.attributes;
+  local.set(Attr::group_count, local_results[0].shape[0]);
+  return local;
+}
+
+// Groups beyond the last one have no rows.
+std::vector<PadContents> transfer_contraction(const PadFacts& facts) {
+  std::vector<PadContents> contents = transfer_of_product(facts);
+  contents[0][0] = PadContent::zero;
+  return contents;
 }
 
 // Each row meets one matrix, whatever the sizes.
@@ -199,9 +226,10 @@ Attributes attributes_of(Builder& b, Value lhs, std::optional<DType> dtype) {
 
 RaggedSizes ragged_sizes(const OpDef& op, const OpCall& call) {
   const Shape &lhs = call.operands[0].shape, &rhs = call.operands[1].shape;
-  RaggedSizes s{lhs[0], lhs[1], rhs[1], call.operands[2].shape[0], &op == &kRaggedContraction,
-                false};
-  if (!s.is_contraction) {
+  RaggedSizes s{lhs[0], lhs[1], rhs[1], rhs[0], &op == &kRaggedContraction, false};
+  if (s.is_contraction) {
+    s.groups = call.attributes.get_or<int64_t>(Attr::group_count, call.operands[2].shape[0]);
+  } else {
     s.rhs_by_columns = is_by_columns(call.attributes);
     s.n = rhs[s.rhs_by_columns ? 1 : 2];
   }
@@ -220,13 +248,14 @@ const OpDef kRaggedDot{.name = "ragged_dot",
                        .flops = flops<kRaggedDot>,
                        .samples = samples_dot};
 const OpDef kRaggedContraction{.name = "ragged_contraction",
-                               .optional_attributes = {Attr::dtype},
+                               .optional_attributes = {Attr::dtype, Attr::group_count},
                                .infer = infer_contraction,
                                .eval = eval_contraction,
                                .grad = grad_contraction,
                                .factors = factors_contraction,
                                .linear = linear,
-                               .pad_transfer = transfer_of_product,
+                               .localize = localize_contraction,
+                               .pad_transfer = transfer_contraction,
                                .flops = flops<kRaggedContraction>,
                                .samples = samples_contraction};
 

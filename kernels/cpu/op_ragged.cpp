@@ -23,16 +23,26 @@ struct Group {
   int64_t index, begin, end;  // rows
 };
 
-// Rows that no group has are left out; sizes beyond the last row are cut, negative ones are 0.
-std::vector<Group> groups_of(const TensorView& sizes, int64_t rows) {
+// `count` groups from `start`; those that do not exist are empty. Sizes beyond the last row are cut, negative
+// ones are 0.
+std::vector<Group> groups_of(const TensorView& sizes, int64_t rows, int64_t start, int64_t count) {
   std::vector<Group> groups;
   int64_t row = 0;
-  for (int64_t g = 0; g < sizes.type.elements(); ++g) {
-    const int64_t size = std::clamp<int64_t>(sizes.as<const int32_t>()[g], 0, rows - row);
-    groups.push_back({g, row, row + size});
+  for (int64_t g = 0; g < start + count; ++g) {
+    const int64_t size = g < sizes.type.elements()
+                             ? std::clamp<int64_t>(sizes.as<const int32_t>()[g], 0, rows - row)
+                             : 0;
+    if (g >= start) groups.push_back({g - start, row, row + size});
     row += size;
   }
   return groups;
+}
+
+// Rows [begin, end) of a result become zeros.
+void clear_rows(const TensorView& result, int64_t begin, int64_t end) {
+  const int64_t row_bytes = result.type.shape[1] * size_of(result.type.dtype);
+  std::memset(result.as<std::byte>() + begin * row_bytes, 0,
+              static_cast<size_t>((end - begin) * row_bytes));
 }
 
 // A tile of the result, and where its operands begin.
@@ -81,7 +91,8 @@ void run(const KernelArgs& args) {
   const TensorType types[] = {args.operands[0].type, args.operands[1].type, args.operands[2].type};
   const ops::RaggedSizes s =
       ops::ragged_sizes(*args.instruction.op, {types, args.instruction.attributes});
-  const std::vector<Group> groups = groups_of(args.operands[2], s.m);
+  const std::vector<Group> groups =
+      groups_of(args.operands[2], s.m, start_operand(args, 3), s.groups);
   const std::vector<Task> tasks = tasks_of(s, groups);
   const TensorView& result = args.results[0];
   const DType in = types[0].dtype, out = result.type.dtype;
@@ -94,9 +105,8 @@ void run(const KernelArgs& args) {
   else
     multiply<bfloat16, bfloat16>(args, tasks);
   if (s.is_contraction) return;
-  const int64_t row_bytes = s.n * size_of(out), end = groups.empty() ? 0 : groups.back().end;
-  std::memset(result.as<std::byte>() + end * row_bytes, 0,
-              static_cast<size_t>((s.m - end) * row_bytes));
+  clear_rows(result, 0, groups.empty() ? s.m : groups.front().begin);
+  clear_rows(result, groups.empty() ? s.m : groups.back().end, s.m);
 }
 
 Refusal accept(const OpCall& call, Results results) {

@@ -142,19 +142,21 @@ TEST(Experts, AreThoseOfAllExpertsWeighted) {
   }
 }
 
-// Hidden columns, embedding columns or both are cut, evenly and not; tokens come in shards.
+// Hidden columns, embedding columns, experts or two of these are cut, evenly and not; tokens come in shards.
 TEST(Experts, AreTheSamePartitioned) {
   for (const char* mesh : {"model=2", "model=4", "data=2,model=2"})
-    for (const char* rules : {"mlp=model", "embed=model"}) {
+    for (const char* rules : {"mlp=model", "embed=model", "expert=model"}) {
       const bool has_data = std::string_view(mesh).starts_with("data");
       const ShardingConfig config =
           config_of(rules, cat(rules, has_data ? " batch=data" : ""));
       EXPECT_EQ(check_every_pass(layer_graph({}, false), mesh_of(mesh), config), "")
           << rules << " on " << mesh;
     }
-  const ShardingConfig both = config_of("mlp=model embed=data", "mlp=model batch=data");
+  const ShardingConfig both = config_of("mlp=model embed=data", "mlp=model batch=data"),
+                       experts = config_of("expert=data mlp=model", "mlp=model batch=data");
   for (const Layer& layer : layers())
-    EXPECT_EQ(check_every_pass(layer_graph(layer, false), mesh_of("data=2,model=2"), both), "");
+    for (const ShardingConfig& config : {both, experts})
+      EXPECT_EQ(check_every_pass(layer_graph(layer, false), mesh_of("data=2,model=2"), config), "");
 }
 
 // Megatron's cut: each device has a part of every expert's hidden columns, forward and backward. Exchanged
@@ -178,6 +180,32 @@ TEST(Experts, HaveHiddenColumnsOnAllDevices) {
   }
   EXPECT_EQ(products, 6);
   EXPECT_EQ(collectives_of(report), "all_reduce{model} x2 1728 B");
+}
+
+// Experts cut over devices that have all tokens: each computes the rows of its own, forward and backward, and
+// the rows are summed. No matrix is gathered.
+TEST(Experts, HaveTheirMatricesOnOneDevice) {
+  PartitionReport report;
+  const Layer layer{.experts = 8};
+  const Graph local = partition(layer_graph(layer, false), mesh_of("model=4"),
+                                config_of("expert=model", "expert=model"), {}, &report);
+  int products = 0;
+  for (const Instruction& instruction : local.instructions) {
+    const bool is_dot = instruction.is(ops::kRaggedDot);
+    if (!is_dot && !instruction.is(ops::kRaggedContraction)) continue;
+    ++products;
+    EXPECT_EQ(instruction.operands.size(), 4u);  // with a start
+    const TensorType& matrices =
+        is_dot ? local.type(instruction.operands[1]) : instruction.results[0].type;
+    EXPECT_EQ(matrices.shape[0], 2) << matrices;
+  }
+  EXPECT_EQ(products, 6);
+  // What is gathered, of all of it, is the router's: less than one device's matrices.
+  const int64_t matrices = 2 * layer.embed * layer.hidden * size_of(DType::f64);
+  for (const CollectiveSummary& one : report.collectives)
+    if (one.op == "all_gather") {
+      EXPECT_LT(one.bytes, matrices) << collectives_of(report);
+    }
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ Refusal accept_plain(const OpCall& call, Results results) {
   const DType in = call.operands[0].dtype, out = results[0].dtype;
   Refusal widths, many;
   if (in != out && out != DType::f32) widths = cat("no product of ", in, " into ", out);
-  if (call.operands[2].elements() > std::numeric_limits<int>::max() / 2)
+  if (call.operands[2].elements() > std::numeric_limits<int>::max() / 4)
     many = cat(call.operands[2], " are too many groups");
   return first_of({refuse_float(call.operands[0]), widths, many});
 }
@@ -37,6 +37,8 @@ RaggedRun run_of(const KernelArgs& args) {
                                   : RaggedKind::by_rows,
                s.m, s.k, s.n, static_cast<int>(s.groups)};
   run.sizes = args.operands[2].as<int32_t>();
+  run.size_count = args.operands[2].type.elements();
+  if (args.operands.size() > 3) run.start = args.operands[3].as<int64_t>();
   run.workspace = args.workspace;
   run.multiprocessors = context_of(args.stream).multiprocessors;
   run.is_wide = args.results[0].type.dtype == DType::f32;
@@ -60,7 +62,10 @@ void run_plain(const KernelArgs& args) {
 void register_ragged(KernelTable& table) {
   for (const OpDef* op : {&ops::kRaggedDot, &ops::kRaggedContraction}) {
     Kernel tensor = make_kernel(cat("cuda.", op->name, "_tensor"), accept_tensor, run_tensor);
-    tensor.workspace_bytes = [](const OpCall& call, Results) { return ragged_workspace(call.operands[2].elements()); };
+    tensor.workspace_bytes = [](const OpCall& call, Results results) {
+      const Shape& with_groups = results[0].rank() == 3 ? results[0].shape : call.operands[1].shape;
+      return ragged_workspace(with_groups[0]);
+    };
     Kernel plain = make_kernel(cat("cuda.", op->name, "_plain"), accept_plain, run_plain);
     plain.workspace_bytes = tensor.workspace_bytes;
     table.add(*op, tensor);

@@ -25,8 +25,9 @@ struct RaggedShape {
   int groups = 0;
 };
 
-// [groups + 2] each, in device memory: the first row of every group, where the last "group" has the rows behind
-// all others, and how many tiles of rows all groups before it have.
+// [groups + 3] each, in device memory: the first row of every group, and how many tiles of rows all before it have.
+// Before group 0, at 0, stand the rows before it and behind the last one, at groups + 1, those behind it: rows that
+// this device has no matrix for. At groups + 2 stands where these end.
 struct RaggedGroups {
   int64_t *starts = nullptr, *tiles = nullptr;
 };
@@ -34,7 +35,9 @@ struct RaggedGroups {
 // What a launch needs beside the operands.
 struct RaggedRun {
   RaggedShape shape;
-  const int32_t* sizes = nullptr;  // [groups]; negative ones count as 0, rows from m on do not exist
+  const int32_t* sizes = nullptr;  // [size_count]; negative ones count as 0, rows from m on do not exist
+  int64_t size_count = 0;
+  const int64_t* start = nullptr;  // the size that is group 0's, in device memory; null: 0
   void* workspace = nullptr;
   int multiprocessors = 1;
   bool is_wide = false;  // the result is f32 whatever the operands are

@@ -26,26 +26,29 @@ __device__ __forceinline__ int64_t sum_up_to(int64_t value) {
 
 // One warp: groups are few.
 __global__ void __launch_bounds__(32)
-    find_groups_kernel(const int32_t* sizes, int groups, int64_t rows, int tile_rows, RaggedGroups found) {
+    find_groups_kernel(RaggedRun run, int tile_rows, RaggedGroups found) {
   const int lane = static_cast<int>(threadIdx.x);
-  int64_t row = 0, tile = 0;
-  for (int first = 0; first <= groups; first += 32) {
-    const int group = first + lane;
-    const int64_t size = group < groups ? max(sizes[group], 0) : 0;
-    int64_t end = min(rows, row + sum_up_to(size));
-    const int64_t before = __shfl_up_sync(kAllLanes, end, 1), begin = lane == 0 ? row : before;
+  const int64_t start = run.start != nullptr ? *run.start : 0, rows = run.shape.m, last = run.shape.groups + 1;
+  // Of the sizes up to this device's last group, and one more, the rows before.
+  int64_t row = 0;
+  for (int64_t first = 0; first <= start + run.shape.groups; first += 32) {
+    const int64_t i = first + lane, size = i < run.size_count ? max(run.sizes[i], 0) : 0;
+    const int64_t end = min(rows, row + sum_up_to(size)), before = __shfl_up_sync(kAllLanes, end, 1);
+    const int64_t entry = i - start + 1;
+    if (entry >= 1 && entry <= last) found.starts[entry] = lane == 0 ? row : before;
     row = __shfl_sync(kAllLanes, end, 31);
-    if (group == groups) end = rows;  // what is in no group
-    const int64_t count = group <= groups ? (end - begin + tile_rows - 1) / tile_rows : 0;
-    const int64_t tiles = tile + sum_up_to(count);
-    if (group <= groups) {
-      found.starts[group] = begin;
-      found.tiles[group] = tiles - count;
-    }
-    if (group == groups) {
-      found.starts[group + 1] = rows;
-      found.tiles[group + 1] = tiles;
-    }
+  }
+  if (lane == 0) {
+    found.starts[0] = 0;
+    found.starts[last + 1] = rows;
+  }
+  __syncwarp();
+  int64_t tile = 0;
+  for (int64_t first = 0; first <= last + 1; first += 32) {
+    const int64_t entry = first + lane;
+    const int64_t size = entry <= last ? found.starts[entry + 1] - found.starts[entry] : 0;
+    const int64_t count = (size + tile_rows - 1) / tile_rows, tiles = tile + sum_up_to(count);
+    if (entry <= last + 1) found.tiles[entry] = tiles - count;
     tile = __shfl_sync(kAllLanes, tiles, 31);
   }
 }
@@ -112,12 +115,12 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-int64_t ragged_workspace(int64_t groups) { return 2 * (groups + 2) * static_cast<int64_t>(sizeof(int64_t)); }
+int64_t ragged_workspace(int64_t groups) { return 2 * (groups + 3) * static_cast<int64_t>(sizeof(int64_t)); }
 
 RaggedGroups find_groups(const RaggedRun& run, int tile_rows, cudaStream_t stream) {
   auto* starts = static_cast<int64_t*>(run.workspace);
-  const RaggedGroups found{starts, starts + run.shape.groups + 2};
-  launch(find_groups_kernel, dim3(1), dim3(32), 0, stream, run.sizes, run.shape.groups, run.shape.m, tile_rows, found);
+  const RaggedGroups found{starts, starts + run.shape.groups + 3};
+  launch(find_groups_kernel, dim3(1), dim3(32), 0, stream, run, tile_rows, found);
   return found;
 }
 

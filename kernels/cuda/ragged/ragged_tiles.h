@@ -21,7 +21,7 @@ __host__ __device__ __forceinline__ int64_t tiles_along(int64_t size) {
 template <int kTile>
 __device__ __forceinline__ int64_t ragged_tile_count(const RaggedShape& s, const RaggedGroups& groups) {
   const int64_t rows =
-      s.kind == RaggedKind::contraction ? s.groups * tiles_along<kTile>(s.k) : groups.tiles[s.groups + 1];
+      s.kind == RaggedKind::contraction ? s.groups * tiles_along<kTile>(s.k) : groups.tiles[s.groups + 2];
   return rows * tiles_along<kTile>(s.n);
 }
 
@@ -34,8 +34,8 @@ __device__ __forceinline__ RaggedTile ragged_tile(const RaggedShape& s, const Ra
   int64_t row, column, first_row, end_row;
   if (s.kind == RaggedKind::contraction) {
     const int64_t down = tiles_along<kTile>(s.k), group = index / (down * across), place = index % (down * across);
-    first_row = groups.starts[group];
-    tile.depth = groups.starts[group + 1] - first_row;
+    first_row = groups.starts[group + 1];
+    tile.depth = groups.starts[group + 2] - first_row;
     row = place % down * kTile;
     column = place / down * kTile;
     end_row = s.k;
@@ -44,7 +44,7 @@ __device__ __forceinline__ RaggedTile ragged_tile(const RaggedShape& s, const Ra
     tile.result = (group * s.k + row) * s.n + column;
   } else {
     const int64_t row_tile = index / across;
-    int low = 0, high = s.groups + 1;  // tiles[low] <= row_tile < tiles[high]
+    int low = 0, high = s.groups + 2;  // tiles[low] <= row_tile < tiles[high]
     while (high - low > 1) {
       const int middle = (low + high) / 2;
       if (groups.tiles[middle] <= row_tile)
@@ -56,9 +56,11 @@ __device__ __forceinline__ RaggedTile ragged_tile(const RaggedShape& s, const Ra
     row = groups.starts[low] + place % down * kTile;
     column = place / down * kTile;
     end_row = groups.starts[low + 1];
-    tile.depth = low < s.groups ? s.k : 0;
+    const int64_t group = low - 1;
+    const bool has_matrix = group >= 0 && group < s.groups;
+    tile.depth = has_matrix ? s.k : 0;
     tile.a = row * s.k;
-    tile.b = low * s.k * s.n + column * (s.kind == RaggedKind::by_rows ? 1 : s.k);
+    tile.b = (has_matrix ? group * s.k * s.n : 0) + column * (s.kind == RaggedKind::by_rows ? 1 : s.k);
     tile.result = row * s.n + column;
   }
   const int64_t rows = end_row - row, columns = s.n - column;
@@ -71,7 +73,7 @@ __device__ __forceinline__ RaggedTile ragged_tile(const RaggedShape& s, const Ra
 template <int kTile>
 inline unsigned ragged_blocks(const RaggedShape& s, int64_t most) {
   const int64_t down =
-      s.kind == RaggedKind::contraction ? s.groups * tiles_along<kTile>(s.k) : s.m / kTile + s.groups + 1;
+      s.kind == RaggedKind::contraction ? s.groups * tiles_along<kTile>(s.k) : s.m / kTile + s.groups + 2;
   const int64_t tiles = down * tiles_along<kTile>(s.n);
   return static_cast<unsigned>(tiles < most ? tiles : most);
 }

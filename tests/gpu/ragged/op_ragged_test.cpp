@@ -1,5 +1,7 @@
 #include "core/ops/ragged.h"
 
+#include <random>
+
 #include "tests/gpu/op_testing.h"
 
 namespace tessera {
@@ -58,24 +60,48 @@ TEST_F(CudaRaggedTest, ManyGroups) {
   check(r, DType::f32, DType::f32, "plain");
 }
 
+// A device that has some of the groups, up to ones that do not exist.
+TEST_F(CudaRaggedTest, ShardOfTheGroups) {
+  const HostTensor sizes = HostTensor::of<int32_t>({5}, std::vector<int32_t>{3, 140, 0, 9, 4});
+  for (const DType dtype : {DType::bf16, DType::f32})
+    for (const int64_t start : {0, 1, 3, 5}) {
+      SCOPED_TRACE(testing::Message() << dtype << " from " << start);
+      HostTensor from({DType::s64, {}});
+      from.set_int(0, start);
+      KernelCheck check;
+      check.kernel = cat("cuda.ragged_dot_", dtype == DType::bf16 ? "tensor" : "plain");
+      check.tolerance = dtype == DType::bf16 ? 1.0 / 256 : 1e-5;
+      const HostTensor lhs = uniform_tensor({dtype, {160, 16}}, -1, 1, 1);
+      check_kernel(ops::kRaggedDot, {{Attr::rhs_contracting, Ints{1}}},
+                   {lhs, uniform_tensor({dtype, {3, 16, 24}}, -1, 1, 2), sizes, from}, check);
+      check.kernel = cat("cuda.ragged_contraction_", dtype == DType::bf16 ? "tensor" : "plain");
+      check_kernel(ops::kRaggedContraction, {{Attr::group_count, int64_t{3}}},
+                   {lhs, uniform_tensor({dtype, {160, 24}}, -1, 1, 3), sizes, from}, check);
+    }
+}
+
 TEST_F(CudaRaggedTest, NothingToDo) {
   check({0, 8, 8, {0, 0}}, DType::bf16, DType::bf16, "tensor");
   check({4, 0, 8, {2, 2}}, DType::bf16, DType::bf16, "tensor");
   check({4, 8, 0, {2, 2}}, DType::f32, DType::f32, "plain");
 }
 
+// Few, since they are slow in software.
 TEST_F(CudaRaggedTest, RandomGroups) {
-  EXPECT_TRUE(rc::check([] {
-    Ragged r{pick(0, 160), 8 * pick(1, 4), 8 * pick(1, 4), {}};
+  std::mt19937 generator(11);
+  const auto draw = [&](int64_t low, int64_t high) {
+    return std::uniform_int_distribution<int64_t>(low, high)(generator);
+  };
+  for (int i = 0; i < 25 && !HasFailure(); ++i) {
+    Ragged r{draw(0, 160), 8 * draw(1, 4), 8 * draw(1, 4), {}};
     int64_t left = r.m;
-    for (int64_t g = pick(1, 9); g > 0; --g) {
-      const int64_t size = pick(0, 2) == 0 ? 0 : pick(0, left);
+    for (int64_t g = draw(1, 9); g > 0; --g) {
+      const int64_t size = draw(0, 2) == 0 ? 0 : draw(0, left);
       r.sizes.push_back(static_cast<int32_t>(size));
       left -= size;
     }
-    check(r, DType::bf16, pick(0, 1) ? DType::bf16 : DType::f32, "tensor");
-    RC_ASSERT(!HasFailure());
-  }));
+    check(r, DType::bf16, draw(0, 1) ? DType::bf16 : DType::f32, "tensor");
+  }
 }
 
 // Sizes that the reference refuses are cut: their rows do not exist.

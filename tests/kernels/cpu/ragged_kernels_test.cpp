@@ -63,6 +63,25 @@ TEST(RaggedKernels, RandomGroups) {
   }));
 }
 
+// A device that has some of the groups, up to ones that do not exist.
+TEST(RaggedKernels, ShardOfTheGroups) {
+  const TensorType lhs{DType::f64, {30, 6}}, rhs{DType::f64, {3, 6, 5}}, dy{DType::f64, {30, 5}},
+      sizes{DType::s32, {5}}, scalar{DType::s64, {}};
+  for (const int64_t start : {0, 1, 3, 5}) {
+    std::vector<HostTensor> operands = {random_operand_tensor(lhs, 1, {-1, 1}),
+                                        random_operand_tensor(rhs, 2, {-1, 1}),
+                                        sizes_of({3, 14, 0, 9, 2}), HostTensor(scalar)};
+    operands[3].set_int(0, start);
+    EXPECT_TRUE(check_call(ops::kRaggedDot,
+                           {{lhs, rhs, sizes, scalar}, {{Attr::rhs_contracting, Ints{1}}}}, operands)
+                    .accepted);
+    operands[1] = random_operand_tensor(dy, 3, {-1, 1});
+    EXPECT_TRUE(check_call(ops::kRaggedContraction,
+                           {{lhs, dy, sizes, scalar}, {{Attr::group_count, int64_t{3}}}}, operands)
+                    .accepted);
+  }
+}
+
 // What the reference refuses, kernels cut: a negative size is none, rows beyond the last are none.
 TEST(RaggedKernels, CutsSizesThatTheReferenceRefuses) {
   const TensorType lhs{DType::f32, {3, 2}}, rhs{DType::f32, {3, 2, 2}}, sizes{DType::s32, {3}};
