@@ -5,6 +5,7 @@
 #include "core/ops/attention.h"
 #include "core/ops/contraction.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/fp8_product.h"
 #include "core/ops/norm.h"
 #include "core/ops/structure.h"
 
@@ -30,7 +31,7 @@ Value linear(ParameterScope& scope, const std::string& name, Value x, const Line
     dims.lhs_contracting.push_back(2 + d);
     dims.rhs_contracting.push_back(d);
   }
-  Value y = ops::dot_general(builder, x, weight, dims);
+  Value y = scope.is_fp8() ? ops::dot_general_fp8(builder, x, weight, dims) : ops::dot_general(builder, x, weight, dims);
   if (options.bias)
     y = ops::add(builder, y,
                  ops::broadcast_last(builder,

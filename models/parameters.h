@@ -41,6 +41,9 @@ class ParameterScope {
 
   Builder& builder() { return builder_; }
   DType compute_dtype() const { return compute_; }
+  // Whether linear layers multiply in fp8 (core/ops/fp8_product.h); off at first.
+  void set_fp8(bool is_fp8) { is_fp8_ = is_fp8; }
+  bool is_fp8() const { return is_fp8_; }
   DType parameter_dtype() const { return compute_ == DType::f64 ? DType::f64 : DType::f32; }
 
   const std::vector<ParameterSpec>& specs() const { return specs_; }
@@ -49,6 +52,7 @@ class ParameterScope {
  private:
   Builder& builder_;
   DType compute_;
+  bool is_fp8_ = false;
   std::vector<ParameterSpec> specs_;
   std::map<std::string, Value> stored_, converted_;
 };

@@ -29,6 +29,7 @@ class StepBuilder {
   StepBuilder(const StepConfig& config, std::string name)
       : config_(config), builder_(graph_), scope_(builder_, config.compute) {
     graph_.name = std::move(name);
+    scope_.set_fp8(config.fp8);
   }
 
   Graph step(bool with_accumulators) {

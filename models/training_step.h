@@ -34,6 +34,7 @@ struct AdamWConfig {
 struct StepConfig {
   ModelConfig model;
   DType compute = DType::f32;     // f32, bf16 (parameters stay f32) or f64
+  bool fp8 = false;               // products of the blocks' linear layers in fp8; under f32 or bf16
   RematPolicy remat = RematPolicy::none;
   AdamWConfig optimizer;
   double z_loss = 0;              // weight of mean (log Z)^2, Z the softmax's denominator

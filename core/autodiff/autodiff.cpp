@@ -8,6 +8,7 @@
 #include "core/ops/attention.h"
 #include "core/ops/contraction.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/fp8_product.h"
 #include "core/ops/ragged.h"
 #include "core/ops/structure.h"
 
@@ -43,8 +44,8 @@ class Residuals {
     if (blocks_[value.instruction].empty() || instruction.op->has_state) return true;
     if (leaves_block_[value.instruction]) return true;  // the next block's input is kept anyway
     return policy_ == RematPolicy::dots &&
-           (instruction.is(ops::kDotGeneral) || instruction.is(ops::kRaggedDot) ||
-            instruction.is(ops::kAttention));
+           (instruction.is(ops::kDotGeneral) || instruction.is(ops::kDotGeneralFp8) ||
+            instruction.is(ops::kRaggedDot) || instruction.is(ops::kAttention));
   }
 
   Value recompute(Value value) {

@@ -6,6 +6,7 @@
 #include "core/ops/attention.h"
 #include "core/ops/contraction.h"
 #include "core/ops/dynamic_slice.h"
+#include "core/ops/fp8_product.h"
 #include "core/ops/ragged.h"
 #include "core/ops/structure.h"
 
@@ -100,7 +101,8 @@ class Splitter {
     if (is_stacked_ && is_slice_at_hand(i)) return false;
     if (it.op->has_state || policy_ == RematPolicy::none) return true;
     return policy_ == RematPolicy::dots &&
-           (it.is(ops::kDotGeneral) || it.is(ops::kRaggedDot) || it.is(ops::kAttention));
+           (it.is(ops::kDotGeneral) || it.is(ops::kDotGeneralFp8) || it.is(ops::kRaggedDot) ||
+            it.is(ops::kAttention));
   }
 
   void find_residuals(Value root) {

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/ops/product_gradient.h"
 #include "core/ops/structure.h"
 #include "core/ops/support.h"
 
 namespace tessera::ops {
 namespace {
+
+bool is_f8(DType dtype) { return is_float(dtype) && size_of(dtype) == 1; }
 
 bool holds(const Ints& list, int64_t value) {
   return std::find(list.begin(), list.end(), value) != list.end();
@@ -62,8 +65,8 @@ void check_distinct(const OpCall& call, int operand, Ints dims) {
 std::vector<TensorType> infer(const OpCall& call) {
   check_operand_count("dot_general", call, 2);
   const TensorType &lhs = call.operands[0], &rhs = call.operands[1];
-  require(lhs.dtype == rhs.dtype && lhs.dtype != DType::pred,
-          "dot_general: operands must be numbers of one type, got ", lhs, " and ", rhs);
+  require((lhs.dtype == rhs.dtype && lhs.dtype != DType::pred) || (is_f8(lhs.dtype) && is_f8(rhs.dtype)),
+          "dot_general: operands must be numbers of one type, or of the two f8 types, got ", lhs, " and ", rhs);
   const DotDims dims = dims_of(call.attributes);
   check_dims(call, dims.lhs_contracting, dims.rhs_contracting, "contracting");
   check_dims(call, dims.lhs_batch, dims.rhs_batch, "batch");
@@ -142,9 +145,9 @@ Ints range(size_t start, size_t count) {
   return values;
 }
 
-// The cotangent of one side is the product of dy with the other side over the other's free dims. Of
-// the two operand orders the one is taken whose result already has the side's dim order.
-Value side_gradient(GradContext& c, bool is_lhs, Value dy) {
+}  // namespace
+
+Value product_gradient(GradContext& c, bool is_lhs, const EmitGradientProduct& emit) {
   Builder& b = c.builder();
   const DotDims dims = dims_of(c.attributes());
   const TensorType& own_type = c.operand_type(is_lhs ? 0 : 1);
@@ -173,13 +176,10 @@ Value side_gradient(GradContext& c, bool is_lhs, Value dy) {
   const bool dy_first = order(false) != identity && (is_lhs || order(true) == identity);
 
   const Value x = c.operand(is_lhs ? 1 : 0);
-  const DType dtype = c.gradient_dtype(is_lhs ? 0 : 1);
-  const Value narrow_dy = as_dtype(b, dy, own_type.dtype);
+  const Value dy = as_dtype(b, c.cotangent(0), own_type.dtype);
   const Value product =
-      dy_first
-          ? dot_general(b, narrow_dy, x, {dy_contracting, other.free, dy_batch, other.batch}, dtype)
-          : dot_general(b, x, narrow_dy, {other.free, dy_contracting, other.batch, dy_batch},
-                        dtype);
+      dy_first ? emit(dy, x, {dy_contracting, other.free, dy_batch, other.batch}, dy_first)
+               : emit(x, dy, {other.free, dy_contracting, other.batch, dy_batch}, dy_first);
   const Ints made = order(dy_first);
   if (made == identity) return product;
   Ints permutation(made.size());
@@ -187,10 +187,18 @@ Value side_gradient(GradContext& c, bool is_lhs, Value dy) {
   return transpose(b, product, permutation);
 }
 
+namespace {
+
 std::vector<Value> grad(GradContext& c) {
-  const Value dy = c.cotangent(0);
-  return {c.needs_gradient(0) ? side_gradient(c, true, dy) : Value{},
-          c.needs_gradient(1) ? side_gradient(c, false, dy) : Value{}};
+  std::vector<Value> gradients(2);
+  for (int side : {0, 1}) {
+    if (!c.needs_gradient(side)) continue;
+    gradients[static_cast<size_t>(side)] =
+        product_gradient(c, side == 0, [&](Value lhs, Value rhs, const DotDims& dims, bool) {
+          return dot_general(c.builder(), lhs, rhs, dims, c.gradient_dtype(side));
+        });
+  }
+  return gradients;
 }
 
 // ---- the rest -----------------------------------------------------------------------------------

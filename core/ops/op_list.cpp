@@ -15,9 +15,11 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/elementwise_bits.h"
 #include "core/ops/embedding.h"
+#include "core/ops/fp8_product.h"
 #include "core/ops/fusion.h"
 #include "core/ops/gather.h"
 #include "core/ops/loss.h"
+#include "core/ops/max_abs.h"
 #include "core/ops/norm.h"
 #include "core/ops/optimizer.h"
 #include "core/ops/padding.h"
@@ -29,6 +31,7 @@
 #include "core/ops/residual_norm.h"
 #include "core/ops/rng.h"
 #include "core/ops/routing.h"
+#include "core/ops/scaled_product.h"
 #include "core/ops/scan.h"
 #include "core/ops/sharding.h"
 #include "core/ops/sort.h"
@@ -126,6 +129,10 @@ std::span<const OpDef* const> all_ops() {
       &kPermuteTokens,
       &kUnpermuteTokens,
       &kTokenDots,
+      &kScaledDotGeneral,
+      &kDotGeneralFp8,
+      &kDotGeneralFp8GradLeft,
+      &kDotGeneralFp8GradRight,
       &kConvolution,
       &kConvolutionKernelGrad,
       &kReduceWindow,
@@ -142,6 +149,7 @@ std::span<const OpDef* const> all_ops() {
       &kLayerNormGradAdd,
       &kRmsNormGradAdd,
       &kSumOfSquares,
+      &kMaxAbs,
       &kAttention,
       &kAttentionGrad,
       &kRotary,

@@ -11,7 +11,7 @@ namespace tessera {
 namespace {
 
 // What is computed from parameters alone by ops of one result has a class; equal computations have
-// the same one.
+// the same one. Gathers of shards, and reductions of what scales a weight in fp8, are among them.
 class WeightClasses {
  public:
   explicit WeightClasses(const Graph& graph) : graph_(graph) {
@@ -48,7 +48,7 @@ class WeightClasses {
     const bool is_simple =
         instruction.results.size() == 1 && !instruction.operands.empty() &&
         !instruction.op->device_dependent &&
-        (!instruction.op->communicates || instruction.is(ops::kAllGather));
+        (!instruction.op->communicates || instruction.is(ops::kAllGather) || instruction.is(ops::kAllReduce));
     if (!is_simple) return -1;
     std::vector<int> key;
     for (Value operand : instruction.operands) {

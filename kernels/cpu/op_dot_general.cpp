@@ -1,13 +1,17 @@
 // dot_general and dot_general_add as batched matrix products: operands are read where they lie if
 // their dims form a matrix with one unit stride, else they are first copied into one. The sum of
-// dot_general_add is the product's own beta = 1.
+// dot_general_add is the product's own beta = 1. f8 operands are first written out as bf16, which has
+// all their values: 3 bytes of traffic per element, of which each takes part in as many
+// multiplications as the other operand has rows or columns.
 #include <cstring>
 
 #include "core/ops/accumulate.h"
 #include "core/ops/contraction.h"
 #include "kernels/common/product_layout.h"
+#include "kernels/cpu/f8.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/op_support.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/cpu/register.h"
 #include "kernels/cpu/strided_copy.h"
 
@@ -18,7 +22,12 @@ int64_t padded_bytes(int64_t elements, DType dtype) {
   return (elements * size_of(dtype) + 63) / 64 * 64;
 }
 
-int64_t workspace_of(const OpCall& call, Results) {
+int64_t workspace_of(const OpCall& call, Results results) {
+  if (is_f8(call.operands[0].dtype)) {
+    const TensorType wide[] = {{DType::bf16, call.operands[0].shape}, {DType::bf16, call.operands[1].shape}};
+    return padded_bytes(wide[0].elements(), DType::bf16) + padded_bytes(wide[1].elements(), DType::bf16) +
+           workspace_of({wide, call.attributes}, results);
+  }
   const ProductLayout layout = product_layout(call);
   int64_t bytes = 0;
   for (int i = 0; i < 2; ++i) {
@@ -37,6 +46,21 @@ const std::byte* prepare(const ProductSide& side, const TensorView& view, std::b
   strided_copy(size_of(view.type.dtype), gather.dims, gather.strides, view.data, copy);
   workspace += padded_bytes(view.type.elements(), view.type.dtype);
   return copy;
+}
+
+// The operand's values in `workspace`.
+TensorView widened(const TensorView& view, std::byte*& workspace) {
+  const int64_t n = view.type.elements();
+  const uint8_t* const codes = view.as<const uint8_t>();
+  const TensorView wide{{DType::bf16, view.type.shape}, workspace};
+  auto* const to = reinterpret_cast<uint16_t*>(workspace);
+  dispatch_f8(view.type.dtype, [&]<int kExponent>() {
+    parallel_ranges(n, 1 << 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) to[i] = static_cast<uint16_t>(decode_f8<kExponent>(codes[i]) >> 16);
+    });
+  });
+  workspace += padded_bytes(n, DType::bf16);
+  return wide;
 }
 
 // The two operands of the product, and what stands in the result before it.
@@ -70,12 +94,11 @@ void multiply(const ProductLayout& layout, std::span<const ProductBatch> batches
   });
 }
 
-void run_product(const KernelArgs& args, const Product& product) {
+void run_product(const KernelArgs& args, const Product& product, std::byte* workspace) {
   const TensorType types[] = {product.lhs.type, product.rhs.type};
   const OpCall call{types, args.instruction.attributes};
   const ProductLayout layout = product_layout(call);
   const std::vector<ProductBatch> batches = batches_of(layout, call);
-  std::byte* workspace = args.workspace;
   const std::byte* left = prepare(layout.left, product.lhs, workspace);
   const std::byte* right = prepare(layout.right, product.rhs, workspace);
   const DType in = types[0].dtype, out = product.result.type.dtype;
@@ -86,18 +109,26 @@ void run_product(const KernelArgs& args, const Product& product) {
 }
 
 void run(const KernelArgs& args) {
-  run_product(args, {args.operands[0], args.operands[1], args.results[0], 0});
+  const TensorView &lhs = args.operands[0], &rhs = args.operands[1], &result = args.results[0];
+  if (!is_f8(lhs.type.dtype)) return run_product(args, {lhs, rhs, result, 0}, args.workspace);
+  std::byte* workspace = args.workspace;
+  const TensorView left = widened(lhs, workspace), right = widened(rhs, workspace);
+  run_product(args, {left, right, result, 0}, workspace);
 }
 
 void run_add(const KernelArgs& args) {
   const TensorView &sum = args.operands[0], &result = args.results[0];
   if (sum.data != result.data)
     std::memcpy(result.data, sum.data, static_cast<size_t>(result.type.bytes()));
-  run_product(args, {args.operands[1], args.operands[2], result, 1});
+  run_product(args, {args.operands[1], args.operands[2], result, 1}, args.workspace);
 }
 
 Refusal accept(const OpCall& call, Results results) {
   const DType in = call.operands[0].dtype, out = results[0].dtype;
+  if (is_f8(in)) {
+    if (out == DType::f32 || out == DType::bf16) return std::nullopt;
+    return cat("no product of ", in, " into ", out);
+  }
   Refusal widths;
   if (in != out && !(in == DType::bf16 && out == DType::f32)) {
     widths = cat("no product of ", in, " into ", out);
@@ -112,7 +143,9 @@ OpCall without_sum(const OpCall& call) { return {call.operands.subspan(1), call.
 Refusal accept_add(const OpCall& call, Results results) {
   Refusal narrow;
   if (size_of(results[0].dtype) < 4) narrow = cat("no sum in ", results[0].dtype);
-  return first_of({narrow, accept(without_sum(call), results)});
+  Refusal codes;
+  if (is_f8(call.operands[1].dtype)) codes = "products of f8 are added up unscaled";
+  return first_of({narrow, codes, accept(without_sum(call), results)});
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
+#include "core/ops/max_abs.h"
 #include "core/ops/norm.h"
 #include "kernels/cpu/layer_norm.h"
+#include "kernels/cpu/max_abs.h"
 #include "kernels/cpu/op_support.h"
 #include "kernels/cpu/register.h"
 #include "kernels/cpu/rms_norm.h"
@@ -101,6 +103,14 @@ void run_squares(const KernelArgs& args) {
   });
 }
 
+void run_max_abs(const KernelArgs& args) {
+  const auto& x = args.operands[0];
+  dispatch_kernel_float(x.type.dtype, [&]<typename T>() {
+    using A = simd::Accumulator<T>;
+    *args.results[0].as<A>() = A(max_abs(x.type.elements(), x.as<T>(), args.workspace));
+  });
+}
+
 }  // namespace
 
 void register_norms(KernelTable& table) {
@@ -125,6 +135,10 @@ void register_norms(KernelTable& table) {
     return sum_of_squares_workspace(call.operands[0].elements());
   };
   table.add(ops::kSumOfSquares, squares);
+
+  Kernel largest = make_kernel("cpu.max_abs", accept_squares, run_max_abs);
+  largest.workspace_bytes = [](const OpCall& call, Results) { return max_abs_workspace(call.operands[0].elements()); };
+  table.add(ops::kMaxAbs, largest);
 }
 
 }  // namespace tessera::cpu

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "kernels/common/vector_math.h"
+#include "kernels/cpu/f8.h"
 #include "kernels/cpu/tile_ops.h"
 
 namespace tessera::cpu {
@@ -317,6 +318,38 @@ R convert_element(T x) {
   } else {
     return static_cast<R>(x);
   }
+}
+
+// To nearest. Halfway goes up, for the last bit that is kept is the leading 1, which is odd; subnormals lack it, and
+// half of the least normal number goes to 0.
+inline float nearest_power_of_two(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x), size = bits & 0x7fffffffu;
+  const uint32_t rounded = (size + 0x3fffffu + (size >= 0x800000u)) & 0x7f800000u;
+  return size >= 0x7f800000u ? x : std::bit_cast<float>(rounded | (bits & 0x80000000u));
+}
+
+template <int kExponent>
+void encode_f8_tile(int64_t n, void* out, const void* a, const void*, const void*) {
+  uint8_t* to = static_cast<uint8_t*>(out);
+  const float* x = static_cast<const float*>(a);
+  for (int64_t i = 0; i < n; ++i) to[i] = encode_f8<kExponent>(x[i]);
+}
+
+template <int kExponent>
+void decode_f8_tile(int64_t n, void* out, const void* a, const void*, const void*) {
+  uint32_t* to = static_cast<uint32_t*>(out);
+  const uint8_t* x = static_cast<const uint8_t*>(a);
+  for (int64_t i = 0; i < n; ++i) to[i] = decode_f8<kExponent>(x[i]);
+}
+
+inline TileFunction find_f8(TileOp op, DType operand, DType result) {
+  const auto is_wide = [](DType dtype) { return dtype == DType::f32 || dtype == DType::bf16; };
+  if (op != TileOp::convert) return nullptr;
+  if (is_wide(operand))
+    return dispatch_f8(result, []<int kExponent>() -> TileFunction { return encode_f8_tile<kExponent>; });
+  if (is_wide(result))
+    return dispatch_f8(operand, []<int kExponent>() -> TileFunction { return decode_f8_tile<kExponent>; });
+  return nullptr;
 }
 
 template <typename T, typename R>

@@ -91,6 +91,9 @@ std::optional<TileOp> tile_op_of(const OpDef& op, const Attributes& attributes) 
   if (&op == &ops::kCompare)
     return compare_op(attributes.get<CompareDirection>(Attr::direction),
                       attributes.flag(Attr::total_order));
+  if (&op == &ops::kReducePrecision && attributes.integer(Attr::exponent_bits) >= 8 &&
+      attributes.integer(Attr::mantissa_bits) == 0)
+    return TileOp::power_of_two;
   const auto entries = plain_entries();
   const auto found =
       std::find_if(entries.begin(), entries.end(), [&](const Entry& e) { return e.op == &op; });
@@ -100,7 +103,7 @@ std::optional<TileOp> tile_op_of(const OpDef& op, const Attributes& attributes) 
 
 std::span<const OpDef* const> tile_ops() {
   static const std::vector<const OpDef*> kOps = [] {
-    std::vector<const OpDef*> ops = {&ops::kGelu, &ops::kGeluGrad, &ops::kCompare};
+    std::vector<const OpDef*> ops = {&ops::kGelu, &ops::kGeluGrad, &ops::kCompare, &ops::kReducePrecision};
     for (const Entry& entry : plain_entries()) ops.push_back(entry.op);
     return ops;
   }();

@@ -48,6 +48,7 @@ TileFunction with_tile_type(DType dtype, Body&& body) {
 }  // namespace
 
 bool has_tiles(DType dtype) {
+  if (is_f8(dtype)) return true;
   return with_tile_type(dtype, []<typename T>() { return find_any<T>(TileOp::copy); }) != nullptr;
 }
 
@@ -55,6 +56,14 @@ int64_t tile_element_bytes(DType dtype) { return dtype == DType::bf16 ? 4 : size
 
 TileFunction find_tile_function(TileOp op, DType operand, DType result) {
   if (!has_tiles(operand) || !has_tiles(result)) return nullptr;
+  if (is_f8(operand) || is_f8(result)) return find_f8(op, operand, result);
+  if (op == TileOp::power_of_two) {
+    if (operand != DType::f32) return nullptr;
+    return [](int64_t n, void* out, const void* a, const void*, const void*) {
+      const float* x = static_cast<const float*>(a);
+      for (int64_t i = 0; i < n; ++i) static_cast<float*>(out)[i] = nearest_power_of_two(x[i]);
+    };
+  }
   return with_tile_type(operand, [&]<typename T>() -> TileFunction {
     if (op == TileOp::convert) {
       return with_tile_type(result,

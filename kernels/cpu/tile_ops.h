@@ -2,8 +2,9 @@
 // so that a chain of operations touches memory only at its ends (tile_program.h).
 //
 // A tile holds elements in the type they are computed in: f32 for f32 and bf16 (which is rounded to
-// bf16 after each operation, as if stored), f64, integers, and pred as one byte. Functions may
-// compute up to a multiple of 64 elements; tiles are padded to that.
+// bf16 after each operation, as if stored), f64, integers, and pred as one byte; f8 as its codes, which
+// are only converted from and to f32 and bf16. Functions may compute up to a multiple of 64 elements;
+// tiles are padded to that.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +41,7 @@ enum class TileOp : uint8_t {
   logical_not,
   gelu,
   gelu_tanh,
+  power_of_two,  // to the nearest one: reduce_precision to no mantissa bits
   add,
   subtract,
   multiply,

@@ -197,6 +197,7 @@ void bind_train(Binder&& bind, TrainConfig& train) {
   bind("accumulate", train.accumulate);
   bind("sequence_length", train.sequence_length);
   bind("compute_dtype", train.compute_dtype);
+  bind("matmul_dtype", train.matmul_dtype);
   bind("reduce_dtype", train.reduce_dtype);
   bind("remat", train.remat);
   bind("seed", train.seed);

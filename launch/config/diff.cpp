@@ -33,6 +33,7 @@ constexpr std::pair<std::string_view, ChangeClass> kClasses[] = {
     {"train.sequence_length", ChangeClass::refused},
     {"train.global_batch", ChangeClass::warning},
     {"train.compute_dtype", ChangeClass::warning},
+    {"train.matmul_dtype", ChangeClass::warning},
     {"train.reduce_dtype", ChangeClass::warning},
     {"train.seed", ChangeClass::warning},
     {"train.z_loss", ChangeClass::warning},

@@ -31,6 +31,9 @@ std::string_view name_of(ScheduleKind value) {
 std::string_view name_of(RematPolicy value) {
   return pick(std::to_array<std::string_view>({"none", "full", "dots"}), value);
 }
+std::string_view name_of(MatmulDType value) {
+  return pick(std::to_array<std::string_view>({"compute", "fp8"}), value);
+}
 std::string_view name_of(ResumeMode value) {
   return pick(std::to_array<std::string_view>({"auto", "must", "never"}), value);
 }

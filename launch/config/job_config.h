@@ -22,6 +22,7 @@ enum class Tokenizer : uint8_t { bytes };
 enum class OptimizerKind : uint8_t { adamw };
 enum class ScheduleKind : uint8_t { constant, cosine, rsqrt };
 enum class RematPolicy : uint8_t { none, full, dots };
+enum class MatmulDType : uint8_t { compute, fp8 };
 enum class ResumeMode : uint8_t { automatic, must, never };
 enum class ProgressMode : uint8_t { automatic, live, plain };
 enum class LogLevelName : uint8_t { debug, info, warning, error };
@@ -34,6 +35,7 @@ std::string_view name_of(Tokenizer value);
 std::string_view name_of(OptimizerKind value);
 std::string_view name_of(ScheduleKind value);
 std::string_view name_of(RematPolicy value);
+std::string_view name_of(MatmulDType value);
 std::string_view name_of(ResumeMode value);
 std::string_view name_of(ProgressMode value);
 std::string_view name_of(LogLevelName value);
@@ -105,6 +107,7 @@ struct TrainConfig {
   int64_t accumulate = 1;       // resolved: global_batch / (shards x microbatch)
   int64_t sequence_length = 0;  // required; tokens
   DType compute_dtype = DType::f32;  // f32, bf16 (f32 master weights) or f64
+  MatmulDType matmul_dtype = MatmulDType::compute;  // of the blocks' linear layers
   DType reduce_dtype = DType::f32;   // resolved: f32, or f64 when computing in f64
   RematPolicy remat = RematPolicy::none;
   int64_t seed = 0;

@@ -145,6 +145,10 @@ void check_settings(const JobConfig& job, Checker& check) {
     check.fail("train.reduce_dtype", " ", train.reduce_dtype, " does not go with compute_dtype ",
                train.compute_dtype, "; f64 goes with f64 only");
   }
+  if (train.matmul_dtype == MatmulDType::fp8 && both_f64) {
+    check.fail("train.matmul_dtype", " fp8 does not go with compute_dtype f64: products in 8 bits would be all ",
+               "that is left of its precision; set train.compute_dtype=bf16, or f32, or leave matmul_dtype out");
+  }
   check.between_real("data.holdout", job.data.holdout, 0, 0.5);
   check.between("eval.interval", job.eval.interval, 0, INT64_MAX);
   check.between("eval.batches", job.eval.batches, 0, INT64_MAX);

@@ -9,10 +9,12 @@
 #include "core/passes/constant_folding.h"
 #include "core/passes/dead_code.h"
 #include "core/passes/elementwise_fusion.h"
+#include "core/passes/expand_fp8.h"
 #include "core/passes/fuse_cross_entropy.h"
 #include "core/passes/fuse_residual_norms.h"
 #include "core/passes/pass_runner.h"
 #include "core/passes/product_epilogues.h"
+#include "core/passes/product_scales.h"
 #include "core/passes/split_complex.h"
 
 namespace tessera {
@@ -87,6 +89,7 @@ Graph simplify_built(const Graph& source, const LowerOptions& options) {
     graph = passes.run(pass, GraphStage::built, graph, function);
   };
   observe("build", graph);
+  run("expand_fp8", expand_fp8_products);  // scales are of whole tensors
   run("simplify", simplify_algebra);  // products of bf16 give f32 gradients
   run("fold", [](const Graph& whole) { return fold_constants(whole); });
   run("merge_common", merge_common_subexpressions);
@@ -114,6 +117,8 @@ CompiledGraph lower(const Graph& source, const MeshPtr& mesh, const KernelTable&
   run("remove_dead_local", eliminate_dead_code);
   // Gradients are added to their accumulators by the products that make them.
   run("accumulate_products", accumulate_products);
+  // Products of f8 operands scale their sums themselves, and so on.
+  run("fuse_product_scales", [&](const Graph& whole) { return fuse_product_scales(whole, kernels); });
   // Products add biases and apply GELU themselves where the device's can.
   graph = passes.run("fuse_product_epilogues", GraphStage::local, graph,
                      [&](const Graph& local) { return fuse_product_epilogues(local, kernels); });

@@ -76,6 +76,7 @@ models::StepConfig step_config(const JobConfig& job) {
   step.model = model_config(job);
   models::validate(step.model);
   step.compute = job.train.compute_dtype;
+  step.fp8 = job.train.matmul_dtype == config::MatmulDType::fp8;
   step.remat = remat_policy(job.train.remat);
   step.optimizer = {.beta1 = job.optimizer.beta1, .beta2 = job.optimizer.beta2,
                     .epsilon = job.optimizer.epsilon, .weight_decay = job.optimizer.weight_decay,

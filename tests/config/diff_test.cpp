@@ -27,6 +27,7 @@ TEST(Diff, ClassifiesEachChange) {
       {"optimizer.no_decay+=a", "optimizer.no_decay", ChangeClass::warning},
       {"data.paths=other", "data.paths", ChangeClass::warning},
       {"train.compute_dtype=bf16", "train.compute_dtype", ChangeClass::warning},
+      {"train.matmul_dtype=fp8", "train.matmul_dtype", ChangeClass::warning},
       {"train.clip_norm=2", "train.clip_norm", ChangeClass::warning},
       {"model.layers=3", "model.layers", ChangeClass::refused},
       {"model.mlp=64", "model.mlp", ChangeClass::refused},

@@ -194,6 +194,11 @@ const Case kValueCases[] = {
      {"train.reduce_dtype=f64"},
      "--set train.reduce_dtype=f64: train.reduce_dtype f64 does not go with compute_dtype f32; f64 "
      "goes with f64 only"},
+    {"Fp8InF64",
+     "",
+     {"train.matmul_dtype=fp8", "train.compute_dtype=f64"},
+     "--set train.matmul_dtype=fp8: train.matmul_dtype fp8 does not go with compute_dtype f64: products in 8 bits "
+     "would be all that is left of its precision; set train.compute_dtype=bf16, or f32, or leave matmul_dtype out"},
     {"EmptyOutput", "output_dir: \"\"", {}, "job.textproto:13: output_dir is empty; name a folder"},
     {"EmptyPath",
      "data_ { }",

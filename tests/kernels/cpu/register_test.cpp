@@ -60,6 +60,7 @@ TEST(Register, EveryKernelAgreesWithItsReference) {
                            "rms_norm",
                            "rms_norm_grad",
                            "sum_of_squares",
+                           "max_abs",
                            "attention",
                            "attention_grad",
                            "rotary",
