@@ -14,6 +14,7 @@ void register_fusion(KernelTable& table);
 void register_elementwise(KernelTable& table);  // elementwise ops that stand alone
 void register_dot_general(KernelTable& table);
 void register_product_epilogues(KernelTable& table);  // by register_dot_general
+void register_fp8(KernelTable& table);            // by register_dot_general
 void register_movement(KernelTable& table);
 void register_padding(KernelTable& table);      // by register_movement
 void register_reductions(KernelTable& table);

@@ -54,6 +54,7 @@ void RankDevice::open_gpu(const config::DeviceConfig& config) {
   device_ = plugin.place(world_);
   const cuda::DeviceInfo& info = devices[static_cast<size_t>(device_)];
   multiprocessors_ = info.multiprocessors;
+  capability_ = 10 * info.major + info.minor;
   name_ = cat("GPU ", device_, " (", info.name, ") of ", world_.host_name());
   uuid_ = info.uuid;
   backend_ = plugin.create_backend({.device = device_, .tf32 = config.tf32, .capture = config.capture,
@@ -64,6 +65,13 @@ void RankDevice::open_gpu(const config::DeviceConfig& config) {
     description_ += cat("communication: ", plugin.describe_transport(*device_world_));
   else
     description_.pop_back();  // the end of the last line
+}
+
+void RankDevice::check_products(const config::TrainConfig& train) const {
+  constexpr int kLeast = 89;
+  if (train.matmul_dtype != config::MatmulDType::fp8 || device_ < 0 || capability_ >= kLeast) return;
+  throw_config_error("train.matmul_dtype = fp8 wants a GPU of compute capability 8.9 or more (Ada, Hopper, later); ",
+                     name_, " has ", capability_ / 10, ".", capability_ % 10, "; leave train.matmul_dtype out");
 }
 
 std::optional<DeviceMemory> RankDevice::memory() const {

@@ -33,6 +33,9 @@ class RankDevice {
   RankDevice(const config::DeviceConfig& config, int64_t threads, World& world);
   ~RankDevice();
 
+  // Throws ConfigError where the device lacks what the job's products are made of: fp8 wants compute capability 8.9.
+  void check_products(const config::TrainConfig& train) const;
+
   Backend& backend() { return *backend_; }
   // Whose communicators work on the device's memory.
   World& world() { return device_world_ ? *device_world_ : world_; }
@@ -61,6 +64,7 @@ class RankDevice {
   int device_ = -1;  // of the GPU
   std::string name_, uuid_;  // of the GPU, as DeviceMemory has them
   int multiprocessors_ = 0;
+  int capability_ = 0;  // 10 major + minor
   std::string description_;
 };
 

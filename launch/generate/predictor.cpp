@@ -19,6 +19,7 @@ Predictor::Predictor(CheckpointReader& checkpoint, const std::vector<std::string
                        {.mesh = "1", .sets = all,
                         .device_count = 1, .purpose = LoadPurpose::use});
   device_ = std::make_unique<RankDevice>(job_.device, job_.train.threads, *world_);
+  device_->check_products(job_.train);
   Backend& backend = device_->backend();
   graph_ = compile_graph(job_, "predict", backend.kernels());
   const Executable* executables[] = {graph_.executable.get()};

@@ -183,6 +183,7 @@ int run_bench(const BenchArguments& arguments) {
                                                      .mesh = arguments.job.mesh, .sets = arguments.job.sets,
                                                      .device_count = inner->size(), .purpose = LoadPurpose::plan});
   RankDevice device(job.device, job.train.threads, *inner);
+  device.check_products(job.train);
   World* const world = &device.world();
   const auto compiled = compile_job(job, kernel_table(job.device));
   check_memory_fits(*compiled, device);

@@ -36,6 +36,7 @@ JobConfig load(const EvalArguments& arguments, const CheckpointInfo& info, int64
 
 EvalReport evaluate_rank(const JobConfig& job, const std::string& checkpoint, World& inner) {
   RankDevice device(job.device, job.train.threads, inner);
+  device.check_products(job.train);
   World& world = device.world();
   TextData data = open_job_data(job, world);
   if (!data.heldout) throw_user_error("there is no held-out text: data.holdout is 0 and data.eval_paths is empty");

@@ -33,6 +33,7 @@ void name_flight_folder(const JobConfig& job) {
 
 TrainSummary train_rank(const std::shared_ptr<const CompiledJob>& job, World& world, const ProfileOptions& profile) {
   RankDevice device(job->config.device, job->config.train.threads, world);
+  device.check_products(job->config.train);
   return train(job, device, profile);
 }
 

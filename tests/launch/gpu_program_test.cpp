@@ -65,6 +65,39 @@ class GpuFamilyLong : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(All, GpuFamilyLong, testing::Values("gpt2", "llama"));
 TEST_P(GpuFamilyLong, TrainsToTheLossesOfTheProcessor) { check_family(GetParam(), 50); }
 
+// fp8 in f32's program: sums in another order send a number now and then to the other of its two codes.
+TEST(GpuFp8, TrainsToTheLossesOfTheProcessor) {
+  for (const auto& [family, compute, tolerance] :
+       {std::tuple{"gpt2", "f32", 1e-3}, {"gpt2", "bf16", 0.01}, {"llama", "bf16", 0.01}}) {
+    const TinyJob job(family);
+    const std::vector<std::string> fp8 =
+        join_arguments(join_arguments(set("train.steps", "2"), set("train.matmul_dtype", "fp8")),
+                       set("train.compute_dtype", compute));
+    train(job, "cpu", fp8);
+    const Outcome gpu = train(job, "gpu", join_arguments(fp8, kCuda), on_soft_gpus());
+    EXPECT_FALSE(gpu.says("reference")) << gpu.all();
+    expect_same_losses(job, "cpu", "gpu", tolerance);
+  }
+  const TinyJob job;
+  const std::vector<std::string> fp8 =
+      join_arguments(join_arguments(set("train.steps", "2"), set("train.matmul_dtype", "fp8")), kCuda);
+  train(job, "one", fp8, on_soft_gpus());
+  train(job, "fsdp", join_arguments({"--virtual-devices", "2", "--sharding", shipped_sharding("fsdp")}, fp8),
+        on_soft_gpus(2));
+  expect_same_losses(job, "one", "fsdp", 1e-3);
+}
+
+TEST(GpuFp8, OlderGpusAreRefusedByName) {
+  const TinyJob job;
+  ProgramOptions ampere = on_soft_gpus();
+  ampere.environment.push_back({"TESSERA_SOFT_GPU_COMPUTE", "80"});
+  const Outcome outcome =
+      run_program(job.train("refused", join_arguments(set("train.matmul_dtype", "fp8"), kCuda)), ampere);
+  EXPECT_EQ(outcome.exit_code, 2) << outcome.all();
+  EXPECT_TRUE(outcome.says("train.matmul_dtype = fp8 wants a GPU of compute capability 8.9")) << outcome.all();
+  EXPECT_TRUE(outcome.says("has 8.0")) << outcome.all();
+}
+
 // Ranks that are threads, under each preset, on so many GPUs.
 void check_presets(const std::vector<const char*>& presets, int ranks, int gpus, const char* transport, int steps) {
   const TinyJob job;

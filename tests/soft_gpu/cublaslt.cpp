@@ -4,6 +4,10 @@
 // takes anything; each alone or with its depth split, put together in each of NVIDIA's ways. They add in different
 // orders, so that a choice that is not kept shows in the last bits.
 //
+// f8 matrices are what a Hopper GPU has of them (NVIDIA's documentation of cublasLtMatmul): A transposed and B not, at
+// most one of them e5m2, sides that are multiples of 16, addresses too, f32 arithmetic, D (and C) bf16 or f32, and of
+// epilogues a bias into bf16. Scale pointers are theirs alone.
+//
 // Epilogues: those that kernels/cuda/matmul asks for, of one batch in f32 arithmetic. NVIDIA's header wants the leading
 // dimension of aux divisible by 8 and no less than the rows of D, and looks at how the pointers are aligned; here they
 // must be so to 16 bytes, which is more than NVIDIA asks of a bias, so that tests come by what has no algorithm.
@@ -29,6 +33,7 @@ struct cublasLtMatmulDescOpaque_t {
   uint32_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
   void *bias = nullptr, *aux = nullptr;
   int64_t aux_ld = 0;
+  const void *a_scale = nullptr, *b_scale = nullptr;
 };
 struct cublasLtMatmulPreferenceOpaque_t {
   uint32_t search = 0;
@@ -77,8 +82,30 @@ bool is_layout_sound(const MatrixLayout& layout) {
 }
 
 // The combinations of NVIDIA's table for cublasLtMatmul that are of use here.
+bool is_f8(cudaDataType_t type) { return type == CUDA_R_8F_E4M3 || type == CUDA_R_8F_E5M2; }
+
+// Ada's matrix units are the first to have f8.
+bool has_f8() {
+  int device = 0, major = 0, minor = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess &&
+         10 * major + minor >= 89;
+}
+
+bool is_f8_supported(const cublasLtMatmulDescOpaque_t& desc, const MatrixProduct& p) {
+  const cudaDataType_t out = p.d.type;
+  if (!is_f8(p.a.type) || !is_f8(p.b.type) || (p.a.type == CUDA_R_8F_E5M2 && p.b.type == CUDA_R_8F_E5M2)) return false;
+  return has_f8() && desc.compute == CUBLAS_COMPUTE_32F && desc.scale == CUDA_R_32F && p.c.type == out && p.transpose_a &&
+         !p.transpose_b && p.m % 16 == 0 && p.n % 16 == 0 && p.k % 16 == 0 &&
+         (out == CUDA_R_16BF || (out == CUDA_R_32F && desc.epilogue == CUBLASLT_EPILOGUE_DEFAULT)) &&
+         (desc.epilogue == CUBLASLT_EPILOGUE_DEFAULT || desc.epilogue == CUBLASLT_EPILOGUE_BIAS);
+}
+
 bool are_types_supported(const cublasLtMatmulDescOpaque_t& desc, const MatrixProduct& p) {
   const cudaDataType_t in = p.a.type, out = p.d.type;
+  if (is_f8(in) || is_f8(p.b.type)) return is_f8_supported(desc, p);
+  if (desc.a_scale || desc.b_scale) return false;
   if (p.b.type != in || p.c.type != out) return false;
   switch (desc.compute) {
     case CUBLAS_COMPUTE_64F:
@@ -134,6 +161,7 @@ cublasStatus_t describe(const cublasLtMatmulDescOpaque_t& desc, const MatrixLayo
     return CUBLAS_STATUS_INVALID_VALUE;
   if (!are_types_supported(desc, p)) return CUBLAS_STATUS_NOT_SUPPORTED;
   p.epilogue = static_cast<cublasLtEpilogue_t>(desc.epilogue);
+  p.a_scale = desc.a_scale, p.b_scale = desc.b_scale;
   p.bias = desc.bias, p.aux = desc.aux, p.aux_ld = desc.aux_ld;
   return check_epilogue(desc, p);
 }
@@ -160,6 +188,7 @@ std::vector<Algorithm> all_algorithms(const MatrixProduct& p) {
   std::vector<Algorithm> all;
   const auto [in, out] = std::pair(p.a.type, p.d.type);
   for (const uint32_t alignment : {16u, static_cast<uint32_t>(std::min(size_of(in), size_of(out)))}) {
+    if (is_f8(in) && alignment < 16) continue;
     for (const auto& [splits, scheme] : {std::pair(2, CUBLASLT_REDUCTION_SCHEME_INPLACE),
                                          std::pair(2, CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE),
                                          std::pair(3, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE),
@@ -267,6 +296,10 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
       return set_field(desc->aux, buf, sizeInBytes);
     case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
       return set_field(desc->aux_ld, buf, sizeInBytes);
+    case CUBLASLT_MATMUL_DESC_A_SCALE_POINTER:
+      return set_field(desc->a_scale, buf, sizeInBytes);
+    case CUBLASLT_MATMUL_DESC_B_SCALE_POINTER:
+      return set_field(desc->b_scale, buf, sizeInBytes);
     default:
       return CUBLAS_STATUS_INVALID_VALUE;
   }

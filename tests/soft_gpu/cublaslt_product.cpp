@@ -35,10 +35,25 @@ float to_tf32(float value) {
   return value;
 }
 
+// By the format's definition: NaN, infinity, and numbers with a hidden leading bit or without.
+double from_f8(uint8_t code, int exponent_bits) {
+  const int mantissa_bits = 7 - exponent_bits, bias = (1 << (exponent_bits - 1)) - 1;
+  const int exponent = (code & 0x7f) >> mantissa_bits, mantissa = code & ((1 << mantissa_bits) - 1);
+  const double sign = code & 0x80 ? -1 : 1;
+  if (exponent_bits == 4 ? (code & 0x7f) == 0x7f : exponent == 31 && mantissa != 0) return NAN;
+  if (exponent_bits == 5 && exponent == 31) return sign * INFINITY;
+  if (exponent == 0) return sign * std::ldexp(mantissa, 1 - bias - mantissa_bits);
+  return sign * std::ldexp(mantissa + (1 << mantissa_bits), exponent - bias - mantissa_bits);
+}
+
 double load(cudaDataType_t type, const void* data, int64_t index) {
   switch (type) {
     case CUDA_R_16BF:
       return from_bf16(static_cast<const uint16_t*>(data)[index]);
+    case CUDA_R_8F_E4M3:
+      return from_f8(static_cast<const uint8_t*>(data)[index], 4);
+    case CUDA_R_8F_E5M2:
+      return from_f8(static_cast<const uint8_t*>(data)[index], 5);
     case CUDA_R_16F:
       return static_cast<double>(static_cast<const _Float16*>(data)[index]);
     case CUDA_R_32F:
@@ -87,7 +102,8 @@ Acc combine(const MatrixProduct& p, Random& random, Acc before, const Part& part
     store(p.d.type, stored, 0, static_cast<double>(value));
     return static_cast<Acc>(load(p.d.type, stored, 0));
   };
-  const Acc alpha = static_cast<Acc>(p.alpha);
+  const auto scale_of = [](const void* at) { return at ? static_cast<Acc>(*static_cast<const float*>(at)) : Acc(1); };
+  const Acc alpha = static_cast<Acc>(p.alpha) * scale_of(p.a_scale) * scale_of(p.b_scale);
   if (p.scheme == CUBLASLT_REDUCTION_SCHEME_INPLACE) {
     const int first = static_cast<int>(random.below(static_cast<uint64_t>(p.splits)));
     Acc sum = before;
@@ -172,6 +188,7 @@ void run_as(const MatrixProduct& p) {
 
 int64_t size_of(cudaDataType_t type) {
   if (type == CUDA_R_64F) return 8;
+  if (type == CUDA_R_8F_E4M3 || type == CUDA_R_8F_E5M2) return 1;
   return type == CUDA_R_32F ? 4 : 2;
 }
 

@@ -32,6 +32,7 @@ struct MatrixProduct {
   cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
   void *bias = nullptr, *aux = nullptr;  // of D's type; aux by columns as D
   int64_t aux_ld = 0;
+  const void *a_scale = nullptr, *b_scale = nullptr;  // f32, of f8 matrices; null is 1
   // The depth in `splits` parts, put together by `scheme`.
   int splits = 1;
   cublasLtReductionScheme_t scheme = CUBLASLT_REDUCTION_SCHEME_NONE;

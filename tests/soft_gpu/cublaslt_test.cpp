@@ -169,5 +169,48 @@ TEST_F(CublasLtTest, EpiloguesWantTheirPointersAndLeadingDimensions) {
   EXPECT_TRUE(proposals(CUBLAS_STATUS_NOT_SUPPORTED).empty());
 }
 
+TEST_F(CublasLtTest, F8MatricesAreAsHopperWantsThem) {
+  const auto set = [&](cublasLtMatmulDescAttributes_t what, auto value) {
+    EXPECT_EQ(cublasLtMatmulDescSetAttribute(product_, what, &value, sizeof(value)), CUBLAS_STATUS_SUCCESS);
+  };
+  replace(a_, layout_of(CUDA_R_8F_E4M3, 32, 16, 32));
+  replace(b_, layout_of(CUDA_R_8F_E5M2, 32, 16, 32));
+  replace(c_, layout_of(CUDA_R_32F, 16, 16, 16));
+  set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t{CUBLAS_OP_T});
+  ASSERT_FALSE(proposals().empty());
+  const DeviceArray<uint8_t> a(512), b(512);
+  const DeviceArray<float> c(256), left(1), right(1);
+  std::vector<uint8_t> codes(512, 0x38);  // 1 in e4m3
+  ASSERT_EQ(cudaMemcpy(a.data(), codes.data(), a.bytes(), cudaMemcpyHostToDevice), cudaSuccess);
+  codes.assign(512, 0x41);  // 2.5 in e5m2
+  ASSERT_EQ(cudaMemcpy(b.data(), codes.data(), b.bytes(), cudaMemcpyHostToDevice), cudaSuccess);
+  left.set(0.5f), right.set(-0.25f);
+  const auto result = [&] {
+    const float one = 1, zero = 0;
+    c.set(NAN);
+    EXPECT_EQ(cublasLtMatmul(handle_, product_, &one, a.data(), a_, b.data(), b_, &zero, c.data(), c_, c.data(), c_,
+                             &proposals().back().algo, nullptr, 0, nullptr),
+              CUBLAS_STATUS_SUCCESS);
+    return c.get()[17];
+  };
+  EXPECT_EQ(result(), 32 * 2.5f);
+  set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, static_cast<const void*>(left.data()));
+  set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, static_cast<const void*>(right.data()));
+  EXPECT_EQ(result(), 32 * 2.5f * 0.5f * -0.25f);
+
+  set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t{CUBLAS_OP_N});
+  replace(a_, layout_of(CUDA_R_8F_E4M3, 16, 32, 16));
+  EXPECT_TRUE(proposals(CUBLAS_STATUS_NOT_SUPPORTED).empty());  // not "TN"
+  set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t{CUBLAS_OP_T});
+  replace(a_, layout_of(CUDA_R_8F_E5M2, 32, 16, 32));
+  EXPECT_TRUE(proposals(CUBLAS_STATUS_NOT_SUPPORTED).empty());  // e5m2 twice
+  replace(a_, layout_of(CUDA_R_8F_E4M3, 24, 16, 32));
+  replace(b_, layout_of(CUDA_R_8F_E4M3, 24, 16, 32));
+  EXPECT_TRUE(proposals(CUBLAS_STATUS_NOT_SUPPORTED).empty());  // a depth of 24
+  replace(a_, layout_of(CUDA_R_32F, 32, 16, 32));
+  replace(b_, layout_of(CUDA_R_32F, 32, 16, 32));
+  EXPECT_TRUE(proposals(CUBLAS_STATUS_NOT_SUPPORTED).empty());  // scales of f32
+}
+
 }  // namespace
 }  // namespace soft_gpu

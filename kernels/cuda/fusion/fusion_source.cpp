@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "core/base/error.h"
+#include "core/ops/elementwise.h"
 #include "kernels/cuda/fusion/op_function.h"
 
 namespace tessera::cuda {
@@ -44,6 +45,8 @@ int64_t run_length(const std::vector<SeenDim>& dims, int64_t lanes) {
   return run;
 }
 
+bool is_f8(DType dtype) { return dtype == DType::f8e4m3fn || dtype == DType::f8e5m2; }
+
 std::string memory_type(DType dtype) { return dtype == DType::pred ? "u8" : *type_name(dtype); }
 
 // Bits as they are, so that the text says exactly what the body does.
@@ -57,6 +60,8 @@ std::string literal(const HostTensor& constant) {
     case DType::f32: return cat("f32_of(", digits.str(), "u)");
     case DType::f64: return cat("f64_of(", digits.str(), "ull)");
     case DType::bf16:
+    case DType::f8e4m3fn:
+    case DType::f8e5m2:
     case DType::f16: return cat(constant.dtype(), "{", digits.str(), "}");
     default: return cat("static_cast<", constant.dtype(), ">(", digits.str(), "ull)");
   }
@@ -214,6 +219,11 @@ std::string fusion_refusal(const FusionWalk& walk, int inputs) {
   for (const Step& step : walk.steps) {
     if (!type_name(step.dtype)) return cat("no generated kernels of ", step.dtype);
     if (step.kind != Kind::operation) continue;
+    if (!step.operation->is(ops::kConvert)) {
+      bool is_of_f8 = is_f8(step.dtype);
+      for (const int operand : step.operands) is_of_f8 |= is_f8(walk.steps[static_cast<size_t>(operand)].dtype);
+      if (is_of_f8) return cat("no function for ", step.operation->op->name, " of f8");
+    }
     if (!op_function(*step.operation->op, step.operation->attributes))
       return cat("no function for ", step.operation->op->name);
   }

@@ -32,7 +32,7 @@ std::span<const OpDef* const> other_ops() {
 }  // namespace
 
 std::optional<std::string> type_name(DType dtype) {
-  if (dtype == DType::c64 || dtype == DType::f8e4m3fn || dtype == DType::f8e5m2) return std::nullopt;
+  if (dtype == DType::c64) return std::nullopt;
   return std::string(name_of(dtype));
 }
 

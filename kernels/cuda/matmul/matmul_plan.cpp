@@ -12,6 +12,10 @@ cudaDataType_t data_type(DType dtype) {
       return CUDA_R_16BF;
     case DType::f16:
       return CUDA_R_16F;
+    case DType::f8e4m3fn:
+      return CUDA_R_8F_E4M3;
+    case DType::f8e5m2:
+      return CUDA_R_8F_E5M2;
     case DType::f32:
       return CUDA_R_32F;
     default:
@@ -22,7 +26,7 @@ cudaDataType_t data_type(DType dtype) {
 
 // Narrow floats are multiplied exactly and summed in f32.
 cublasComputeType_t compute_type(const MatmulProblem& problem) {
-  if (problem.input == DType::f64) return CUBLAS_COMPUTE_64F;
+  if (problem.left_type == DType::f64) return CUBLAS_COMPUTE_64F;
   return problem.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
 }
 
@@ -81,7 +85,7 @@ MatmulPlan::Layout MatmulPlan::layout(DType dtype, int64_t rows, int64_t columns
 MatmulPlan::MatmulPlan(cublasLtHandle_t handle, const MatmulProblem& problem) : handle_(handle), problem_(problem) {
   const MatmulProblem& p = problem_;
   cublasLtMatmulDesc_t product = nullptr;
-  const cudaDataType_t scale = p.input == DType::f64 ? CUDA_R_64F : CUDA_R_32F;
+  const cudaDataType_t scale = p.left_type == DType::f64 ? CUDA_R_64F : CUDA_R_32F;
   check(cublasLtMatmulDescCreate(&product, compute_type(p), scale), "describing a product");
   product_.reset(product);
   set(product, CUBLASLT_MATMUL_DESC_TRANSA, static_cast<int32_t>(p.right_transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
@@ -91,8 +95,10 @@ MatmulPlan::MatmulPlan(cublasLtHandle_t handle, const MatmulProblem& problem) : 
     // The choice of an algorithm looks at how the addresses are aligned, and at nothing else of them.
     set_epilogue(address_aligned_to(p.bias_alignment), address_aligned_to(p.aux_alignment));
   }
-  right_ = layout(p.input, p.depth, p.columns, p.right_transposed, p.right_leading, p.right_stride);
-  left_ = layout(p.input, p.rows, p.depth, p.left_transposed, p.left_leading, p.left_stride);
+  // As addresses they are only passed on.
+  if (p.scaled) set_scales(address_aligned_to(64), address_aligned_to(64));
+  right_ = layout(p.right_type, p.depth, p.columns, p.right_transposed, p.right_leading, p.right_stride);
+  left_ = layout(p.left_type, p.rows, p.depth, p.left_transposed, p.left_leading, p.left_stride);
   result_ = layout(p.output, p.rows, p.columns, false, p.result_leading, p.result_stride);
 }
 
@@ -103,6 +109,11 @@ void MatmulPlan::set_epilogue(void* bias, void* aux) const {
   if (epilogue != Epilogue::bias_gelu && epilogue != Epilogue::gelu_grad) return;
   set(product_.get(), CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux);
   set(product_.get(), CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, problem_.columns);
+}
+
+void MatmulPlan::set_scales(const void* left, const void* right) const {
+  set(product_.get(), CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, right);
+  set(product_.get(), CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, left);
 }
 
 std::vector<MatmulAlgorithm> MatmulPlan::propose(int count) const {
@@ -143,10 +154,11 @@ bool MatmulPlan::accepts(const MatmulAlgorithm& algorithm) const {
 void MatmulPlan::run_with(const MatmulAlgorithm& algorithm, const MatmulMemory& memory, void* workspace,
                           cudaStream_t stream) const {
   set_epilogue(memory.bias, memory.aux);
+  if (problem_.scaled) set_scales(memory.left_scale, memory.right_scale);
   // Of the scale type, read before the call returns.
   const float one = 1, beta = problem_.accumulate ? 1 : 0;
   const double wide_one = 1, wide_beta = problem_.accumulate ? 1 : 0;
-  const bool is_wide = problem_.input == DType::f64;
+  const bool is_wide = problem_.left_type == DType::f64;
   check(cublasLtMatmul(handle_, product_.get(), is_wide ? static_cast<const void*>(&wide_one) : &one,
                        memory.right, right_.get(), memory.left, left_.get(),
                        is_wide ? static_cast<const void*>(&wide_beta) : &beta, memory.result, result_.get(),

@@ -12,6 +12,11 @@
 // x 768: 19 GFLOP, 20 us at 989 TFLOP/s) those are 50 MB, 10 us at 4.8 TB/s. Its GELU is the tanh form, by an
 // approximation that NVIDIA does not state.
 //
+// f8 operands: their matrix units run at twice the rate of bf16's (1979 TFLOP/s on an H200). NVIDIA's documentation of
+// cublasLtMatmul wants of them on Hopper: depth contiguous in both (A transposed, B not), sides and addresses that
+// are multiples of 16 bytes, at most one e5m2, f32 arithmetic. Partial sums are kept in f32 all along
+// (CUBLASLT_MATMUL_DESC_FAST_ACCUM stays 0), at some cost in rate.
+//
 // Same bits in every run: an algorithm sums in a fixed order, but where it splits the depth among blocks it may
 // let the one that comes last add to the result. Of these "reduction schemes" only that is allowed which keeps
 // its partial sums apart, in f32 or f64, and adds them in a step of its own.
@@ -42,6 +47,7 @@ struct MatmulMemory {
   const void *left, *right;
   void* result;
   void *bias = nullptr, *aux = nullptr;
+  const void *left_scale = nullptr, *right_scale = nullptr;  // f32, of a scaled product
 };
 
 class MatmulPlan {
@@ -77,6 +83,7 @@ class MatmulPlan {
   Layout layout(DType dtype, int64_t rows, int64_t columns, bool transposed, int64_t leading,
                 int64_t stride) const;
   void set_epilogue(void* bias, void* aux) const;
+  void set_scales(const void* left, const void* right) const;
 
   cublasLtHandle_t handle_;
   MatmulProblem problem_;

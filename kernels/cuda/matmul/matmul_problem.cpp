@@ -19,7 +19,8 @@ std::string text_of_epilogue(const MatmulProblem& p) {
 }  // namespace
 
 std::string text_of(const MatmulProblem& p) {
-  return cat(p.tf32 ? "tf32" : name_of(p.input), ",", name_of(p.output), " ", p.rows, "x", p.columns, "x", p.depth,
+  return cat(p.tf32 ? "tf32" : name_of(p.left_type), p.right_type == p.left_type ? "" : cat("*", p.right_type),
+             p.scaled ? " scaled" : "", ",", name_of(p.output), " ", p.rows, "x", p.columns, "x", p.depth,
              " ", p.left_transposed ? "t" : "n", p.right_transposed ? "t" : "n", " batch ", p.batch, " leading ",
              p.left_leading, ",", p.right_leading, ",", p.result_leading, " stride ", p.left_stride, ",",
              p.right_stride, ",", p.result_stride, " aligned ", p.left_alignment, ",", p.right_alignment, ",",
@@ -36,8 +37,8 @@ MatmulBytes bytes_of(const MatmulProblem& p) {
     if (transposed) std::swap(rows, columns);
     return (p.batch - 1) * stride + (rows - 1) * leading + columns;
   };
-  return {size_of(p.input) * span(p.rows, p.depth, p.left_transposed, p.left_leading, p.left_stride),
-          size_of(p.input) * span(p.depth, p.columns, p.right_transposed, p.right_leading, p.right_stride),
+  return {size_of(p.left_type) * span(p.rows, p.depth, p.left_transposed, p.left_leading, p.left_stride),
+          size_of(p.right_type) * span(p.depth, p.columns, p.right_transposed, p.right_leading, p.right_stride),
           size_of(p.output) * span(p.rows, p.columns, false, p.result_leading, p.result_stride),
           has_bias(p.epilogue) ? size_of(p.output) * p.columns : 0,
           has_aux(p.epilogue) ? size_of(p.output) * p.rows * p.columns : 0};

@@ -20,7 +20,8 @@ enum class Epilogue : uint8_t {
 // result [batch, rows, columns] (+)= left [batch, rows, depth] x right [batch, depth, columns], all row-major:
 // leading dims and strides count elements. A transposed operand is stored [depth, rows] or [columns, depth].
 struct MatmulProblem {
-  DType input = DType::f32, output = DType::f32;
+  DType left_type = DType::f32, right_type = DType::f32, output = DType::f32;
+  bool scaled = false;  // of f8 operands: the result is multiplied by two numbers in device memory
   bool tf32 = false;  // of f32 operands: their products on tf32 matrix units
   int64_t rows = 0, columns = 0, depth = 0, batch = 1;
   bool left_transposed = false, right_transposed = false;

@@ -50,6 +50,9 @@ void fill_with_noise(DType dtype, const DeviceMemory& memory, int64_t bytes, cud
     fill_noise(memory.get(), size_of(dtype), one, mantissa, bytes / size_of(dtype), stream);
   };
   switch (dtype) {
+    case DType::f8e4m3fn:  // two at a time
+    case DType::f8e5m2:
+      return fill_noise(memory.get(), 2, 0x3838, 0x0303, bytes / 2, stream);
     case DType::bf16:
       return fill(0x3f80, 0x7f);
     case DType::f16:
@@ -98,19 +101,22 @@ MatmulAlgorithm fastest(const MatmulPlan& plan, const std::vector<MatmulAlgorith
                         cudaStream_t stream) {
   const MatmulProblem& problem = plan.problem();
   const MatmulBytes bytes = bytes_of(problem);
-  const DeviceMemory left(bytes.left), right(bytes.right), result(bytes.result), bias(bytes.bias), aux(bytes.aux);
+  const DeviceMemory left(bytes.left), right(bytes.right), result(bytes.result), bias(bytes.bias), aux(bytes.aux),
+      scale(problem.scaled ? int64_t{sizeof(float)} : 0);
   if (!left.get() || !right.get() || !result.get() || (bytes.bias > 0 && !bias.get()) ||
-      (bytes.aux > 0 && !aux.get())) {
+      (bytes.aux > 0 && !aux.get()) || (problem.scaled && !scale.get())) {
     log_warning("warning: the product ", text_of(problem), " was not timed: there is no room for ",
                 human_bytes(static_cast<double>(bytes.left + bytes.right + bytes.result + bytes.bias + bytes.aux)), " beside the program's buffers");
     return candidates.front();
   }
-  fill_with_noise(problem.input, left, bytes.left, stream);
-  fill_with_noise(problem.input, right, bytes.right, stream);
+  fill_with_noise(problem.left_type, left, bytes.left, stream);
+  fill_with_noise(problem.right_type, right, bytes.right, stream);
   fill_with_noise(problem.output, result, bytes.result, stream);
   fill_with_noise(problem.output, bias, bytes.bias, stream);
   fill_with_noise(problem.output, aux, bytes.aux, stream);
-  Bench bench{plan, {left.get(), right.get(), result.get(), bias.get(), aux.get()}, workspace, stream, {}, {}};
+  if (problem.scaled) fill_with_noise(DType::f32, scale, sizeof(float), stream);
+  Bench bench{plan, {left.get(), right.get(), result.get(), bias.get(), aux.get(), scale.get(), scale.get()},
+              workspace, stream, {}, {}};
   size_t best = 0;
   std::vector<float> times;
   for (const MatmulAlgorithm& candidate : candidates) {

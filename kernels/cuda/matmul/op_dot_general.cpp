@@ -58,6 +58,7 @@ void register_dot_general(KernelTable& table) {
   add.prepare = prepare<true>;
   table.add(ops::kDotGeneralAdd, add);
   register_product_epilogues(table);
+  register_fp8(table);
 }
 
 }  // namespace tessera::cuda

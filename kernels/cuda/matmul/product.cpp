@@ -24,8 +24,21 @@ void copy_side(ProductSide& side) {
   side.leading = std::max<int64_t>(side.column_count, 1);
 }
 
-// What makes an operand's dense copy [batch..., rows, columns].
-Box copy_of(const ProductSide& side, const TensorType& operand) {
+constexpr int64_t kF8Multiple = 16;  // of the sides of f8 matrices, in elements
+
+// Both sides of an f8 product with the depth innermost, in rows that begin at multiples of 16 bytes.
+void lay_depth_inside(ProductLayout& layout) {
+  ProductSide &left = layout.left, &right = layout.right;
+  if (left.transposed || left.leading % kF8Multiple != 0) copy_side(left);
+  if (right.copied || !right.transposed || right.leading % kF8Multiple != 0) {
+    right.copied = right.transposed = true;
+    right.leading = right.row_count;
+  }
+}
+
+// What makes an operand's dense copy [batch..., rows, columns], or, transposed, [batch..., columns, rows].
+Box copy_of(ProductSide side, const TensorType& operand) {
+  if (side.transposed) std::swap(side.rows, side.columns);
   const ProductGather gather = gather_of(side, operand.shape);
   return Box({operand.dtype, Shape(gather.dims)}, gather.strides).merged();
 }
@@ -35,7 +48,8 @@ int64_t padded_bytes(const TensorType& type) { return (type.bytes() + 63) / 64 *
 MatmulProblem problem_of(const Product& product, const OpCall& call, DType output) {
   const ProductSide &left = product.layout.left, &right = product.layout.right;
   MatmulProblem problem;
-  problem.input = call.operands[0].dtype;
+  problem.left_type = call.operands[0].dtype;
+  problem.right_type = call.operands[1].dtype;
   problem.output = output;
   problem.rows = left.row_count;
   problem.columns = right.column_count;
@@ -75,12 +89,27 @@ const std::byte* ready(const TensorView& operand, const OperandCopy& copy, const
 }
 
 Refusal refuse_dtypes(const OpCall& call, DType out) {
-  const DType in = call.operands[0].dtype;
+  const DType in = call.operands[0].dtype, right = call.operands[1].dtype;
+  if (is_f8(in) && is_f8(right)) {
+    if (in == DType::f8e5m2 && right == DType::f8e5m2) return "cuBLASLt has no product of two e5m2";
+    if (out != DType::f32 && out != DType::bf16) return cat("no product of ", in, " into ", out);
+    return std::nullopt;
+  }
   if (in != DType::bf16 && in != DType::f16 && in != DType::f32 && in != DType::f64)
     return cat("products are of bf16, f16, f32 or f64, not ", in);
   const bool is_narrow = size_of(in) == 2;
   if (in != out && !(is_narrow && out == DType::f32)) return cat("no product of ", in, " into ", out);
   return refuse_mixed(call.operands[0], call.operands[1]);
+}
+
+Refusal refuse_f8_sizes(const OpCall& call, const Product& product) {
+  if (!is_f8(call.operands[0].dtype)) return std::nullopt;
+  const int64_t rows = product.layout.left.row_count, columns = product.layout.right.column_count,
+                depth = product.layout.left.column_count;
+  for (const int64_t size : {rows, columns, depth})
+    if (size == 0 || size % kF8Multiple != 0)
+      return cat("an f8 product of ", rows, " x ", columns, " x ", depth, ": cuBLASLt wants multiples of 16");
+  return std::nullopt;
 }
 
 // With a plan of the epilogue, or of the product alone.
@@ -97,12 +126,14 @@ void choose_plan(MatmulLibrary& library, MatmulProblem problem, ProductStep& ste
 
 Product product_of(const OpCall& call) {
   Product product{product_layout(call)};
+  if (is_f8(call.operands[0].dtype)) lay_depth_inside(product.layout);
   split_batches(product, call);
   int64_t calls = 1;
   for (const ProductBatch& dim : product.calls) calls *= dim.size;
   if (calls > kMaxCalls) {
     copy_side(product.layout.left);
     copy_side(product.layout.right);
+    if (is_f8(call.operands[0].dtype)) lay_depth_inside(product.layout);
     split_batches(product, call);
   }
   return product;
@@ -121,7 +152,7 @@ Refusal refuse_product(const OpCall& call, DType output) {
   for (const int64_t size : {left.row_count, right.column_count, left.column_count, product.batch.size}) {
     if (size > kMaxSize) return cat("a side of ", size, " is more than cuBLASLt takes");
   }
-  return first_of({left.copied ? refuse_box(copy_of(left, call.operands[0])) : std::nullopt,
+  return first_of({refuse_f8_sizes(call, product), left.copied ? refuse_box(copy_of(left, call.operands[0])) : std::nullopt,
                    right.copied ? refuse_box(copy_of(right, call.operands[1])) : std::nullopt});
 }
 
@@ -140,9 +171,10 @@ ProductStep make_product_step(const KernelArgs& args, const ProductViews& views,
   for_each_batch(product.calls, [&](int64_t left, int64_t right, int64_t to) {
     step.products.push_back({left, right, to});
   });
-  problem.tf32 = context.tf32 && problem.input == DType::f32;
+  problem.tf32 = context.tf32 && problem.left_type == DType::f32;
+  problem.scaled = views.left_scale != nullptr;
   problem.accumulate = options.accumulate;
-  const int64_t bytes = size_of(problem.input);
+  const int64_t bytes = size_of(problem.left_type);
   problem.left_alignment = alignment_of_all(matrices(views.left, step.left, args.workspace), step.products,
                                             &ProductOffset::left, problem, problem.left_stride, bytes);
   problem.right_alignment = alignment_of_all(matrices(views.right, step.right, args.workspace), step.products,
@@ -163,7 +195,8 @@ void run_product_step(const KernelArgs& args, const ProductViews& views, const P
   const int64_t bytes = size_of(views.left.type.dtype), result_bytes = size_of(views.result.type.dtype);
   for (const ProductOffset& offset : step.products)
     library.run(*step.plan, {left + offset.left * bytes, right + offset.right * bytes,
-                             views.result.as<std::byte>() + offset.result * result_bytes, views.bias, views.aux});
+                             views.result.as<std::byte>() + offset.result * result_bytes, views.bias, views.aux,
+                             views.left_scale, views.right_scale});
 }
 
 }  // namespace tessera::cuda

@@ -3,6 +3,9 @@
 // It is strided batches of matrix products (product_layout.h). Of several batch dims that do not step as one, the
 // largest is a batch of cuBLASLt, and the others are calls of their own. All that depends on shapes and addresses is
 // made when a step is prepared; running one only submits.
+//
+// Sides of f8 operands have to lie with the depth innermost (matmul_plan.h), so of a linear layer's three products the
+// weight (forward), x and dy (the weight's gradient) are transposed first: copies of bytes.
 #pragma once
 
 #include <vector>
@@ -19,6 +22,8 @@ struct Product {
   std::vector<ProductBatch> calls;  // dims of separate calls
 };
 
+inline bool is_f8(DType dtype) { return dtype == DType::f8e4m3fn || dtype == DType::f8e5m2; }
+
 // `call` has the operands of dot_general first; so below.
 Product product_of(const OpCall& call);
 
@@ -27,10 +32,12 @@ int64_t product_workspace(const OpCall& call);
 
 Refusal refuse_product(const OpCall& call, DType output);
 
-// Where a step finds what it is done with. `bias` and `aux` are of the epilogue.
+// Where a step finds what it is done with. `bias` and `aux` are of the epilogue; the scales, f32 in device memory, are
+// both given or none.
 struct ProductViews {
   TensorView left, right, result;
   void *bias = nullptr, *aux = nullptr;
+  const void *left_scale = nullptr, *right_scale = nullptr;
 };
 
 struct ProductOptions {

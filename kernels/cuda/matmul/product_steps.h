@@ -43,7 +43,7 @@ class ProductSteps {
 
  private:
   struct Key {
-    const void *instruction, *operands[3], *results[2], *workspace;
+    const void *instruction, *operands[5], *results[2], *workspace;
     bool operator==(const Key&) const = default;
   };
   struct Hash {

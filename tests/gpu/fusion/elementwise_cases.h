@@ -25,8 +25,9 @@ struct ElementwiseCase {
 };
 
 // What generated kernels compute in.
-inline bool is_generated(DType dtype) {
-  return dtype != DType::c64 && dtype != DType::f8e4m3fn && dtype != DType::f8e5m2;
+inline bool is_generated(const OpDef& op, DType dtype) {
+  const bool is_f8 = dtype == DType::f8e4m3fn || dtype == DType::f8e5m2;
+  return dtype != DType::c64 && (!is_f8 || &op == &ops::kConvert);
 }
 
 namespace detail {
@@ -70,7 +71,7 @@ inline std::vector<ElementwiseCase> elementwise_cases(const Shape& shape) {
         } catch (const UserError&) {
           continue;  // not of this dtype
         }
-        if (is_generated(dtype) && is_generated(one.result.dtype)) cases.push_back(std::move(one));
+        if (is_generated(*op, dtype) && is_generated(*op, one.result.dtype)) cases.push_back(std::move(one));
       }
     }
   }
