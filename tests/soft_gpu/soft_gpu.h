@@ -1,4 +1,4 @@
-// A GPU in software, for tests: the part of CUDA's runtime, cuBLASLt, NVRTC and NCCL that kernels/cuda uses,
+// A GPU in software, for tests: the part of CUDA's runtime and driver, cuBLASLt, NVRTC and NCCL that kernels/cuda uses,
 // under the same names, so that the very sources of the plugin run, kernels included, on any machine.
 //
 // It is made to find faults rather than to be fast; *_test.cpp here shows each of them found:
@@ -9,6 +9,8 @@
 //   - Streams are queues. Work runs late, in a random order that only streams and events restrict; a missing
 //     event shows as a wrong result in some of many runs. Replays of a capture follow the same rules, and what CUDA
 //     refuses while a stream captures is refused.
+//   - Asynchronous copies and products of warpgroups are done when they are waited for, and their places hold NaN until
+//     then; descriptors of matrices and maps of tensors are decoded as documented, swizzling included.
 //   - Memory holds NaN at first: device memory, and shared memory in each block (variables of kernels that are compiled
 //     at run time excepted), so that what nobody wrote shows in the result.
 //   - Device memory that the host touches while the device rests, that is freed, or that is 256 bytes or more behind

@@ -1,13 +1,14 @@
 // Flash attention forward in bf16 by wgmma, for compute capability 9.0.
 //
 // Floor: 4 b h lq lk d operations (half with a causal mask) over 989 TFLOP/s, the dense bf16 rate of an H100 or H200 by
-// datasheet. The mark to reach is FlashAttention-3 (Shah et al. 2024), up to 740 TFLOP/s or 75 % on an H100 in long
-// sequences, near 500 at head_dim 64: there a tile's 16,384 exponentials take the special function units (16 a cycle)
-// as many cycles, 1024, as its products take the matrix units, and at 128 half as many. So a block's two warpgroups
-// take turns: one computes exponentials while the other's products run; and within a warpgroup the scores of the next
-// tile are begun before the probabilities of this one are multiplied with v. What stays visible is the first and last
-// tile of a block: with two tiles (256 keys) little overlaps, and a block has a multiprocessor for itself. Expected of
-// this kernel: 60 to 70 % at head_dim 128 and 40 to 50 % at 64 in sequences of 4,096 and more. Not yet run on a GPU.
+// datasheet. The mark to reach is FlashAttention-3 (Shah et al. 2024) on an H100 with sequences of 16,384: 648 TFLOP/s
+// at head_dim 128 (616 with a causal mask) and 497 (473) at 64, 66 and 50 %. At 64 a tile's 16,384 exponentials take
+// the special function units (16 a cycle) as many cycles, 1024, as its products take the matrix units, and at 128 half
+// as many. So, as there, a block's two warpgroups take turns: one computes exponentials while the other's products
+// run; and within a warpgroup the scores of the next tile are begun before the probabilities of this one are
+// multiplied with v. What stays visible is the first and last tile of a block: with two tiles (256 keys) little
+// overlaps, and a block has a multiprocessor for itself. Expected: 50 to 65 % at head_dim 128 and 35 to 50 % at 64 in
+// sequences of 4,096 and more. Not yet run on a GPU.
 //
 // A third warpgroup copies: k and v come by tensor maps into rings of two stages. Barriers in shared memory say what
 // has come (`full`) and what all warps that compute are done with (`free`).
