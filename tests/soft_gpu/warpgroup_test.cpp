@@ -59,15 +59,18 @@ TensorMap map_of(const Tensor& tensor, int box_rows) {
 // What a kernel leaves out, or does otherwise.
 enum class Fault { none, barrier_wait, fence, wait, commit, early_reuse, left_changes, swizzle };
 
+// The products: a b^T with both from shared memory, or with a from registers; a's first kN columns times b.
+enum class Product { columns, left_columns, rows };
+
 template <int kN>
 struct Shared {
   alignas(1024) unsigned char a[2][64 * 128], b[2][kN * 128];
   Mbarrier full;
 };
 
-// Head 1, rows 40..103 of `a` (those from 80 on are zeros) and rows 0..kN - 1 of `b`, both with 128 columns: a b^T, and
-// where kRowsOfB a's first kN columns times b. By the second warpgroup of two; the first copies.
-template <int kN, bool kRowsOfB>
+// Head 1, rows 40..103 of `a` (those from 80 on are zeros) and rows 0..kN - 1 of `b`, both with 128 columns. By the
+// second warpgroup of two; the first copies.
+template <int kN, Product kProduct>
 __global__ void product_kernel(TensorMap a, TensorMap b, float* out, Fault fault) {
   auto& shared = *reinterpret_cast<Shared<kN>*>(current_block().dynamic_shared);
   if (threadIdx.x == 0) {
@@ -83,20 +86,20 @@ __global__ void product_kernel(TensorMap a, TensorMap b, float* out, Fault fault
       copy_box_async(shared.b[p], &b, 64 * p, 1, 0, 0, &shared.full);
     }
   } else if (threadIdx.x >= 128) {
-    constexpr int kColumns = kRowsOfB ? 128 : kN;
+    constexpr int kColumns = kProduct == Product::rows ? 128 : kN;
     float sum[kColumns / 8][4];
-    uint32_t left[kN / 16][4];
+    uint32_t left[8][4];
     if (fault != Fault::barrier_wait) mbarrier_wait(&shared.full, 0);
     uint64_t of_a = columns_descriptor(shared.a), of_b = columns_descriptor(shared.b);
     if (fault == Fault::swizzle) of_a ^= uint64_t{3} << 62;
-    if (kRowsOfB) {
+    for (int k = 0; k < 8; ++k)
+      for (int i = 0; i < 4; ++i) {
+        const int row = 16 * warp + lane / 4 + i % 2 * 8, piece = 2 * k + i / 2;
+        memcpy(&left[k][i], shared.a[piece / 8] + row * 128 + ((piece ^ row) % 8) * 16 + lane % 4 * 4, 4);
+      }
+    if constexpr (kProduct == Product::rows) {
       for (int n = 0; n < kColumns / 8; ++n)
         for (int i = 0; i < 4; ++i) sum[n][i] = 0;
-      for (int k = 0; k < kN / 16; ++k)
-        for (int i = 0; i < 4; ++i) {
-          const int row = 16 * warp + lane / 4 + i % 2 * 8, piece = 2 * k + i / 2;
-          memcpy(&left[k][i], shared.a[piece / 8] + row * 128 + ((piece ^ row) % 8) * 16 + lane % 4 * 4, 4);
-        }
       if (fault != Fault::fence) wgmma_fence();
       const uint64_t rows_of_b = rows_descriptor(shared.b, sizeof(shared.b[0]));
       for (int k = 0; k < kN / 16; ++k) wgmma_rows(sum, left[k], advance(rows_of_b, 2048 * k));
@@ -106,10 +109,16 @@ __global__ void product_kernel(TensorMap a, TensorMap b, float* out, Fault fault
       for (int k = 0; k < 8; ++k) {
         const uint64_t x = advance(of_a, k / 4 * static_cast<int>(sizeof(shared.a[0])) + k % 4 * 32),
                        y = advance(of_b, k / 4 * static_cast<int>(sizeof(shared.b[0])) + k % 4 * 32);
-        if (k == 0)
+        if constexpr (kProduct == Product::left_columns) {
+          if (k == 0)
+            wgmma_left_columns_first(sum, left[k], y);
+          else
+            wgmma_left_columns(sum, left[k], y);
+        } else if (k == 0) {
           wgmma_columns_first(sum, x, y);
-        else
+        } else {
           wgmma_columns(sum, x, y);
+        }
       }
     }
     if (fault != Fault::commit) wgmma_commit();
@@ -127,15 +136,15 @@ __global__ void product_kernel(TensorMap a, TensorMap b, float* out, Fault fault
 }
 
 // Elements that are wrong.
-template <int kN, bool kRowsOfB>
+template <int kN, Product kProduct>
 int run_product(Fault fault = Fault::none) {
-  constexpr int kColumns = kRowsOfB ? 128 : kN;
+  constexpr int kColumns = kProduct == Product::rows ? 128 : kN;
   const Tensor a(1), b(2);
   const DeviceArray<float> out(64 * kColumns);
-  EXPECT_EQ(cudaFuncSetAttribute(reinterpret_cast<const void*>(product_kernel<kN, kRowsOfB>),
+  EXPECT_EQ(cudaFuncSetAttribute(reinterpret_cast<const void*>(product_kernel<kN, kProduct>),
                                  cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared<kN>)),
             cudaSuccess);
-  EXPECT_EQ(soft_gpu::launch({1, 256, sizeof(Shared<kN>)}, product_kernel<kN, kRowsOfB>, map_of(a, 64), map_of(b, kN),
+  EXPECT_EQ(soft_gpu::launch({1, 256, sizeof(Shared<kN>)}, product_kernel<kN, kProduct>, map_of(a, 64), map_of(b, kN),
                              out.data(), fault),
             cudaSuccess);
   const std::vector<float> got = out.get();
@@ -143,7 +152,7 @@ int run_product(Fault fault = Fault::none) {
   for (int row = 0; row < 64; ++row)
     for (int column = 0; column < kColumns; ++column) {
       float want = 0;
-      if (kRowsOfB)
+      if (kProduct == Product::rows)
         for (int k = 0; k < kN; ++k) want += a.at(1, 40 + row, k) * b.at(1, k, column);
       else
         for (int k = 0; k < kDim; ++k) want += a.at(1, 40 + row, k) * b.at(1, column, k);
@@ -153,18 +162,19 @@ int run_product(Fault fault = Fault::none) {
 }
 
 TEST_F(WarpgroupTest, ProductsAreRight) {
-  EXPECT_EQ((run_product<64, false>()), 0);
-  EXPECT_EQ((run_product<128, false>()), 0);
-  EXPECT_EQ((run_product<64, true>()), 0);
-  EXPECT_EQ((run_product<128, true>()), 0);
+  EXPECT_EQ((run_product<64, Product::columns>()), 0);
+  EXPECT_EQ((run_product<128, Product::columns>()), 0);
+  EXPECT_EQ((run_product<64, Product::left_columns>()), 0);
+  EXPECT_EQ((run_product<64, Product::rows>()), 0);
+  EXPECT_EQ((run_product<128, Product::rows>()), 0);
 }
 
 TEST_F(WarpgroupTest, WhatIsForgottenIsWrong) {
-  EXPECT_GT((run_product<64, false>(Fault::barrier_wait)), 0);
-  EXPECT_EQ((run_product<64, false>(Fault::wait)), 64 * 64);
-  EXPECT_EQ((run_product<64, false>(Fault::commit)), 64 * 64);
-  EXPECT_GT((run_product<64, false>(Fault::early_reuse)), 0);
-  EXPECT_GT((run_product<64, false>(Fault::swizzle)), 64 * 32);
+  EXPECT_GT((run_product<64, Product::columns>(Fault::barrier_wait)), 0);
+  EXPECT_EQ((run_product<64, Product::columns>(Fault::wait)), 64 * 64);
+  EXPECT_EQ((run_product<64, Product::columns>(Fault::commit)), 64 * 64);
+  EXPECT_GT((run_product<64, Product::columns>(Fault::early_reuse)), 0);
+  EXPECT_GT((run_product<64, Product::columns>(Fault::swizzle)), 64 * 32);
 }
 
 TEST_F(WarpgroupDeathTest, WhatIsForgotten) {
@@ -172,8 +182,8 @@ TEST_F(WarpgroupDeathTest, WhatIsForgotten) {
     product(fault);
     std::exit(0);
   };
-  EXPECT_DEATH(end(run_product<64, false>, Fault::fence), "without a wgmma.fence");
-  EXPECT_DEATH(end(run_product<64, true>, Fault::left_changes), "left operand changed");
+  EXPECT_DEATH(end(run_product<64, Product::columns>, Fault::fence), "without a wgmma.fence");
+  EXPECT_DEATH(end(run_product<64, Product::rows>, Fault::left_changes), "left operand changed");
 }
 
 __global__ void barrier_kernel(int arrivals, int expected, bool initialised) {

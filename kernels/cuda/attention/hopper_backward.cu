@@ -4,9 +4,9 @@
 // of an H100 or H200 by datasheet. Done are seven, as in tensor_backward.cu: every sum has one owner and a fixed
 // order. So at most 71 % of the floor's rate; the mark to reach is FlashAttention-3 (Shah et al. 2024), which does
 // five, adds dq by atomics, and reports 542 to 561 TFLOP/s at head_dim 128 in sequences of 4,096 and more. Expected of
-// these: 350 to 430, counted as five products. Scores and dprobabilities are products of 64 x 64, whose operands come
-// from shared memory at just the rate that it has (128 bytes a cycle); the others want half of it. Not yet run on a
-// GPU.
+// these: 350 to 430, counted as five products. What may hold the kernel of dk and dv back is shared memory: its scores
+// and dprobabilities are products of 64 x 64, which read both operands there at just the rate that it has (128 bytes a
+// cycle); all others have one in registers, and want half of it. Not yet run on a GPU.
 //
 // The kernel of dk and dv holds 128 keys and lets the queries of all heads of their group pass by, 64 at a time, that
 // of dq the other way round. Scores and dprobabilities stay in registers from one product to the next, where they are
@@ -281,7 +281,11 @@ __device__ __forceinline__ void compute_queries(Shared<kDim>& shared, const Atte
   float dq[kDim / 8][4];
   set_zero(dq);
   RingPlace at;
+  // Left operands from registers: from shared memory they would take as much of its rate as the right ones.
+  uint32_t left_q[kDim / 16][4], left_dout[kDim / 16][4];
   mbarrier_wait(&shared.own_full, 0);
+  load_left(left_q, shared.own[0], own_row);
+  load_left(left_dout, shared.own[1], own_row);
   int key = work.next<kSpecial>(work.keys.begin);
   if (key < work.keys.end) mbarrier_wait(&shared.full[0], 0);
   while (key < work.keys.end) {
@@ -293,9 +297,9 @@ __device__ __forceinline__ void compute_queries(Shared<kDim>& shared, const Atte
       clear_rows(shared.second[stage], work.keys.end - key, group);
     }
     wgmma_fence();
-    begin_product_transposed(score, shared.own[0], own_row, shared.first[stage]);
+    begin_product_transposed(score, left_q, shared.first[stage]);
     wgmma_commit();
-    begin_product_transposed(dscore, shared.own[1], own_row, shared.second[stage]);
+    begin_product_transposed(dscore, left_dout, shared.second[stage]);
     wgmma_commit();
     wgmma_wait<1>();  // scores
     hold(score);

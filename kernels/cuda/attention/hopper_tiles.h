@@ -12,6 +12,7 @@
 #include "kernels/cuda/device/bulk_copy.h"
 #include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/device/matrix_descriptor.h"
+#include "kernels/cuda/device/mma.h"
 #include "kernels/cuda/device/ptx.h"
 #include "kernels/cuda/device/wgmma.h"
 #include "kernels/cuda/number.h"
@@ -123,6 +124,22 @@ __device__ __forceinline__ void begin_product_transposed(float (&sum)[N][4], con
   }
 }
 
+// The same with the 64 rows in registers.
+template <int kRows, int kDim, int N>
+__device__ __forceinline__ void begin_product_transposed(float (&sum)[N][4], const uint32_t (&left)[kDim / 16][4],
+                                                         const HopperTile<kRows, kDim>& b) {
+  static_assert(kRows == 8 * N);
+  const uint64_t right = columns_descriptor(b.bytes);
+#pragma unroll
+  for (int k = 0; k < kDim / 16; ++k) {
+    const uint64_t at_right = advance(right, k / 4 * b.kPanelBytes + k % 4 * 32);
+    if (k == 0)
+      wgmma_left_columns_first(sum, left[k], at_right);
+    else
+      wgmma_left_columns(sum, left[k], at_right);
+  }
+}
+
 // sum [64, kDim] += left [64, 16 K] times rows 0..16 K of `b`.
 template <int kRows, int kDim, int K>
 __device__ __forceinline__ void begin_product(float (&sum)[kDim / 8][4], const uint32_t (&left)[K][4],
@@ -141,6 +158,15 @@ __device__ __forceinline__ void set_zero(float (&sum)[N][4]) {
   for (int n = 0; n < N; ++n)
 #pragma unroll
     for (int i = 0; i < 4; ++i) sum[n][i] = 0.0f;
+}
+
+// The warpgroup's 64 rows of a tile, from `row` on, as a left operand.
+template <int kRows, int kDim>
+__device__ __forceinline__ void load_left(uint32_t (&left)[kDim / 16][4], HopperTile<kRows, kDim>& tile, int row) {
+  const int lane = lane_of_warp();
+#pragma unroll
+  for (int k = 0; k < kDim / 16; ++k)
+    ldmatrix_x4(left[k], tile.piece(row + 16 * warp_of_group() + lane % 16, 16 * k + lane / 16 * 8));
 }
 
 // Rounds sums [64, 8 N] to a left operand.

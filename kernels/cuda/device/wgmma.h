@@ -50,7 +50,7 @@ __device__ __forceinline__ void hold(uint32_t (&left)[K][4]) {
     for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(left[k][i])::"memory");
 }
 
-// Their text; `add` is 1, or 0 where the sum begins with this product.
+// Their text; `add` is 1, or 0 where the sum begins with this product, and `rows` 1 where it is over b's rows.
 #define TESSERA_WGMMA_COLUMNS_64(add) \
   "{ .reg .pred p; setp.ne.b32 p, " #add ", 0; " \
   "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, " \
@@ -62,17 +62,17 @@ __device__ __forceinline__ void hold(uint32_t (&left)[K][4]) {
   "%12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, " \
   "%33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, " \
   "%54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, %64, %65, p, 1, 1, 0, 0; }"
-#define TESSERA_WGMMA_ROWS_64(add) \
+#define TESSERA_WGMMA_LEFT_64(add, rows) \
   "{ .reg .pred p; setp.ne.b32 p, " #add ", 0; " \
   "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, " \
   "%12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " \
-  "{%32, %33, %34, %35}, %36, p, 1, 1, 1; }"
-#define TESSERA_WGMMA_ROWS_128(add) \
+  "{%32, %33, %34, %35}, %36, p, 1, 1, " #rows "; }"
+#define TESSERA_WGMMA_LEFT_128(add, rows) \
   "{ .reg .pred p; setp.ne.b32 p, " #add ", 0; " \
   "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, " \
   "%12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, " \
   "%33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, " \
-  "%54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, %68, p, 1, 1, 1; }"
+  "%54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, {%64, %65, %66, %67}, %68, p, 1, 1, " #rows "; }"
 
 #define TESSERA_SUM_4(is, n) is(sum[n][0]), is(sum[n][1]), is(sum[n][2]), is(sum[n][3])
 #define TESSERA_SUM_32(is, n)                                                                                    \
@@ -95,21 +95,33 @@ __device__ __forceinline__ void wgmma_columns(float (&sum)[16][4], uint64_t a, u
   asm volatile(TESSERA_WGMMA_COLUMNS_128(1) : TESSERA_SUM_32("+f", 0), TESSERA_SUM_32("+f", 8) : "l"(a), "l"(b));
 }
 
+// The same with a from registers.
+__device__ __forceinline__ void wgmma_left_columns_first(float (&sum)[8][4], const uint32_t (&left)[4], uint64_t b) {
+  asm volatile(TESSERA_WGMMA_LEFT_64(0, 0)
+               : TESSERA_SUM_32("=f", 0)
+               : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(b));
+}
+__device__ __forceinline__ void wgmma_left_columns(float (&sum)[8][4], const uint32_t (&left)[4], uint64_t b) {
+  asm volatile(TESSERA_WGMMA_LEFT_64(1, 0)
+               : TESSERA_SUM_32("+f", 0)
+               : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(b));
+}
+
 // sum [64, N] += left [64, 16] b, with b [16, N] by rows_descriptor().
 __device__ __forceinline__ void wgmma_rows(float (&sum)[8][4], const uint32_t (&left)[4], uint64_t b) {
-  asm volatile(TESSERA_WGMMA_ROWS_64(1)
+  asm volatile(TESSERA_WGMMA_LEFT_64(1, 1)
                : TESSERA_SUM_32("+f", 0)
                : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(b));
 }
 __device__ __forceinline__ void wgmma_rows(float (&sum)[16][4], const uint32_t (&left)[4], uint64_t b) {
-  asm volatile(TESSERA_WGMMA_ROWS_128(1)
+  asm volatile(TESSERA_WGMMA_LEFT_128(1, 1)
                : TESSERA_SUM_32("+f", 0), TESSERA_SUM_32("+f", 8)
                : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(b));
 }
 #undef TESSERA_WGMMA_COLUMNS_64
 #undef TESSERA_WGMMA_COLUMNS_128
-#undef TESSERA_WGMMA_ROWS_64
-#undef TESSERA_WGMMA_ROWS_128
+#undef TESSERA_WGMMA_LEFT_64
+#undef TESSERA_WGMMA_LEFT_128
 #undef TESSERA_SUM_4
 #undef TESSERA_SUM_32
 

@@ -212,13 +212,25 @@ template <int kTiles>
 void wgmma_columns(float (&sum)[kTiles][4], uint64_t a, uint64_t b) {
   soft::begin_columns(sum, a, b, true);
 }
+namespace soft {
 template <int kTiles>
-void wgmma_rows(float (&sum)[kTiles][4], const uint32_t (&left)[4], uint64_t b) {
+void begin_left(float (&sum)[kTiles][4], const uint32_t (&left)[4], uint64_t b, bool add, bool rows) {
   static_assert(kTiles == 8 || kTiles == 16);
-  soft::WarpgroupProduct product{sum, kTiles, true, true, {}};
+  WarpgroupProduct product{sum, kTiles, add, rows, {}};
   product.left = left;
   product.b = b;
-  soft::begin_product(std::move(product));
+  begin_product(std::move(product));
+}
+}  // namespace soft
+inline void wgmma_left_columns_first(float (&sum)[8][4], const uint32_t (&left)[4], uint64_t b) {
+  soft::begin_left(sum, left, b, false, false);
+}
+inline void wgmma_left_columns(float (&sum)[8][4], const uint32_t (&left)[4], uint64_t b) {
+  soft::begin_left(sum, left, b, true, false);
+}
+template <int kTiles>
+void wgmma_rows(float (&sum)[kTiles][4], const uint32_t (&left)[4], uint64_t b) {
+  soft::begin_left(sum, left, b, true, true);
 }
 
 template <int kRegisters>
