@@ -8,6 +8,7 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/float_order.h"
 #include "core/ops/norm.h"
+#include "core/ops/sort.h"
 #include "core/ops/structure.h"
 #include "core/ops/support.h"
 
@@ -32,10 +33,12 @@ std::vector<TensorType> infer(const OpCall& call) {
   const int64_t k = call.attributes.integer(Attr::k);
   require(k >= 1 && k <= logits.shape[1], "top_k_routing: ", k, " of the experts of ", logits);
   const DType dtype = statistics_dtype(logits.dtype);
-  if (call.operands.size() == 2)
-    require(call.operands[1] == TensorType{dtype, {logits.shape[1]}},
-            "top_k_routing: the bias of ", logits, " must be ",
-            TensorType{dtype, {logits.shape[1]}}, ", not ", call.operands[1]);
+  if (call.operands.size() == 2) {
+    const TensorType of_experts{dtype, {logits.shape[1]}}, of_all{dtype, logits.shape};
+    require(call.operands[1] == of_experts || call.operands[1] == of_all,
+            "top_k_routing: the bias of ", logits, " must be ", of_experts, " or ", of_all,
+            ", not ", call.operands[1]);
+  }
   return {{dtype, {logits.shape[0], k}}, {DType::s32, {logits.shape[0], k}}};
 }
 
@@ -104,13 +107,15 @@ void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<Ho
                 k = call.attributes.integer(Attr::k);
   const std::vector<double> logits = reals_of(*x[0]),
                             bias = x.size() > 1 ? reals_of(*x[1]) : std::vector<double>{};
+  const int64_t bias_step = x.size() > 1 && x[1]->shape().rank() == 2 ? experts : 0;
   std::vector<int64_t> order(static_cast<size_t>(experts)), ranks(order.size());
   for (int64_t t = 0; t < tokens; ++t) {
     const double* row = logits.data() + t * experts;
     const std::vector<double> scores =
         bias.empty() ? std::vector<double>{} : scores_of(row, experts, kind.is_sigmoid);
     for (size_t e = 0; e < ranks.size(); ++e)
-      ranks[e] = choice_rank(bias.empty() ? row[e] : scores[e] + bias[e]);
+      ranks[e] = choice_rank(
+          bias.empty() ? row[e] : scores[e] + bias[static_cast<size_t>(t * bias_step) + e]);
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
       return ranks[static_cast<size_t>(a)] > ranks[static_cast<size_t>(b)];
@@ -191,7 +196,9 @@ FactorRule factors(const OpCall& call, std::span<const TensorType> results) {
     rule.operands.insert(rule.operands.end(), 2, dims_of({t, k}));
     rule.results = {dims_of({t, e})};
   } else {
-    if (call.operands.size() == 2) rule.operands.push_back(dims_of(std::vector<int>{e}));
+    if (call.operands.size() == 2)
+      rule.operands.push_back(call.operands[1].rank() == 2 ? dims_of({t, e})
+                                                           : dims_of(std::vector<int>{e}));
     rule.results.assign(2, dims_of({t, k}));
   }
   return rule;
@@ -209,14 +216,15 @@ constexpr std::pair<const char*, bool> kKinds[] = {
 std::vector<OpSample> samples() {
   std::vector<OpSample> samples;
   for (const auto& [function, normalize] : kKinds)
-    for (bool has_bias : {false, true}) {
+    for (int bias_rank : {0, 1, 2}) {
       OpSample sample{{{DType::f64, {4, 6}}},
                       {{Attr::k, int64_t{2}},
                        {Attr::score_function, std::string(function)},
                        {Attr::normalize, normalize},
                        {Attr::scale, 2.5}},
                       {{-3, 3}}};
-      if (has_bias) sample.operands.push_back({DType::f64, {6}});
+      if (bias_rank == 1) sample.operands.push_back({DType::f64, {6}});
+      if (bias_rank == 2) sample.operands.push_back({DType::f64, {4, 6}});
       samples.push_back(sample);
     }
   return samples;
@@ -268,6 +276,25 @@ Routing top_k_routing(Builder& b, Value logits, const RoutingOptions& options, V
                                 {Attr::normalize, options.normalize},
                                 {Attr::scale, options.scale}});
   return {weights, {weights.instruction, 1}};
+}
+
+Value limit_to_groups(Builder& b, Value scores, const GroupLimit& limit) {
+  const int64_t tokens = b.shape(scores)[0], experts = b.shape(scores)[1], groups = limit.groups;
+  require(groups >= 1 && experts % groups == 0 && limit.chosen >= 1 && limit.chosen <= groups &&
+              limit.best >= 1 && limit.best <= experts / groups,
+          "limit_to_groups: the best ", limit.best, " of the experts of ", limit.chosen, " of ",
+          groups, " groups of ", b.type(scores));
+  const Shape by_group{tokens, groups, experts / groups};
+  const TopK best = top_k(b, reshape(b, scores, by_group), limit.best);
+  const Value chosen = top_k(b, reduce(b, best.values, {2}), limit.chosen).indices;
+  const Shape hits{tokens, limit.chosen, groups};
+  const Value is_hit = compare(b, broadcast_in_dim(b, chosen, hits, {0, 1}),
+                               iota(b, {DType::s32, hits}, 2), CompareDirection::eq);
+  const Value is_open = reshape(
+      b, broadcast_in_dim(b, reduce(b, is_hit, {1}, ReduceKind::logical_or), by_group, {0, 1}),
+      b.shape(scores));
+  return select(b, is_open, zeros_like(b, scores),
+                constant_like(b, scores, -std::numeric_limits<double>::infinity()));
 }
 
 // The largest logit of a token cancels in the softmax, but is left in the gradient, where it cancels too.

@@ -3,7 +3,7 @@
 //     score_function, normalize        what it is                                       who has it
 //     softmax,  true                   softmax over the chosen logits                   Mixtral, Qwen3-MoE, MaxText
 //     softmax,  false                  softmax over all, the chosen kept as they are    Switch, DeepSeek-V2, Megatron's pre-softmax
-//     sigmoid,  true, with a bias      sigmoid, chosen by score + bias, divided by      DeepSeek-V3 (without groups of experts)
+//     sigmoid,  true, with a bias      sigmoid, chosen by score + bias, divided by      DeepSeek-V3
 //                                      the sum of the chosen
 //     sigmoid,  false                  sigmoid of the chosen                            Llama 4
 //
@@ -29,7 +29,7 @@ struct RoutingOptions {
   double scale = 1;        // of all weights
 };
 
-// top_k_routing{k, score_function, normalize, scale}(logits [t, e], bias [e]?)
+// top_k_routing{k, score_function, normalize, scale}(logits [t, e], bias [e] or [t, e]?)
 //   -> (weights [t, k], experts s32[t, k])
 // The k best experts of each token, best first, of equals the one with the lower index; NaN is best of all,
 // as in top_k. They are chosen by logit, or with a bias by score + bias; the bias takes no part in the
@@ -44,6 +44,15 @@ Routing top_k_routing(Builder& b, Value logits, const RoutingOptions& options, V
 // top_k_routing_grad{score_function, normalize, scale}(logits [t, e], experts [t, k], d_weights [t, k])
 //   -> dlogits like logits. Experts outside [0, e) are skipped.
 extern const OpDef kTopKRoutingGrad;
+
+// A bias [t, e] that limits each token to the experts of few groups (DeepSeek-V2 and V3, "node-limited routing"):
+// 0 for experts of the `chosen` groups whose `best` best scores sum to most, else -infinity. `scores` [t, e] are
+// those that experts are chosen by (with V3's bias, best = 2; V2 has best = 1); experts of a group are neighbours.
+// For a bias of both kinds, add them.
+struct GroupLimit {
+  int64_t groups = 1, chosen = 1, best = 1;
+};
+Value limit_to_groups(Builder& b, Value scores, const GroupLimit& limit);
 
 // softmax(logits [t, e]) over all experts, f32 or f64, by ops that have gradients.
 Value expert_probabilities(Builder& b, Value logits);

@@ -82,6 +82,7 @@ void route(const KernelArgs& args) {
                 k = args.results[0].type.shape[1];
   const ops::RoutingKind kind = ops::routing_kind(args.instruction.attributes);
   const A* bias = args.operands.size() > 1 ? args.operands[1].as<A>() : nullptr;
+  const int64_t bias_step = bias && args.operands[1].type.rank() == 2 ? experts : 0;
   parallel_ranges(tokens, kTokens, [&](int64_t begin, int64_t end) {
     std::vector<A> row(static_cast<size_t>(experts)), by(row.size()), chosen;
     std::vector<int32_t> order(row.size()), choice;
@@ -93,7 +94,7 @@ void route(const KernelArgs& args) {
       by = row;
       if (bias) {
         to_scores(by.data(), experts, kind.is_sigmoid);
-        for (int64_t e = 0; e < experts; ++e) by[static_cast<size_t>(e)] += bias[e];
+        for (int64_t e = 0; e < experts; ++e) by[static_cast<size_t>(e)] += bias[t * bias_step + e];
       }
       std::partial_sort(order.begin(), order.begin() + k, order.end(), [&](int32_t a, int32_t b) {
         const A x = by[static_cast<size_t>(a)], y = by[static_cast<size_t>(b)];

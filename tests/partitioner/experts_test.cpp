@@ -20,17 +20,29 @@ struct Layer {
   int64_t tokens = 12, embed = 6, hidden = 10, experts = 5;
   ops::RoutingOptions routing = {.k = 2};
   bool has_bias = false;
+  ops::GroupLimit limit = {};  // of more than one group: tokens go to few
 };
 
 struct Routed {
   Value weights, experts;  // [t, k]
 };
 
+Value scores_of(Builder& b, const Layer& layer, Value logits) {
+  return layer.routing.score_function == "sigmoid" ? ops::logistic(b, logits)
+                                                   : ops::expert_probabilities(b, logits);
+}
+
+// [e], or [t, e] where tokens are limited to groups of experts.
+Value whole_bias(Builder& b, const Layer& layer, Value logits, Value bias) {
+  if (layer.limit.groups == 1) return bias;
+  const Value scores = scores_of(b, layer, logits);
+  const Value rows = ops::broadcast_last(b, bias, b.shape(scores));
+  return ops::add(b, rows, ops::limit_to_groups(b, ops::add(b, scores, rows), layer.limit));
+}
+
 // What the router is, from ops that know nothing of experts.
 Routed route_plainly(Builder& b, const Layer& layer, Value logits, Value bias) {
-  const bool is_sigmoid = layer.routing.score_function == "sigmoid";
-  const Value scores =
-      is_sigmoid ? ops::logistic(b, logits) : ops::expert_probabilities(b, logits);
+  const Value scores = scores_of(b, layer, logits);
   const Value by =
       bias.valid() ? ops::add(b, scores, ops::broadcast_last(b, bias, b.shape(scores))) : scores;
   const Value experts = ops::top_k(b, by, layer.routing.k).indices;
@@ -92,9 +104,9 @@ Graph layer_graph(const Layer& layer, bool is_dense) {
   const Value router = parameter("router", {d, e}, {"embed", "expert"}),
               w1 = parameter("w1", {e, d, h}, {"expert", "embed", "mlp"}),
               w2 = parameter("w2", {e, h, d}, {"expert", "mlp", "embed"});
-  const Value bias = layer.has_bias ? parameter("bias", {e}, {"expert"}) : Value{};
-
   const Value logits = ops::matmul(b, x, router);
+  const Value bias =
+      layer.has_bias ? whole_bias(b, layer, logits, parameter("bias", {e}, {"expert"})) : Value{};
   Routed routed;
   if (is_dense) {
     routed = route_plainly(b, layer, logits, bias);
@@ -118,13 +130,17 @@ Graph layer_graph(const Layer& layer, bool is_dense) {
 }
 
 std::vector<Layer> layers() {
-  std::vector<Layer> layers(5);
+  std::vector<Layer> layers(6);
   layers[1].routing = {.k = 3, .normalize = false, .scale = 2};
   layers[2].routing = {.k = 2, .score_function = "sigmoid"};
   layers[2].has_bias = true;
   layers[3].routing = {.k = 1, .score_function = "sigmoid", .normalize = false};
   layers[4].tokens = 3;  // experts without a token
   layers[4].experts = 9;
+  layers[5].experts = 12;  // DeepSeek-V3's router
+  layers[5].routing = {.k = 3, .score_function = "sigmoid", .scale = 2.5};
+  layers[5].has_bias = true;
+  layers[5].limit = {.groups = 4, .chosen = 2, .best = 2};
   return layers;
 }
 

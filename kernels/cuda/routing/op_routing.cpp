@@ -35,9 +35,11 @@ RoutingShape routing_shape(const KernelArgs& args, int64_t k) {
 }
 
 void run_routing(const KernelArgs& args) {
-  top_k_routing(routing_shape(args, args.results[0].type.shape[1]), args.operands[0].data,
-                args.operands.size() > 1 ? args.operands[1].as<float>() : nullptr, args.results[0].as<float>(),
-                args.results[1].as<int32_t>(), stream_of(args));
+  RoutingShape shape = routing_shape(args, args.results[0].type.shape[1]);
+  const bool has_bias = args.operands.size() > 1;
+  if (has_bias && args.operands[1].type.rank() == 2) shape.bias_step = shape.experts;
+  top_k_routing(shape, args.operands[0].data, has_bias ? args.operands[1].as<float>() : nullptr,
+                args.results[0].as<float>(), args.results[1].as<int32_t>(), stream_of(args));
 }
 
 void run_routing_grad(const KernelArgs& args) {

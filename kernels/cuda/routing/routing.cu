@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kThreads)
       rank[i] = kTaken;
       if (expert >= s.experts) continue;
       float by = row.logit[i];
-      if (bias != nullptr) by = (s.is_sigmoid ? sigmoid(by) : row.softmax(by)) + bias[expert];
+      if (bias != nullptr) by = (s.is_sigmoid ? sigmoid(by) : row.softmax(by)) + bias[token * s.bias_step + expert];
       rank[i] = rank_of(by);
     }
     int own = 0;  // lane j keeps choice j

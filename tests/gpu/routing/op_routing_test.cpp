@@ -41,8 +41,9 @@ TEST_F(CudaRouting, EveryKind) {
                    check_of("cuda.top_k_routing_grad", dtype));
       attributes.set(Attr::k, k);
       check_kernel(ops::kTopKRouting, {{logits}, attributes, {{-3, 3}}}, check_of("cuda.top_k_routing", DType::f32));
-      check_kernel(ops::kTopKRouting, {{logits, {DType::f32, {experts}}}, attributes, {{-3, 3}}},
-                   check_of("cuda.top_k_routing", DType::f32));
+      for (const Shape& bias : {Shape{experts}, Shape{tokens, experts}})
+        check_kernel(ops::kTopKRouting, {{logits, {DType::f32, bias}}, attributes, {{-3, 3}}},
+                     check_of("cuda.top_k_routing", DType::f32));
     }
   });
 }

@@ -30,9 +30,11 @@ TEST(RoutingKernels, EveryKind) {
           EXPECT_TRUE(check_call(ops::kTopKRoutingGrad, grad).accepted);
           attributes.set(Attr::k, k);
           EXPECT_TRUE(check_call(ops::kTopKRouting, {{logits}, attributes, {{-3, 3}}}).accepted);
-          const OpSample biased{
-              {logits, {statistics_of(dtype), {experts}}}, attributes, {{-3, 3}, {-1, 1}}};
-          EXPECT_TRUE(check_call(ops::kTopKRouting, biased).accepted);
+          for (const Shape& bias : {Shape{experts}, Shape{tokens, experts}}) {
+            const OpSample biased{
+                {logits, {statistics_of(dtype), bias}}, attributes, {{-3, 3}, {-1, 1}}};
+            EXPECT_TRUE(check_call(ops::kTopKRouting, biased).accepted);
+          }
         }
 }
 
