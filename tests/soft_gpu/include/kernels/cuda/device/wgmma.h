@@ -69,23 +69,26 @@ class DescribedMatrix {
     if (span_ > 16 && start_ % (8 * span_) >= 128)
       ::soft_gpu::fail("wgmma: the pattern of %u bytes at 0x%x begins in its middle", span_, start_);
   }
-  // Element `k` of the sum in row `mn` of a or column `mn` of b.
-  float columns(uint32_t mn, uint32_t k) const {  // K-major
-    const uint32_t eight = start_ + mn / 8 * stride_ + mn % 8 * span_;
-    return element(span_ == 16 ? eight + k / 8 * leading_ + k % 8 * 2 : eight + k * 2);
+  // Elements k..k + 7 of the sum in row `mn` of a or column `mn` of b (K-major), k a multiple of 8.
+  void columns(uint32_t mn, uint32_t k, float* eight) const {
+    const uint32_t group = start_ + mn / 8 * stride_ + mn % 8 * span_;
+    read(span_ == 16 ? group + k / 8 * leading_ : group + k * 2, eight);
   }
-  float rows(uint32_t mn, uint32_t k) const {  // MN-major
+  // Element k of the sum in rows or columns mn..mn + 7 (MN-major), mn a multiple of 8.
+  void rows(uint32_t mn, uint32_t k, float* eight) const {
     const uint32_t wide = span_ / 2;
-    if (span_ == 16) return element(start_ + mn / 8 * stride_ + mn % 8 * 2 + k / 8 * leading_ + k % 8 * 16);
-    return element(start_ + mn / wide * leading_ + mn % wide * 2 + k / 8 * stride_ + k % 8 * span_);
+    read(span_ == 16 ? start_ + mn / 8 * stride_ + k / 8 * leading_ + k % 8 * 16
+                     : start_ + mn / wide * leading_ + mn % wide * 2 + k / 8 * stride_ + k % 8 * span_,
+         eight);
   }
 
  private:
   static constexpr uint32_t kSpans[4] = {16, 128, 64, 32};
-  float element(uint32_t address) const {
-    uint16_t bits;
-    std::memcpy(&bits, shared_pointer(swizzled(address, span_), 2, "wgmma"), 2);
-    return bf16_of(bits, 0);
+  // Swizzling moves whole pieces of 16 bytes.
+  void read(uint32_t address, float* eight) const {
+    uint16_t bits[8];
+    std::memcpy(bits, shared_pointer(swizzled(address, span_), sizeof(bits), "wgmma"), sizeof(bits));
+    for (int i = 0; i < 8; ++i) eight[i] = bf16_of(bits[i], 0);
   }
   uint32_t start_, leading_, stride_, span_;
 };
@@ -136,13 +139,21 @@ __attribute__((optimize("O3"))) inline void finish_product(WarpgroupProduct* con
   }
   if (!first.left)
     for (uint32_t m = 0; m < 16; ++m)
-      for (uint32_t k = 0; k < 16; ++k) left[m][k] = a.columns(16 * warp + m, k);
-  for (uint32_t k = 0; k < 16; ++k) {
-    float right[128];
-    for (uint32_t n = 0; n < columns; ++n) right[n] = first.rows ? b.rows(n, k) : b.columns(n, k);
+      for (uint32_t k = 0; k < 16; k += 8) a.columns(16 * warp + m, k, left[m] + k);
+  float right[16][128];
+  for (uint32_t k = 0; k < 16; k += first.rows ? 1 : 8)
+    for (uint32_t n = 0; n < columns; n += first.rows ? 8 : 1) {
+      if (first.rows) {
+        b.rows(n, k, right[k] + n);
+      } else {
+        float eight[8];
+        b.columns(n, k, eight);
+        for (uint32_t i = 0; i < 8; ++i) right[k + i][n] = eight[i];
+      }
+    }
+  for (uint32_t k = 0; k < 16; ++k)
     for (uint32_t m = 0; m < 16; ++m)
-      for (uint32_t n = 0; n < columns; ++n) total[m][n] += double{left[m][k]} * right[n];
-  }
+      for (uint32_t n = 0; n < columns; ++n) total[m][n] += double{left[m][k]} * right[k][n];
   for (uint32_t lane = 0; lane < 32; ++lane)
     for (uint32_t n = 0; n < columns / 8; ++n)
       for (uint32_t i = 0; i < 4; ++i)
