@@ -66,7 +66,7 @@ template <typename T>  // float or bf16
 void plain_attention_forward(const AttentionShape& shape, const T* q, const T* k, const T* v, T* out,
                              float* lse, cudaStream_t stream);
 
-// To be called before all others where there are segments.
+// To be called before all others where there are segments. Of the same segments k_ranges may be q_ranges.
 void find_segment_ranges(const AttentionShape& shape, cudaStream_t stream);
 
 // First step of both backward passes.

@@ -66,7 +66,8 @@ void launch_segment_ranges(const int32_t* segments, int batch, int length, Segme
 void find_segment_ranges(const AttentionShape& shape, cudaStream_t stream) {
   if (shape.q_segments == nullptr) return;
   launch_segment_ranges(shape.q_segments, shape.batch, shape.queries, shape.q_ranges, stream);
-  launch_segment_ranges(shape.k_segments, shape.batch, shape.keys, shape.k_ranges, stream);
+  if (shape.k_ranges != shape.q_ranges)
+    launch_segment_ranges(shape.k_segments, shape.batch, shape.keys, shape.k_ranges, stream);
 }
 
 template <typename T>

@@ -50,7 +50,8 @@ AttentionShape shape_of(const KernelArgs& args, size_t own, std::byte* ranges) {
     shape.q_segments = operand(at.q_segments).as<int32_t>();
     shape.k_segments = operand(at.k_segments).as<int32_t>();
     shape.q_ranges = reinterpret_cast<SegmentRange*>(ranges);
-    shape.k_ranges = shape.q_ranges + segment_ranges(q[0], q[1]);
+    const bool is_same = shape.q_segments == shape.k_segments && q[1] == k[1];
+    shape.k_ranges = is_same ? shape.q_ranges : shape.q_ranges + segment_ranges(q[0], q[1]);
   }
   if (at.start >= 0) shape.start = operand(at.start).as<int64_t>();
   return shape;
