@@ -138,16 +138,22 @@ __device__ __forceinline__ void finish(float (&out)[D][4], const Softmax& state,
   }
 }
 
+template <int D>
+__device__ __forceinline__ void multiply_rows(float (&out)[D][4], const float (&factor)[2]) {
+#pragma unroll
+  for (int d = 0; d < D; ++d)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) out[d][i] *= factor[i / 2];
+}
+
+// All of the block's keys: adds to `out`, the sums not yet divided, and to `state`. The warp's rows begin at first_row.
 template <bool kSpecial, int kDim>
-__device__ __forceinline__ void compute(Shared<kDim>& shared, const AttentionShape& shape, const Work& work, int group,
-                                        bf16* to, float* lse) {
+__device__ __forceinline__ void attend(float (&out)[kDim / 8][4], Softmax& state, Shared<kDim>& shared,
+                                       const AttentionShape& shape, const Work& work, int group, int first_row) {
   const QueryBlock& block = work.block;
-  const int warp_row = group * kGroupRows + 16 * warp_of_group(), first_row = block.row + warp_row;
   const float scale2 = shape.scale * kLog2E;
-  float out[kDim / 8][4], score[kKeys / 8][4], correction[2];
+  float score[kKeys / 8][4], correction[2];
   uint32_t probability[kKeys / 16][4];
-  set_zero(out);
-  Softmax state;
 
   const auto softmax_of = [&](int key) {
     if (kSpecial && work.mask.is_special<16, kKeys>(block.batch, first_row, key))
@@ -157,69 +163,74 @@ __device__ __forceinline__ void compute(Shared<kDim>& shared, const AttentionSha
     return online_softmax(score, correction, state, scale2);
   };
 
-  mbarrier_wait(&shared.q_full, 0);
   int key = uniform(work.next<kSpecial>(work.keys.begin));
-  if (key < work.keys.end) {
-    int next = uniform(work.next<kSpecial>(key + kKeys));
-    RingPlace now, last;  // of the tile whose scores are computed, and of the one before
-    // Turns begin with the first group, which this tells it.
-    if (group == kConsumers - 1 && next < work.keys.end) barrier_arrive(kTurnBarrier, kConsumers * kGroupThreads);
-    mbarrier_wait(&shared.k_full[0], 0);
-    wgmma_fence();
-    begin_product_transposed(score, shared.q, group * kGroupRows, shared.k[0]);
-    wgmma_commit();
-    wgmma_wait<0>();
-    hold(score);
-    release(&shared.k_free[0]);
-    softmax_of(key);
-    pack_left(score, probability);
-    mbarrier_wait(&shared.v_full[0], 0);
-    while (next < work.keys.end) {
-      key = next;
-      next = uniform(work.next<kSpecial>(key + kKeys));
-      now.template advance<kStages>();
-      mbarrier_wait(&shared.k_full[now.stage], now.parity);
-      barrier_sync(kTurnBarrier + group, kConsumers * kGroupThreads);
-      hold(out);
-      hold(probability);
-      wgmma_fence();
-      begin_product_transposed(score, shared.q, group * kGroupRows, shared.k[now.stage]);
-      wgmma_commit();
-      begin_product(out, probability, shared.v[last.stage]);
-      wgmma_commit();
-      if (group == 0 || next < work.keys.end)
-        barrier_arrive(kTurnBarrier + 1 - group, kConsumers * kGroupThreads);
-      wgmma_wait<1>();
-      hold(score);
-      release(&shared.k_free[now.stage]);
-      const bool moved = softmax_of(key);
-      // The compiler would begin to wait for the products before the exponentials, which they are to run beside. It
-      // moves nothing over the branch of this wait, which the next products need anyway.
-      hold(score);
-      mbarrier_wait(&shared.v_full[now.stage], now.parity);
-      wgmma_wait<0>();
-      hold(out);
-      release(&shared.v_free[last.stage]);
-      pack_left(score, probability);
-      if (moved) {
-#pragma unroll
-        for (int d = 0; d < kDim / 8; ++d)
-#pragma unroll
-          for (int i = 0; i < 4; ++i) out[d][i] *= correction[i / 2];
-      }
-      last = now;
-    }
-    // v's rows behind the last key that is seen.
-    if (key + kKeys > work.keys.end && work.keys.end < shape.keys)
-      clear_rows(shared.v[last.stage], work.keys.end - key, group);
+  if (key >= work.keys.end) return;
+  int next = uniform(work.next<kSpecial>(key + kKeys));
+  RingPlace now, last;  // of the tile whose scores are computed, and of the one before
+  // Turns begin with the first group, which this tells it.
+  if (group == kConsumers - 1 && next < work.keys.end) barrier_arrive(kTurnBarrier, kConsumers * kGroupThreads);
+  mbarrier_wait(&shared.k_full[0], 0);
+  wgmma_fence();
+  begin_product_transposed(score, shared.q, group * kGroupRows, shared.k[0]);
+  wgmma_commit();
+  wgmma_wait<0>();
+  hold(score);
+  release(&shared.k_free[0]);
+  softmax_of(key);
+  pack_left(score, probability);
+  mbarrier_wait(&shared.v_full[0], 0);
+  while (next < work.keys.end) {
+    key = next;
+    next = uniform(work.next<kSpecial>(key + kKeys));
+    now.template advance<kStages>();
+    mbarrier_wait(&shared.k_full[now.stage], now.parity);
+    barrier_sync(kTurnBarrier + group, kConsumers * kGroupThreads);
     hold(out);
     hold(probability);
     wgmma_fence();
+    begin_product_transposed(score, shared.q, group * kGroupRows, shared.k[now.stage]);
+    wgmma_commit();
     begin_product(out, probability, shared.v[last.stage]);
     wgmma_commit();
+    if (group == 0 || next < work.keys.end)
+      barrier_arrive(kTurnBarrier + 1 - group, kConsumers * kGroupThreads);
+    wgmma_wait<1>();
+    hold(score);
+    release(&shared.k_free[now.stage]);
+    const bool moved = softmax_of(key);
+    // The compiler would begin to wait for the products before the exponentials, which they are to run beside. It
+    // moves nothing over the branch of this wait, which the next products need anyway.
+    hold(score);
+    mbarrier_wait(&shared.v_full[now.stage], now.parity);
     wgmma_wait<0>();
     hold(out);
+    release(&shared.v_free[last.stage]);
+    pack_left(score, probability);
+    if (moved) multiply_rows(out, correction);
+    last = now;
   }
+  // v's rows behind the last key that is seen.
+  if (key + kKeys > work.keys.end && work.keys.end < shape.keys)
+    clear_rows(shared.v[last.stage], work.keys.end - key, group);
+  hold(out);
+  hold(probability);
+  wgmma_fence();
+  begin_product(out, probability, shared.v[last.stage]);
+  wgmma_commit();
+  wgmma_wait<0>();
+  hold(out);
+}
+
+template <bool kSpecial, int kDim>
+__device__ __forceinline__ void compute(Shared<kDim>& shared, const AttentionShape& shape, const Work& work, int group,
+                                        bf16* to, float* lse) {
+  const QueryBlock& block = work.block;
+  const int warp_row = group * kGroupRows + 16 * warp_of_group(), first_row = block.row + warp_row;
+  float out[kDim / 8][4];
+  set_zero(out);
+  Softmax state;
+  mbarrier_wait(&shared.q_full, 0);
+  attend<kSpecial>(out, state, shared, shape, work, group, first_row);
   const int rows = shape.queries - block.row;
   finish(out, state, lse + statistics_offset(shape, block.batch, first_row, block.head), rows - warp_row);
   store_rows(out, 1.0f, shared.q, group, to + query_offset(shape, block.batch, block.row, block.head),
