@@ -2,26 +2,16 @@
 
 #include <cmath>
 
+#include "core/ops/attention.h"
 #include "core/ops/contraction.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/embedding.h"
 #include "core/ops/structure.h"
 #include "models/layers.h"
+#include "models/positions.h"
 
 namespace tessera::models {
 namespace {
-
-// What differs between the families, in one place.
-struct Style {
-  bool learned_positions, rotary, biases;
-};
-Style style_of(Family family) {
-  switch (family) {
-    case Family::gpt2: return {.learned_positions = true, .rotary = false, .biases = true};
-    case Family::llama: return {.learned_positions = false, .rotary = true, .biases = false};
-  }
-  return {};
-}
 
 double residual_std(const ModelConfig& config) {
   return config.scale_residual_init ? config.init_std / std::sqrt(2.0 * static_cast<double>(config.layers))
@@ -39,7 +29,7 @@ Value embed(ParameterScope& scope, const ModelConfig& config, Value tokens) {
   const Shape shape = builder.shape(tokens);
   Value x = ops::embedding(builder, embedding_table(scope, config), tokens);
   builder.annotate(x, {"batch", "length", "embed"});
-  if (!style_of(config.family).learned_positions) return x;
+  if (config.resolved_position() != Position::learned) return x;
   Value positions = scope.weight("positions.weight", {config.context, config.embed},
                                  {"positions", "embed"}, {.std = config.init_std});
   if (shape[1] < config.context)
@@ -64,15 +54,36 @@ Value residual_add(Builder& builder, Value x, Value branch) {
   return builder.annotate(ops::add(builder, x, branch), {"batch", "length", "embed"});
 }
 
-Value block(ParameterScope& scope, const ModelConfig& config, int64_t layer, Value x) {
+// What all layers' attention shares; invalid where the model has none.
+struct Shared {
+  Value distance_bias, segments;
+};
+Shared shared_by_layers(ParameterScope& scope, const ModelConfig& config, Value tokens) {
+  Shared shared;
+  const int64_t length = scope.builder().shape(tokens)[1];
+  if (config.resolved_position() == Position::alibi)
+    shared.distance_bias = alibi_bias(scope, config.heads, length);
+  if (config.resolved_position() == Position::relative)
+    shared.distance_bias = relative_bias(scope, config.heads, length, config.relative_buckets,
+                                         config.relative_max_distance, config.init_std);
+  if (config.document_end >= 0)
+    shared.segments = document_segments(scope.builder(), tokens, config.document_end);
+  return shared;
+}
+
+Value block(ParameterScope& scope, const ModelConfig& config, int64_t layer, const Shared& shared,
+            Value x) {
   Builder& builder = scope.builder();
   const std::string name = cat("block.", layer);
   const ScopeGuard guard(builder, name);
-  const Style style = style_of(config.family);
   const AttentionOptions attention{.heads = config.heads, .kv_heads = config.kv_heads,
-                                   .head_dim = config.head_dim, .bias = style.biases,
-                                   .rotary = style.rotary, .rope_theta = config.rope_theta,
-                                   .init_std = config.init_std, .out_init_std = residual_std(config)};
+                                   .head_dim = config.head_dim, .bias = config.family == Family::gpt2,
+                                   .rotary = config.resolved_position() == Position::rotary,
+                                   .rope_theta = config.rope_theta, .init_std = config.init_std,
+                                   .out_init_std = residual_std(config),
+                                   .window = config.window_of(layer),
+                                   .distance_bias = shared.distance_bias,
+                                   .segments = shared.segments};
   x = residual_add(builder, x, self_attention(scope, name + ".attention",
                                               norm(scope, config, name + ".norm1", x), attention));
   return residual_add(builder, x, mlp(scope, config, name + ".mlp", norm(scope, config, name + ".norm2", x)));
@@ -87,7 +98,8 @@ Value decoder_logits(ParameterScope& scope, const ModelConfig& config, Value tok
   if (length > config.context)
     throw_user_error("a sequence of ", length, " tokens does not fit model.context = ", config.context);
   Value x = embed(scope, config, tokens);
-  for (int64_t layer = 0; layer < config.layers; ++layer) x = block(scope, config, layer, x);
+  const Shared shared = shared_by_layers(scope, config, tokens);
+  for (int64_t layer = 0; layer < config.layers; ++layer) x = block(scope, config, layer, shared, x);
   const ScopeGuard guard(builder, "head");
   x = norm(scope, config, "final_norm", x);
   const Value table = config.tied_embeddings
@@ -125,7 +137,10 @@ double train_flops_per_token(const ModelConfig& config, int64_t sequence_length)
   const double products = layers * (2 * embed * attention_width + 2 * embed * kv_width +
                                     mlp_matrices * embed * static_cast<double>(config.mlp)) +
                           embed * static_cast<double>(config.vocab);
-  return 6 * products + 6 * layers * attention_width * static_cast<double>(sequence_length);
+  double pairs = 0;  // a token sees on average, over the layers
+  for (int64_t layer = 0; layer < config.layers; ++layer)
+    pairs += ops::attention_pairs(1, sequence_length, /*causal=*/true, config.window_of(layer));
+  return 6 * products + 12 * attention_width * pairs;
 }
 
 }  // namespace tessera::models

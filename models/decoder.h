@@ -19,9 +19,10 @@ std::vector<ParameterSpec> parameter_specs(const ModelConfig& config, DType comp
 // Parameters that count (without vocabulary padding).
 int64_t parameter_count(const std::vector<ParameterSpec>& specs);
 
-// Training FLOPs per token: 6 N + 6 L C T with N the parameters of matrix products (the embedding
-// table once if tied, as the output projection; not as a lookup), C = heads x head_dim, and the
-// causal half of attention; no recompute counted.
+// Training FLOPs per token: 6 N + 12 C P with N the parameters of matrix products (the embedding
+// table once if tied, as the output projection; not as a lookup), C = heads x head_dim, and P the
+// keys that a token sees on average, summed over the layers: T / 2 in each, less under a window. No
+// recompute counted; the documents of a sequence count as one.
 double train_flops_per_token(const ModelConfig& config, int64_t sequence_length);
 
 }  // namespace tessera::models

@@ -76,7 +76,12 @@ Value self_attention(ParameterScope& scope, const std::string& name, Value x,
     key = ops::rotary(builder, key, options.rope_theta);
   }
   const double scale = 1.0 / std::sqrt(static_cast<double>(options.head_dim));
-  const Value attended = ops::attention(builder, query, key, value, {.causal = options.causal, .scale = scale}).out;
+  const Value attended =
+      ops::attention(builder, query, key, value,
+                     {.causal = options.causal, .scale = scale, .window = options.window},
+                     {.distance_bias = options.distance_bias, .q_segments = options.segments,
+                      .k_segments = options.segments})
+          .out;
   builder.annotate(attended, {"batch", "length", "heads", "head_dim"});
   return linear(scope, name + ".output", attended,
                 {.in_axes = {"heads", "head_dim"}, .out_axes = {"embed"},

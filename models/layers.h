@@ -31,6 +31,9 @@ struct AttentionOptions {
   bool rotary = false;
   double rope_theta = 10000;
   double init_std = 0.02, out_init_std = 0.02;
+  int64_t window = 0;     // with causal: keys that a query sees, itself included; 0: all
+  Value distance_bias{};  // [heads, n] by query - key position, see core/ops/attention.h
+  Value segments{};       // s32 [batch, length]: positions of one segment see each other
 };
 // Self-attention, [batch, length, embed] -> [batch, length, embed].
 Value self_attention(ParameterScope& scope, const std::string& name, Value x,

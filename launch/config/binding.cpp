@@ -160,6 +160,11 @@ void bind_model(Binder&& bind, ModelConfig& model) {
   bind("tied_embeddings", model.tied_embeddings);
   bind("init_std", model.init_std);
   bind("scale_residual_init", model.scale_residual_init);
+  bind("position", model.position);
+  bind("attention_window", model.attention_window);
+  bind("full_attention_interval", model.full_attention_interval);
+  bind("relative_buckets", model.relative_buckets);
+  bind("relative_max_distance", model.relative_max_distance);
 }
 
 void bind_data(Binder&& bind, DataConfig& data) {
@@ -170,6 +175,7 @@ void bind_data(Binder&& bind, DataConfig& data) {
   bind("tokenizer", data.tokenizer);
   bind("shuffle", data.shuffle);
   bind("seed", data.seed);
+  bind("separate_documents", data.separate_documents);
 }
 
 void bind_optimizer(Binder&& bind, OptimizerConfig& optimizer) {

@@ -19,6 +19,9 @@ std::string_view pick(const std::array<std::string_view, kCount>& names, Enum va
 std::string_view name_of(ModelFamily value) {
   return pick(std::to_array<std::string_view>({"gpt2", "llama"}), value);
 }
+std::string_view name_of(ModelPosition value) {
+  return pick(std::to_array<std::string_view>({"learned", "rotary", "alibi", "relative"}), value);
+}
 std::string_view name_of(Tokenizer value) {
   return pick(std::to_array<std::string_view>({"bytes"}), value);
 }

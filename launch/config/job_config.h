@@ -18,6 +18,7 @@
 namespace tessera::config {
 
 enum class ModelFamily : uint8_t { gpt2, llama };
+enum class ModelPosition : uint8_t { learned, rotary, alibi, relative };
 enum class Tokenizer : uint8_t { bytes };
 enum class OptimizerKind : uint8_t { adamw };
 enum class ScheduleKind : uint8_t { constant, cosine, rsqrt };
@@ -31,6 +32,7 @@ enum class DeviceTransport : uint8_t { automatic, nccl, staged };
 
 // The names that config files use ("gpt2", "cosine", "auto", ...).
 std::string_view name_of(ModelFamily value);
+std::string_view name_of(ModelPosition value);
 std::string_view name_of(Tokenizer value);
 std::string_view name_of(OptimizerKind value);
 std::string_view name_of(ScheduleKind value);
@@ -58,6 +60,11 @@ struct ModelConfig {
   bool tied_embeddings = true;  // resolved: gpt2 true, llama false
   double init_std = 0.02;
   bool scale_residual_init = true;  // projections into the residual: init_std / sqrt(2 x layers)
+  ModelPosition position = ModelPosition::learned;  // resolved: gpt2 learned, llama rotary
+  int64_t attention_window = 0;                     // tokens; 0: all
+  int64_t full_attention_interval = 0;              // layers; 0: never
+  int64_t relative_buckets = 32;
+  int64_t relative_max_distance = 128;
 
   // Rows of the embedding table: vocab rounded up to a multiple of vocab_padding.
   int64_t padded_vocab() const {
@@ -74,6 +81,7 @@ struct DataConfig {
   Tokenizer tokenizer = Tokenizer::bytes;
   bool shuffle = true;
   int64_t seed = 0;
+  bool separate_documents = false;  // attention stays within a document
 
   bool operator==(const DataConfig&) const = default;
 };

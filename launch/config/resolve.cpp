@@ -47,6 +47,10 @@ void resolve_model(const proto::ModelConfig& given, JobConfig& job) {
     model.tied_embeddings = !llama;
     derive(job, "model.tied_embeddings", cat(name_of(model.family), " style"));
   }
+  if (!given.has_position()) {
+    model.position = llama ? ModelPosition::rotary : ModelPosition::learned;
+    derive(job, "model.position", cat(name_of(model.family), " style"));
+  }
 }
 
 }  // namespace

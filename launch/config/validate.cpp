@@ -64,6 +64,48 @@ class Checker {
   Problems& problems_;
 };
 
+// What belongs to another choice of model.position is refused rather than ignored; its default is no
+// choice, and stands in every effective config.
+void check_attention(const ModelConfig& model, Checker& check) {
+  const ModelConfig defaults;
+  check.between("model.attention_window", model.attention_window, 0);
+  check.between("model.full_attention_interval", model.full_attention_interval, 0);
+  if (model.full_attention_interval > 0 && model.attention_window == 0) {
+    check.fail("model.full_attention_interval", " is ", model.full_attention_interval,
+               " without model.attention_window; all layers see all anyway");
+  } else if (model.full_attention_interval == 1) {
+    check.fail("model.full_attention_interval", " is 1, so that no layer has the window of ",
+               model.attention_window, "; leave out one of the two, or choose at least 2");
+  }
+  if (model.position == ModelPosition::rotary) {
+    if (model.head_dim % 2 != 0) {
+      check.fail("model.head_dim", " is ", model.head_dim,
+                 "; rotary positions turn pairs of elements, so it must be even");
+    }
+  } else if (model.rope_theta != defaults.rope_theta) {
+    check.fail("model.rope_theta", " is set, and model.position is ", name_of(model.position),
+               "; only rotary has frequencies");
+  }
+  if (model.position == ModelPosition::relative) {
+    check.between("model.relative_buckets", model.relative_buckets, 2, 1 << 20);
+    if (model.relative_buckets >= 2 && model.relative_max_distance <= model.relative_buckets / 2) {
+      check.fail("model.relative_max_distance", " is ", model.relative_max_distance,
+                 "; it must be above half of model.relative_buckets (", model.relative_buckets,
+                 "), whose distances have buckets of their own");
+    }
+    check.between("model.relative_max_distance", model.relative_max_distance, 1);
+    return;
+  }
+  const auto only_relative = [&](const char* path, int64_t value, int64_t default_value) {
+    if (value != default_value)
+      check.fail(path, " is set, and model.position is ", name_of(model.position),
+                 "; only relative has buckets");
+  };
+  only_relative("model.relative_buckets", model.relative_buckets, defaults.relative_buckets);
+  only_relative("model.relative_max_distance", model.relative_max_distance,
+                defaults.relative_max_distance);
+}
+
 void check_model(const ModelConfig& model, const TrainConfig& train, bool has_batch,
                  Checker& check) {
   check.between("model.layers", model.layers, 1, 1 << 20);
@@ -88,10 +130,7 @@ void check_model(const ModelConfig& model, const TrainConfig& train, bool has_ba
   } else if (model.kv_heads > 0 && model.heads % model.kv_heads != 0) {
     check.fail("model.kv_heads", " ", model.kv_heads, " does not divide heads ", model.heads);
   }
-  if (model.family == ModelFamily::llama && model.head_dim % 2 != 0) {
-    check.fail("model.head_dim", " is ", model.head_dim,
-               "; rotary positions turn pairs of elements, so it must be even");
-  }
+  check_attention(model, check);
   if (model.vocab > 0 && model.vocab < 259) {
     check.fail("model.vocab", " is ", model.vocab, "; the bytes tokenizer has 259 tokens");
   }

@@ -4,8 +4,23 @@
 #include <regex>
 
 #include "core/base/error.h"
+#include "launch/data/byte_tokenizer.h"
 
 namespace tessera {
+
+namespace {
+
+models::Position position_of(config::ModelPosition position) {
+  switch (position) {
+    case config::ModelPosition::learned: return models::Position::learned;
+    case config::ModelPosition::rotary: return models::Position::rotary;
+    case config::ModelPosition::alibi: return models::Position::alibi;
+    case config::ModelPosition::relative: return models::Position::relative;
+  }
+  return models::Position::by_family;
+}
+
+}  // namespace
 
 models::ModelConfig model_config(const JobConfig& job) {
   const config::ModelConfig& from = job.model;
@@ -25,6 +40,12 @@ models::ModelConfig model_config(const JobConfig& job) {
   model.tied_embeddings = from.tied_embeddings;
   model.init_std = from.init_std;
   model.scale_residual_init = from.scale_residual_init;
+  model.position = position_of(from.position);
+  model.attention_window = from.attention_window;
+  model.full_attention_interval = from.full_attention_interval;
+  model.relative_buckets = from.relative_buckets;
+  model.relative_max_distance = from.relative_max_distance;
+  if (job.data.separate_documents) model.document_end = kEndToken;
   return model;
 }
 

@@ -31,6 +31,8 @@ TEST(Load, DerivedValuesOfLlama) {
   EXPECT_EQ(job.model.kv_heads, 2);
   EXPECT_EQ(job.model.mlp, 256);
   EXPECT_FALSE(job.model.tied_embeddings);
+  EXPECT_EQ(job.model.position, config::ModelPosition::rotary);
+  EXPECT_EQ(small_job().model.position, config::ModelPosition::learned);
 }
 
 TEST(Load, ZeroDiffersFromUnset) {

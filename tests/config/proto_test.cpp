@@ -31,6 +31,7 @@ void expect_same(const EnumDescriptor* type) {
 
 TEST(Proto, EnumsAreThoseOfTheStructs) {
   expect_same<config::ModelFamily>(proto::ModelConfig::Family_descriptor());
+  expect_same<config::ModelPosition>(proto::ModelConfig::Position_descriptor());
   expect_same<config::Tokenizer>(proto::DataConfig::Tokenizer_descriptor());
   expect_same<config::OptimizerKind>(proto::OptimizerConfig::Kind_descriptor());
   expect_same<config::ScheduleKind>(proto::ScheduleConfig::Kind_descriptor());

@@ -346,6 +346,20 @@ TEST(OpTable, ErrorsShowBothShapes) {
       message_of(*find_op("attention"), {q, k, k}, {{Attr::causal, true}, {Attr::scale, 1.0}}),
       "attention: 6 query heads of f32[1,4,6,2] are not a multiple of the 4 key heads of "
       "f32[1,4,4,2]");
+  const Attributes plain{{Attr::causal, false}, {Attr::scale, 1.0}},
+      windowed{{Attr::causal, false}, {Attr::scale, 1.0}, {Attr::window, int64_t{3}}},
+      negative{{Attr::causal, true}, {Attr::scale, 1.0}, {Attr::window, int64_t{-3}}},
+      origin{{Attr::causal, true}, {Attr::scale, 1.0}, {Attr::bias_origin, int64_t{3}}};
+  const TensorType x{DType::f32, {2, 4, 6, 2}}, segments{DType::s32, {2, 4}};
+  const OpDef& attention = *find_op("attention");
+  EXPECT_EQ(message_of(attention, {x, x, x}, windowed), "attention: window 3 needs causal");
+  EXPECT_EQ(message_of(attention, {x, x, x}, negative), "attention: window -3 is negative");
+  EXPECT_EQ(message_of(attention, {x, x, x}, origin),
+            "attention: bias_origin needs a distance_bias operand");
+  EXPECT_EQ(message_of(attention, {x, x, x, {DType::f32, {5, 9}}}, plain),
+            "attention: distance_bias must be f32[6,n] with n > 0, not f32[5,9]");
+  EXPECT_EQ(message_of(attention, {x, x, x, segments, {DType::s32, {2, 5}}}, plain),
+            "attention: segments must be s32[2,4] and s32[2,4], not s32[2,4] and s32[2,5]");
 }
 
 }  // namespace

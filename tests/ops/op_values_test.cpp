@@ -149,53 +149,122 @@ TEST(Structure, ReduceStartsFromTheIdentity) {
 // ---- Composites against their expansion ---------------------------------------------------------
 
 // Attention written with dot_general, a mask and a softmax; every query head reads its own key
-// head.
-TEST(Attention, EqualsItsExpansion) {
-  const int64_t batch = 2, length = 5, heads = 4, kv = 2, width = 3;
-  const TensorType q{DType::f64, {batch, length, heads, width}},
-      k{DType::f64, {batch, length, kv, width}};
-  Graph graph;
-  Builder b(graph);
-  std::vector<Value> in;
-  for (const TensorType& type : {q, k, k})
-    in.push_back(b.input(InputKind::data, cat("x", in.size()), type));
-  const auto composite = ops::attention(b, in[0], in[1], in[2], {true, 0.6});
-
-  const Shape repeated{batch, length, kv, heads / kv, width};
+// head. `seen` and `bias` (if valid) are [b,h,q,k].
+struct ExpandedAttention {
+  Value out, log_sums;
+};
+ExpandedAttention expand_attention(Builder& b, Value q, Value k, Value v, double scale, Value seen,
+                                   Value bias = {}) {
+  const Shape shape = b.shape(q), keys = b.shape(k);
+  const Shape repeated{keys[0], keys[1], keys[2], shape[2] / keys[2], keys[3]};
+  const Shape flat{keys[0], keys[1], shape[2], keys[3]};
   auto repeat = [&](Value x) {
-    return ops::reshape(b, ops::broadcast_in_dim(b, x, repeated, {0, 1, 2, 4}), q.shape);
+    return ops::reshape(b, ops::broadcast_in_dim(b, x, repeated, {0, 1, 2, 4}), flat);
   };
-  const Value scores = ops::scale(
-      b, ops::dot_general(b, in[0], repeat(in[1]), {{3}, {3}, {0, 2}, {0, 2}}), 0.6);  // [b,h,q,k]
-  const TensorType pairs{DType::s32, b.shape(scores)};
-  const Value seen =
-      ops::compare(b, ops::iota(b, pairs, 2), ops::iota(b, pairs, 3), CompareDirection::ge);
+  Value scores = ops::scale(b, ops::dot_general(b, q, repeat(k), {{3}, {3}, {0, 2}, {0, 2}}), scale);
+  if (bias.valid()) scores = ops::add(b, scores, bias);
   const Value masked = ops::select(b, seen, scores, ops::constant_like(b, scores, -INFINITY));
   const Value weights = ops::exponential(b, masked);
   const Value sums = ops::reduce(b, weights, {3});
   const Value probabilities =
       ops::divide(b, weights, ops::broadcast_in_dim(b, sums, b.shape(weights), {0, 1, 2}));
   const Value out =
-      ops::dot_general(b, probabilities, repeat(in[2]), {{3}, {1}, {0, 1}, {0, 2}});  // [b,h,q,d]
-  const Value expanded = ops::transpose(b, out, {0, 2, 1, 3});
+      ops::dot_general(b, probabilities, repeat(v), {{3}, {1}, {0, 1}, {0, 2}});  // [b,h,q,d]
+  return {ops::transpose(b, out, {0, 2, 1, 3}), ops::log(b, sums)};
+}
 
+// Both forms' results and gradients with respect to `in`, on random inputs.
+void expect_equal_attention(Graph& graph, Builder& b, const std::vector<Value>& in,
+                            const ops::AttentionResult& composite,
+                            const ExpandedAttention& expanded) {
   b.output(composite.out, "out");
-  b.output(expanded, "expanded");
+  b.output(expanded.out, "expanded");
   b.output(composite.lse, "lse");
-  b.output(ops::log(b, sums), "log_sums");
-  // And the gradients of both.
-  for (Value y : {composite.out, expanded}) {
+  b.output(expanded.log_sums, "log_sums");
+  for (Value y : {composite.out, expanded.out}) {
     const Value loss = ops::reduce_all(b, ops::multiply(b, y, ops::sine(b, y)));
     for (Value d : gradients(b, loss, in)) b.output(d, "d");
   }
   std::mt19937_64 rng(3);
-  const auto results = interpret(
-      graph, std::vector<HostTensor>{random_tensor(q, -1, 1, rng), random_tensor(k, -1, 1, rng),
-                                     random_tensor(k, -1, 1, rng)});
+  std::vector<HostTensor> inputs;
+  for (Value x : in) inputs.push_back(random_tensor(b.type(x), -1, 1, rng));
+  const auto results = interpret(graph, inputs);
   EXPECT_LT(max_relative_error(results[0], results[1], 1e-3), 1e-12);
   EXPECT_LT(max_relative_error(results[2], results[3], 1e-3), 1e-12);
-  for (size_t i = 0; i < 3; ++i)
-    EXPECT_LT(max_relative_error(results[4 + i], results[7 + i], 1e-3), 1e-11) << "operand " << i;
+  for (size_t i = 0; i < in.size(); ++i)
+    EXPECT_LT(max_relative_error(results[4 + i], results[4 + in.size() + i], 1e-3), 1e-11)
+        << "operand " << i;
+}
+
+TEST(Attention, EqualsItsExpansion) {
+  const TensorType q{DType::f64, {2, 5, 4, 3}}, k{DType::f64, {2, 5, 2, 3}};
+  Graph graph;
+  Builder b(graph);
+  std::vector<Value> in;
+  for (const TensorType& type : {q, k, k})
+    in.push_back(b.input(InputKind::data, cat("x", in.size()), type));
+  const TensorType pairs{DType::s32, {2, 4, 5, 5}};
+  const Value seen =
+      ops::compare(b, ops::iota(b, pairs, 2), ops::iota(b, pairs, 3), CompareDirection::ge);
+  expect_equal_attention(graph, b, in, ops::attention(b, in[0], in[1], in[2], {true, 0.6}),
+                         expand_attention(b, in[0], in[1], in[2], 0.6, seen));
+}
+
+// Window, segments, a bias by distance and a start, from masks and indices made by loops.
+TEST(Attention, ExtrasEqualTheirExpansion) {
+  const int64_t batch = 2, queries = 5, keys = 9, heads = 4, window = 4, origin = 1, start = 3;
+  const TensorType q{DType::f64, {batch, queries, heads, 3}}, k{DType::f64, {batch, keys, 2, 3}},
+      table{DType::f64, {heads, 4}};
+  Graph graph;
+  Builder b(graph);
+  std::vector<Value> in;
+  for (const TensorType& type : {q, k, k, table})
+    in.push_back(b.input(InputKind::data, cat("x", in.size()), type));
+  HostTensor seen({DType::pred, {batch, heads, queries, keys}}), index({DType::s32, {queries, keys}});
+  const auto q_segments = tensor<int32_t>({batch, queries}, {0, 0, 0, 7, 7, 1, 2, 1, 2, 1}),
+             k_segments = tensor<int32_t>({batch, keys}, {0, 0, 0, 0, 0, 0, 7, 7, 7,  //
+                                                          1, 2, 1, 1, 2, 1, 2, 2, 1});
+  for (int64_t i = 0; i < queries; ++i)
+    for (int64_t j = 0; j < keys; ++j) {
+      index.set_int(i * keys + j, std::clamp<int64_t>(start + i - j + origin, 0, 3));
+      for (int64_t s = 0; s < batch; ++s)
+        for (int64_t h = 0; h < heads; ++h)
+          seen.set_int(((s * heads + h) * queries + i) * keys + j,
+                       j <= start + i && j > start + i - window &&
+                           q_segments.get_int(s * queries + i) == k_segments.get_int(s * keys + j));
+    }
+  const Value rows = ops::embedding(b, ops::transpose(b, in[3], {1, 0}), ops::constant(b, index));
+  const Value bias = ops::broadcast_in_dim(b, rows, seen.shape(), {2, 3, 1});
+  const auto composite = ops::attention(
+      b, in[0], in[1], in[2], {.causal = true, .scale = 0.6, .window = window, .bias_origin = origin},
+      {.distance_bias = in[3], .q_segments = ops::constant(b, q_segments),
+       .k_segments = ops::constant(b, k_segments), .start = ops::constant(b, tensor<int64_t>({}, {start}))});
+  expect_equal_attention(graph, b, in, composite,
+                         expand_attention(b, in[0], in[1], in[2], 0.6, ops::constant(b, seen), bias));
+}
+
+TEST(Attention, AQueryThatSeesNoKeyGivesZero) {
+  std::mt19937_64 rng(6);
+  const auto q = random_tensor({DType::f64, {1, 2, 1, 2}}, -1, 1, rng);
+  const auto result = evaluate(ops::kAttention, {{Attr::causal, true}, {Attr::scale, 1.0}},
+                               {q, q, q, tensor<int32_t>({1, 2}, {1, 2}), tensor<int32_t>({1, 2}, {1, 1})});
+  EXPECT_EQ(result[0].get_real(2), 0);
+  EXPECT_EQ(result[0].get_real(3), 0);
+  EXPECT_EQ(result[1].get_real(1), -INFINITY);
+  EXPECT_NE(result[0].get_real(0), 0);
+}
+
+TEST(Attention, FlopsCountTheWindowAlone) {
+  const TensorType x{DType::f32, {1, 1024, 2, 8}};
+  const auto flops = [&](const Attributes& attributes) {
+    const std::vector<TensorType> operands{x, x, x};
+    return flop_count(ops::kAttention, {operands, attributes}, infer_types(ops::kAttention, {operands, attributes}));
+  };
+  const double all = flops({{Attr::causal, false}, {Attr::scale, 1.0}});
+  EXPECT_EQ(flops({{Attr::causal, true}, {Attr::scale, 1.0}}), all / 2);
+  EXPECT_EQ(flops({{Attr::causal, true}, {Attr::scale, 1.0}, {Attr::window, int64_t{256}}}),
+            all * (0.25 - 0.03125));
+  EXPECT_EQ(flops({{Attr::causal, true}, {Attr::scale, 1.0}, {Attr::window, int64_t{5000}}}), all / 2);
 }
 
 TEST(Attention, QueriesThatStartLaterSeeMoreKeys) {
