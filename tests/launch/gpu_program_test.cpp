@@ -43,9 +43,9 @@ void expect_same_losses(const TinyJob& job, const std::string& a, const std::str
 const std::vector<std::string> kCuda = {"--device", "cuda"};
 
 // One rank as on the processor, in f32 and nearly so in bf16.
-void check_family(const char* family, int steps) {
+void check_family(const char* family, int steps, const std::vector<std::string>& more = {}) {
   const TinyJob job(family);
-  const std::vector<std::string> some = set("train.steps", std::to_string(steps));
+  const std::vector<std::string> some = join_arguments(set("train.steps", std::to_string(steps)), more);
   train(job, "cpu", some);
   const Outcome gpu = train(job, "gpu", join_arguments(some, kCuda), on_soft_gpus());
   EXPECT_TRUE(gpu.says("NUMA node")) << gpu.all();
@@ -60,6 +60,16 @@ void check_family(const char* family, int steps) {
 class GpuFamily : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(All, GpuFamily, testing::Values("gpt2", "llama"));
 TEST_P(GpuFamily, TrainsToTheLossesOfTheProcessor) { check_family(GetParam(), 4); }
+
+// Windows, biases of both kinds and documents, which are words here.
+TEST(GpuAttention, FeaturesTrainToTheLossesOfTheProcessor) {
+  std::vector<std::string> documents;
+  for (const char* text : {"data.document_separator=\" \"", "data.separate_documents=true", "model.position=relative",
+                           "model.attention_window=7"})
+    documents = join_arguments(documents, {"--set", text});
+  check_family("llama", 3, documents);
+  check_family("gpt2", 3, join_arguments(set("model.position", "alibi"), set("model.attention_window", "5")));
+}
 
 class GpuFamilyLong : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(All, GpuFamilyLong, testing::Values("gpt2", "llama"));
