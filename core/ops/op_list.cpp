@@ -11,6 +11,7 @@
 #include "core/ops/control.h"
 #include "core/ops/cross_entropy.h"
 #include "core/ops/custom_call.h"
+#include "core/ops/dropout.h"
 #include "core/ops/dynamic_slice.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/elementwise_bits.h"
@@ -160,7 +161,10 @@ std::span<const OpDef* const> all_ops() {
       &kLogitsSumGrad,
       &kCrossEntropyWithGrad,
       &kAdamW,
+      &kMultiAdamW,
+      &kMultiSumOfSquares,
       &kRandomUniform,
+      &kDropout,
       &kResizePadding,
       &kMaskPadding,
       &kReshard,

@@ -53,4 +53,15 @@ double random_normal(uint64_t seed, uint64_t site, uint64_t index) {
   return radius * std::cos(2 * std::numbers::pi * to_unit(bits[2], bits[3], 53));
 }
 
+PhiloxCounter step_bits(uint64_t seed, uint64_t site, uint64_t step, uint64_t block) {
+  return philox4x32_10({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
+                        static_cast<uint32_t>(step), static_cast<uint32_t>(seed >> 32)},
+                       {static_cast<uint32_t>(seed), static_cast<uint32_t>(site)});
+}
+
+uint32_t step_bits_of(uint64_t seed, uint64_t site, uint64_t step, uint64_t index) {
+  const uint32_t word = step_bits(seed, site, step, index / 8)[index % 8 / 2];
+  return index % 2 == 0 ? word & 0xffff : word >> 16;
+}
+
 }  // namespace tessera

@@ -22,4 +22,18 @@ double random_uniform(uint64_t seed, uint64_t site, uint64_t index, int precisio
 // Standard normal, by Box and Muller's cosine branch.
 double random_normal(uint64_t seed, uint64_t site, uint64_t index);
 
+// ---- Draws that a training step makes: masks of dropout, stochastic rounding ---------------------
+//
+// An element takes 16 bits, and eight neighbours share a block: key = low words of (seed, site),
+// counter = (index / 8 low, index / 8 high, low word of step, high word of seed). `index` is the
+// element's in the logical tensor. Sites of such draws lie apart from those of initial values, which
+// count up from 0.
+constexpr int64_t kDropoutSites = int64_t{1} << 28, kRoundingSites = int64_t{2} << 28;
+constexpr int64_t kStepBitsPerBlock = 8;
+
+// Those of elements 8 block ... 8 block + 7, two a word, the lower half first.
+PhiloxCounter step_bits(uint64_t seed, uint64_t site, uint64_t step, uint64_t block);
+// Those of one element.
+uint32_t step_bits_of(uint64_t seed, uint64_t site, uint64_t step, uint64_t index);
+
 }  // namespace tessera

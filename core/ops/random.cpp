@@ -15,12 +15,11 @@ Ints logical_strides(const OpCall& call) {
 
 // Which dims have a start: those whose size in the whole tensor is above 1. A stride tells the size
 // of the dim after it; that of dim 0 shows in the number of starts.
-std::vector<int> dims_with_start(const OpCall& call) {
-  const Ints strides = logical_strides(call);
+std::vector<int> dims_with_start(const Ints& strides, size_t starts) {
   std::vector<int> dims;
   for (size_t d = 1; d < strides.size(); ++d)
     if (strides[d - 1] != strides[d]) dims.push_back(static_cast<int>(d));
-  if (call.operands.size() > dims.size()) dims.insert(dims.begin(), 0);
+  if (starts > dims.size()) dims.insert(dims.begin(), 0);
   return dims;
 }
 
@@ -30,8 +29,9 @@ std::vector<TensorType> infer(const OpCall& call) {
   require(is_float(type.dtype), "random_uniform: needs a float type, not ", type);
   require(static_cast<int>(logical_strides(call).size()) == type.rank(),
           "random_uniform: strides [", join(logical_strides(call), ","), "] for ", type);
-  require(call.operands.empty() || call.operands.size() == dims_with_start(call).size(),
-          "random_uniform: ", call.operands.size(), " starts for ", type, " with strides [",
+  const size_t starts = call.operands.size();
+  require(starts == 0 || starts == dims_with_start(logical_strides(call), starts).size(),
+          "random_uniform: ", starts, " starts for ", type, " with strides [",
           join(logical_strides(call), ","), "]");
   return {type};
 }
@@ -57,12 +57,15 @@ int random_precision(DType dtype) {
 
 Ints random_strides(const OpCall& call) { return logical_strides(call); }
 
-Ints random_start_strides(const OpCall& call) {
+Ints strides_of_starts(const Ints& strides, size_t starts) {
   Ints steps;
-  if (call.operands.empty()) return steps;
-  const Ints strides = logical_strides(call);
-  for (int d : dims_with_start(call)) steps.push_back(strides[static_cast<size_t>(d)]);
+  if (starts == 0) return steps;
+  for (int d : dims_with_start(strides, starts)) steps.push_back(strides[static_cast<size_t>(d)]);
   return steps;
+}
+
+Ints random_start_strides(const OpCall& call) {
+  return strides_of_starts(logical_strides(call), call.operands.size());
 }
 
 namespace {

@@ -14,6 +14,8 @@ Value random_uniform(Builder& b, TensorType type, int64_t seed, int64_t seed_sit
 
 // For kernels of random_uniform: the strides of the whole tensor, what one step of each start operand adds to
 // the counter, and the random bits in an element.
+// `strides_of_starts` says the same of any op with starts for the dims whose size is above 1 (or none).
+Ints strides_of_starts(const Ints& strides, size_t starts);
 Ints random_strides(const OpCall& call);
 Ints random_start_strides(const OpCall& call);
 int random_precision(DType dtype);

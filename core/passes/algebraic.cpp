@@ -159,6 +159,8 @@ class Simplifier {
     const DType target = instruction.results[0].type.dtype;
     if (made().type(from).dtype == target && is_anonymous(instruction)) return from;
     const Instruction& inner = made().at(from);
+    // To a wider type and back: nothing was lost on the way.
+    if (inner.is(ops::kConvert) && is_anonymous(instruction) && is_exact_detour(inner, target)) return inner.operands[0];
     const bool one_use = uses_[instruction.operands[0].instruction] == 1;
     const bool widens = is_float(target) && size_of(target) > size_of(made().type(from).dtype);
     if (!inner.is(ops::kDotGeneral) || !one_use || !widens || !anonymous_value(from)) return std::nullopt;
@@ -166,6 +168,12 @@ class Simplifier {
     wide.attributes.set(Attr::dtype, target);
     wide.results[0] = instruction.results[0];
     return rewriter_.append(std::move(wide));
+  }
+
+  bool is_exact_detour(const Instruction& widening, DType target) {
+    const DType first = made().type(widening.operands[0]).dtype, wide = widening.results[0].type.dtype;
+    return first == target && (first == DType::bf16 || first == DType::f16) &&
+           (wide == DType::f32 || wide == DType::f64);
   }
 
   const Graph& source_;

@@ -1,7 +1,7 @@
 #include "kernels/cpu/sum_of_squares.h"
 
 #include "kernels/common/simd.h"
-#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/pieces.h"
 
 namespace tessera::cpu {
 namespace {
@@ -37,19 +37,38 @@ int64_t sum_of_squares_workspace(int64_t n) {
 }
 
 template <typename T>
-double sum_of_squares(int64_t n, const T* x, void* workspace) {
-  const Chunks chunks = square_chunks(n);
-  double* partials = static_cast<double*>(workspace);
-  parallel_for(chunks.count(), [&](int64_t c) {
-    partials[c] = chunk_sum(chunks.end(c) - chunks.begin(c), x + chunks.begin(c));
+void sums_of_squares(std::span<const Squares<T>> tensors, void* workspace, std::span<double> sums) {
+  std::vector<int64_t> counts;
+  std::vector<double*> partials;
+  double* next = static_cast<double*>(workspace);
+  for (const Squares<T>& tensor : tensors) {
+    counts.push_back(square_chunks(tensor.n).count());
+    partials.push_back(next);
+    next += counts.back();
+  }
+  for_each_piece_of(counts, [&](size_t t, int64_t c) {
+    const Chunks chunks = square_chunks(tensors[t].n);
+    partials[t][c] = chunk_sum(chunks.end(c) - chunks.begin(c), tensors[t].x + chunks.begin(c));
   });
+  for (size_t t = 0; t < tensors.size(); ++t) {
+    sums[t] = 0;
+    for (int64_t c = 0; c < counts[t]; ++c) sums[t] += partials[t][c];
+  }
+}
+
+template <typename T>
+double sum_of_squares(int64_t n, const T* x, void* workspace) {
+  const Squares<T> tensor{n, x};
   double sum = 0;
-  for (int64_t c = 0; c < chunks.count(); ++c) sum += partials[c];
+  sums_of_squares<T>({&tensor, 1}, workspace, {&sum, 1});
   return sum;
 }
 
 template double sum_of_squares(int64_t, const float*, void*);
 template double sum_of_squares(int64_t, const bfloat16*, void*);
 template double sum_of_squares(int64_t, const double*, void*);
+template void sums_of_squares(std::span<const Squares<float>>, void*, std::span<double>);
+template void sums_of_squares(std::span<const Squares<bfloat16>>, void*, std::span<double>);
+template void sums_of_squares(std::span<const Squares<double>>, void*, std::span<double>);
 
 }  // namespace tessera::cpu

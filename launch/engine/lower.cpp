@@ -12,6 +12,7 @@
 #include "core/passes/expand_fp8.h"
 #include "core/passes/fuse_cross_entropy.h"
 #include "core/passes/fuse_residual_norms.h"
+#include "core/passes/join_updates.h"
 #include "core/passes/pass_runner.h"
 #include "core/passes/product_epilogues.h"
 #include "core/passes/product_scales.h"
@@ -126,6 +127,8 @@ CompiledGraph lower(const Graph& source, const MeshPtr& mesh, const KernelTable&
   run("fuse_cross_entropy", [&](const Graph& whole) { return fuse_cross_entropy(whole, kernels); });
   // Norms add the residuals that are left to elementwise ops by then.
   run("fuse_residual_norms", [&](const Graph& whole) { return fuse_residual_norms(whole, kernels); });
+  // The optimizer updates all tensors in one kernel.
+  run("join_updates", [&](const Graph& whole) { return join_updates(whole, kernels); });
   // Chains of elementwise ops become one kernel each.
   run("fuse_elementwise", fuse_elementwise);
   // Kernels, order of steps, memory.

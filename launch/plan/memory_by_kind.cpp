@@ -57,7 +57,9 @@ bool passes_on(const Instruction& instruction) {
 std::set<Value> gradient_values(const Graph& graph) {
   std::vector<Value> work;
   for (const Instruction& instruction : graph.instructions)
-    if (instruction.is(ops::kAdamW)) work.push_back(instruction.operands[3]);
+    if (instruction.is(ops::kAdamW) || instruction.is(ops::kMultiAdamW))
+      for (size_t tensor = 0; 3 * tensor < instruction.results.size(); ++tensor)
+        work.push_back(instruction.operands[ops::operand_of(tensor, 3)]);
   for (const GraphOutput& output : graph.outputs)
     if (output.alias_input >= 0 &&
         graph.inputs[static_cast<size_t>(output.alias_input)].kind == InputKind::accumulator)

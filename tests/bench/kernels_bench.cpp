@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstring>
 #include <thread>
+#include <numeric>
 #include <vector>
 
 #include "kernels/cpu/adamw.h"
@@ -279,17 +280,37 @@ void EmbeddingGrad(benchmark::State& state) {
 }
 BENCHMARK(EmbeddingGrad)->UseManualTime();
 
+// The shapes of GPT-2 124M, its query, key and value apart.
+std::vector<int64_t> sizes_of_gpt2() {
+  constexpr int64_t kEmbed = 768;
+  std::vector<int64_t> sizes = {50304 * kEmbed, 1024 * kEmbed, kEmbed, kEmbed};
+  for (int layer = 0; layer < 12; ++layer) {
+    sizes.insert(sizes.end(), {kEmbed, kEmbed, kEmbed, kEmbed, 4 * kEmbed * kEmbed, 4 * kEmbed, 4 * kEmbed * kEmbed, kEmbed});
+    for (int matrix = 0; matrix < 4; ++matrix) sizes.insert(sizes.end(), {kEmbed * kEmbed, kEmbed});
+  }
+  return sizes;
+}
+
+// A model's tensors, or its vectors alone; one after the other, or (range 1) all in one loop.
 void AdamW(benchmark::State& state) {
-  constexpr int64_t kCount = int64_t{1} << 25;
-  auto param = values<float>(kCount), m = param, v = std::vector<float>(kCount, 0.01f),
+  std::vector<int64_t> sizes = sizes_of_gpt2();
+  if (state.range(0) == 1) std::erase_if(sizes, [](int64_t n) { return n > 4 * 768; });
+  const int64_t count = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+  auto param = values<float>(count), m = param, v = std::vector<float>(static_cast<size_t>(count), 0.01f),
        grad = param;
-  const AdamWStep step{1e-3, 0.9, 0.95, 1e-8, 0.1, 1, 0.5, 0.5};
-  measure(state, 0, 28.0 * kCount, [&] {
-    adamw(kCount, step, param.data(), m.data(), v.data(), grad.data(), param.data(), m.data(),
-          v.data());
+  std::vector<AdamWTensor<float>> tensors;
+  int64_t at = 0;
+  for (const int64_t n : sizes) {
+    tensors.push_back({n, &param[at], &m[at], &v[at], &grad[at], &param[at], &m[at], &v[at], 0.1});
+    at += n;
+  }
+  const AdamWStep step{1e-3, 0.9, 0.95, 1e-8, 1, 0.5, 0.5};
+  measure(state, 0, 28.0 * static_cast<double>(count), [&] {
+    if (state.range(1) == 1) return adamw<float, float, float>(step, tensors);
+    for (const auto& tensor : tensors) adamw<float, float, float>(step, {&tensor, 1});
   });
 }
-BENCHMARK(AdamW)->UseManualTime();
+BENCHMARK(AdamW)->ArgNames({"vectors", "joined"})->ArgsProduct({{0, 1}, {0, 1}})->UseManualTime();
 
 void SumOfSquares(benchmark::State& state) {
   const auto x = values<float>(int64_t{1} << 25);

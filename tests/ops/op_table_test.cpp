@@ -53,6 +53,8 @@ const std::map<std::string_view, std::string_view> kNoGradient = {
     {"convolution_kernel_grad", "a gradient"},
     {"select_and_scatter", "the gradient of pooling"},
     {"adamw", "the update comes after the gradient"},
+    {"multi_adamw", "made after autodiff"},
+    {"multi_sum_of_squares", "made after autodiff"},
     {"all_gather", "made by the partitioner, after autodiff"},
     {"all_slice", "made by the partitioner, after autodiff"},
     {"all_to_all", "made by the partitioner, after autodiff"},

@@ -1,18 +1,26 @@
-// The sum of squares of a tensor, for global gradient norms.
+// The sums of squares of tensors, for global gradient norms.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <span>
 
 namespace tessera::cuda {
 
+// Bytes for one tensor of n elements.
 int64_t sum_of_squares_workspace(int64_t n);
 
-// *result = sum of x[i]^2, within 1e-6 of its exact value where no square leaves f32's normal numbers.
-// `workspace` has sum_of_squares_workspace(n) bytes, aligned to 8.
-// T is float or bf16.
+struct Squares {
+  int64_t n = 0;
+  const void* x = nullptr;
+  float* result = nullptr;
+};
+
+// *result = sum of x[i]^2 of each tensor, within 1e-6 of its exact value where no square leaves f32's normal
+// numbers; the same bits whatever other tensors there are. `workspace` has sum_of_squares_workspace(n) bytes for
+// each, one behind the other, aligned to 8. T, the type of x, is float or bf16.
 template <typename T>
-void sum_of_squares(int64_t n, const T* x, float* result, void* workspace, cudaStream_t stream);
+void sums_of_squares(std::span<const Squares> tensors, void* workspace, cudaStream_t stream);
 
 }  // namespace tessera::cuda

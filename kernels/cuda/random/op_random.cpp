@@ -1,55 +1,16 @@
-// random_uniform and rng_bit_generator: the bits of core/ops/{random,rng}.h.
+// random_uniform, rng_bit_generator and dropout: the bits of core/ops/{random,rng,dropout}.h.
+#include "core/ops/dropout.h"
 #include "core/ops/random.h"
 #include "core/ops/rng.h"
 #include "kernels/cuda/op_support.h"
+#include "kernels/cuda/random/dropout.h"
 #include "kernels/cuda/random/random_bits.h"
 #include "kernels/cuda/random/random_uniform.h"
+#include "kernels/cuda/random/shard_places.h"
 #include "kernels/cuda/register.h"
 
 namespace tessera::cuda {
 namespace {
-
-struct PlaceDim {
-  int64_t size, stride;
-};
-
-// Neighbours that step as one dim merged.
-std::vector<PlaceDim> merged_dims(const Shape& shape, const std::vector<int64_t>& strides) {
-  std::vector<PlaceDim> inner_first;
-  for (int d = shape.rank(); d-- > 0;) {
-    const int64_t size = shape[d], stride = strides[static_cast<size_t>(d)];
-    if (size == 1) continue;
-    if (!inner_first.empty() && stride == inner_first.back().stride * inner_first.back().size)
-      inner_first.back().size *= size;
-    else
-      inner_first.push_back({size, stride});
-  }
-  if (inner_first.empty()) inner_first.push_back({1, 1});
-  return {inner_first.rbegin(), inner_first.rend()};
-}
-
-Refusal refuse_places(const Shape& shape, const std::vector<int64_t>& strides, size_t starts) {
-  if (merged_dims(shape, strides).size() > kMaxRandomRank || starts > kMaxRandomRank)
-    return cat("compiled for shards of at most ", kMaxRandomRank, " dims");
-  return std::nullopt;
-}
-
-// `starts` are operands in device memory, and what one of each is in elements.
-RandomPlaces places_of(const Shape& shape, const std::vector<int64_t>& strides, std::span<const TensorView> starts,
-                       const std::vector<int64_t>& start_strides) {
-  RandomPlaces places;
-  places.count = shape.elements();
-  for (const PlaceDim& dim : merged_dims(shape, strides)) {
-    places.size[places.rank] = dim.size;
-    places.stride[places.rank++] = dim.stride;
-  }
-  for (size_t i = 0; i < starts.size(); ++i) {
-    places.start[i] = starts[i].as<const int64_t>();
-    places.start_stride[i] = start_strides[i];
-  }
-  places.starts = static_cast<int>(starts.size());
-  return places;
-}
 
 // ---- random_uniform -----------------------------------------------------------------------------
 
@@ -58,8 +19,8 @@ void run_uniform(const KernelArgs& args) {
   for (const TensorView& operand : args.operands) types.push_back(operand.type);
   const OpCall call{types, args.instruction.attributes};
   const TensorView& result = args.results[0];
-  const RandomPlaces places =
-      places_of(result.type.shape, ops::random_strides(call), args.operands, ops::random_start_strides(call));
+  const RandomPlaces places = places_of<kMaxRandomRank>(result.type.shape, ops::random_strides(call), args.operands,
+                                                        ops::random_start_strides(call));
   const auto seed = static_cast<uint64_t>(call.attributes.integer(Attr::seed)),
              site = static_cast<uint64_t>(call.attributes.integer(Attr::seed_site));
   const int precision = ops::random_precision(result.type.dtype);
@@ -75,7 +36,7 @@ Refusal accept_uniform(const OpCall& call, Results results) {
   if (results[0].dtype != DType::f64) {
     if (Refusal refusal = refuse_float(results[0])) return refusal;
   }
-  return refuse_places(results[0].shape, ops::random_strides(call), call.operands.size());
+  return refuse_places<kMaxRandomRank>(results[0].shape, ops::random_strides(call), call.operands.size());
 }
 
 // ---- rng_bit_generator --------------------------------------------------------------------------
@@ -96,7 +57,8 @@ void run_bits(const KernelArgs& args) {
     start_strides.push_back(source.first_of(one));
     one[i] = 0;
   }
-  const RandomPlaces places = places_of(bits.type.shape, source.strides(), starts, start_strides);
+  const RandomPlaces places =
+      places_of<kMaxRandomRank>(bits.type.shape, source.strides(), starts, start_strides);
   const ops::BitSource::Words words = source.words();
   const BitDraw draw{words.is_philox, words.is_wide, static_cast<int>(state.type.elements()),
                      std::max<int64_t>(words.count, 1), words.along, words.inner, words.blocks};
@@ -116,7 +78,38 @@ void run_bits(const KernelArgs& args) {
 }
 
 Refusal accept_bits(const OpCall& call, Results results) {
-  return refuse_places(results[1].shape, source_of(call.attributes).strides(), call.operands.size() - 1);
+  return refuse_places<kMaxRandomRank>(results[1].shape, source_of(call.attributes).strides(),
+                                       call.operands.size() - 1);
+}
+
+// ---- dropout ------------------------------------------------------------------------------------
+
+constexpr size_t kDropoutOwn = 3;
+
+void run_dropout(const KernelArgs& args) {
+  std::vector<TensorType> types;
+  for (const TensorView& operand : args.operands) types.push_back(operand.type);
+  const OpCall call{types, args.instruction.attributes};
+  const Ints strides = ops::dropout_strides(call);
+  const RandomPlaces places = places_of<kMaxRandomRank>(types[0].shape, strides, args.operands.subspan(kDropoutOwn),
+                                                        ops::dropout_start_strides(call));
+  const double rate = call.attributes.number(Attr::rate);
+  const DropoutMask mask{static_cast<uint64_t>(call.attributes.integer(Attr::seed)),
+                         static_cast<uint32_t>(call.attributes.integer(Attr::seed_site)),
+                         ops::dropout_threshold(rate),
+                         static_cast<float>(ops::dropout_scale(rate)),
+                         args.operands[1].as<const int64_t>(),
+                         args.operands[2].as<const int64_t>(),
+                         strides[0]};
+  dispatch_float(types[0].dtype, [&]<typename T>() {
+    dropout(mask, places, args.operands[0].as<const T>(), args.results[0].as<T>(), stream_of(args));
+  });
+}
+
+Refusal accept_dropout(const OpCall& call, Results) {
+  if (Refusal refusal = refuse_float(call.operands[0])) return refusal;
+  return refuse_places<kMaxRandomRank>(call.operands[0].shape, ops::dropout_strides(call),
+                                       call.operands.size() - kDropoutOwn);
 }
 
 }  // namespace
@@ -124,6 +117,9 @@ Refusal accept_bits(const OpCall& call, Results results) {
 void register_random(KernelTable& table) {
   table.add(ops::kRandomUniform, make_kernel("cuda.random_uniform", accept_uniform, run_uniform));
   table.add(ops::kRngBitGenerator, make_kernel("cuda.rng_bit_generator", accept_bits, run_bits));
+  Kernel dropout = make_kernel("cuda.dropout", accept_dropout, run_dropout);
+  dropout.in_place = [](const OpCall&, int) { return 0; };
+  table.add(ops::kDropout, dropout);
 }
 
 }  // namespace tessera::cuda

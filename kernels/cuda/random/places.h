@@ -7,18 +7,21 @@
 
 namespace tessera::cuda {
 
-constexpr int kMaxRandomRank = 8;
+template <int kRank>
+struct PlacesOfRank {
+  static constexpr int kMaxRank = kRank;
 
-struct RandomPlaces {
   int64_t count = 0;  // elements of the shard
   // Its dims, those that step as one merged, and their strides in the whole tensor.
   int rank = 0;
-  int64_t size[kMaxRandomRank] = {};
-  int64_t stride[kMaxRandomRank] = {};
-  // Where it starts: numbers in device memory, and what one of each is in elements.
   int starts = 0;
-  const int64_t* start[kMaxRandomRank] = {};
-  int64_t start_stride[kMaxRandomRank] = {};
+  int64_t size[kRank] = {};
+  int64_t stride[kRank] = {};
+  // Where it starts: numbers in device memory, and what one of each is in elements.
+  const int64_t* start[kRank] = {};
+  int64_t start_stride[kRank] = {};
 };
+constexpr int kMaxRandomRank = 8;
+using RandomPlaces = PlacesOfRank<kMaxRandomRank>;
 
 }  // namespace tessera::cuda

@@ -1,9 +1,10 @@
 // Random numbers on the device have the bits of eval.
 #include <gtest/gtest.h>
 
+#include "core/ops/dropout.h"
 #include "core/ops/random.h"
 #include "core/ops/rng.h"
-#include "tests/gpu/device_testing.h"
+#include "tests/gpu/op_testing.h"
 
 namespace tessera {
 namespace {
@@ -39,6 +40,29 @@ TEST_F(CudaRandom, UniformOfShards) {
   attributes = uniform_of({DType::bf16, {5, 8}});
   attributes.set(Attr::strides, Ints{8, 1});
   check_bits(ops::kRandomUniform, attributes, {start(int64_t{1} << 32), start(0)});
+}
+
+Attributes dropout_of(double rate) {
+  return {{Attr::rate, rate}, {Attr::seed, int64_t{0x123456789ab}}, {Attr::seed_site, int64_t{1} << 28}};
+}
+
+// The same elements are dropped; the scale is rounded to f32.
+TEST_F(CudaRandom, DropoutOfWholeTensors) {
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const Shape& shape : {Shape{3}, Shape{4, 0}, Shape{37, 5}, Shape{8, 16}, Shape{2, 3, 1, 700}})
+      check_kernel(ops::kDropout, dropout_of(0.3),
+                   {uniform_tensor({dtype, shape}, 0.5, 1), start(7), start(3)},
+                   {.kernel = "cuda.dropout", .in_f64 = false});
+}
+
+TEST_F(CudaRandom, DropoutOfShards) {
+  Attributes attributes = dropout_of(0.5);
+  for (const int64_t last : {40, 21}) {  // whole blocks, and columns that are none
+    attributes.set(Attr::strides, Ints{14 * last, 2 * last, 1});
+    check_kernel(ops::kDropout, attributes,
+                 {uniform_tensor({DType::bf16, {2, 7, last}}, 0.5, 1), start(7), start(3), start(2), start(0), start(last)},
+                 {.kernel = "cuda.dropout", .in_f64 = false});
+  }
 }
 
 HostTensor state_of(int64_t words) {

@@ -71,6 +71,8 @@ TEST(Register, EveryKernelAgreesWithItsReference) {
                            "logits_sum_grad",
                            "cross_entropy_with_grad",
                            "adamw",
+                           "multi_adamw",
+                           "multi_sum_of_squares",
                            "fusion",
                            "reduce",
                            "transpose",
