@@ -72,7 +72,7 @@ Shared shared_by_layers(ParameterScope& scope, const ModelConfig& config, Value 
 }
 
 Value block(ParameterScope& scope, const ModelConfig& config, int64_t layer, const Shared& shared,
-            Value x) {
+            Value x, Dropout& dropout) {
   Builder& builder = scope.builder();
   const std::string name = cat("block.", layer);
   const ScopeGuard guard(builder, name);
@@ -84,22 +84,23 @@ Value block(ParameterScope& scope, const ModelConfig& config, int64_t layer, con
                                    .window = config.window_of(layer),
                                    .distance_bias = shared.distance_bias,
                                    .segments = shared.segments};
-  x = residual_add(builder, x, self_attention(scope, name + ".attention",
-                                              norm(scope, config, name + ".norm1", x), attention));
-  return residual_add(builder, x, mlp(scope, config, name + ".mlp", norm(scope, config, name + ".norm2", x)));
+  const Value attended = self_attention(scope, name + ".attention", norm(scope, config, name + ".norm1", x), attention);
+  x = residual_add(builder, x, dropout(builder, attended));
+  const Value widened = mlp(scope, config, name + ".mlp", norm(scope, config, name + ".norm2", x));
+  return residual_add(builder, x, dropout(builder, widened));
 }
 
 }  // namespace
 
-Value decoder_logits(ParameterScope& scope, const ModelConfig& config, Value tokens) {
+Value decoder_logits(ParameterScope& scope, const ModelConfig& config, Value tokens, Dropout dropout) {
   validate(config);
   Builder& builder = scope.builder();
   const int64_t length = builder.shape(tokens)[1];
   if (length > config.context)
     throw_user_error("a sequence of ", length, " tokens does not fit model.context = ", config.context);
-  Value x = embed(scope, config, tokens);
+  Value x = dropout(builder, embed(scope, config, tokens));
   const Shared shared = shared_by_layers(scope, config, tokens);
-  for (int64_t layer = 0; layer < config.layers; ++layer) x = block(scope, config, layer, shared, x);
+  for (int64_t layer = 0; layer < config.layers; ++layer) x = block(scope, config, layer, shared, x, dropout);
   const ScopeGuard guard(builder, "head");
   x = norm(scope, config, "final_norm", x);
   const Value table = config.tied_embeddings
@@ -110,10 +111,10 @@ Value decoder_logits(ParameterScope& scope, const ModelConfig& config, Value tok
   return builder.annotate(logits, {"batch", "length", "vocab"});
 }
 
-std::vector<ParameterSpec> parameter_specs(const ModelConfig& config, DType compute) {
+std::vector<ParameterSpec> parameter_specs(const ModelConfig& config, DType compute, std::optional<DType> stored) {
   Graph graph;
   Builder builder(graph);
-  ParameterScope scope(builder, compute);
+  ParameterScope scope(builder, compute, stored);
   const Value tokens = builder.input(InputKind::data, "tokens", {DType::s32, {1, 1}}, {"batch", "length"});
   decoder_logits(scope, config, tokens);
   return scope.specs();

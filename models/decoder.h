@@ -1,6 +1,7 @@
 // Decoder language models from config: tokens in, logits out.
 #pragma once
 
+#include "models/dropout.h"
 #include "models/model_config.h"
 #include "models/parameters.h"
 
@@ -10,11 +11,13 @@ namespace tessera::models {
 // Columns from config.vocab on are padding and mean nothing. Blocks have the scopes "block.0", ...
 //   gpt2:  learned positions, LayerNorm, GELU, biases (Radford et al. 2019)
 //   llama: RMSNorm, rotary positions, grouped-query attention, SwiGLU (Touvron et al. 2023)
+// `dropout` is applied to embeddings and to what attention and MLP add to the residual stream.
 // Throws UserError when length exceeds config.context.
-Value decoder_logits(ParameterScope& scope, const ModelConfig& config, Value tokens);
+Value decoder_logits(ParameterScope& scope, const ModelConfig& config, Value tokens, Dropout dropout = {});
 
 // All parameters of the model, in the order of their declaration.
-std::vector<ParameterSpec> parameter_specs(const ModelConfig& config, DType compute);
+std::vector<ParameterSpec> parameter_specs(const ModelConfig& config, DType compute,
+                                           std::optional<DType> stored = std::nullopt);
 
 // Parameters that count (without vocabulary padding).
 int64_t parameter_count(const std::vector<ParameterSpec>& specs);

@@ -46,6 +46,8 @@ void validate(const ModelConfig& config) {
   if (config.padded_vocab < config.vocab)
     problems.push_back(cat("the embedding table has ", config.padded_vocab, " rows for a vocabulary of ",
                            config.vocab));
+  if (!(config.dropout >= 0 && config.dropout < 1))
+    problems.push_back(cat("model.dropout is ", config.dropout, "; it must be at least 0 and below 1"));
   if (!problems.empty()) throw_config_error(join(problems, "\n"));
 }
 

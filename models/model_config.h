@@ -27,6 +27,7 @@ struct ModelConfig {
   bool tied_embeddings = true;
   double init_std = 0.02;
   bool scale_residual_init = true;  // GPT-2: init_std / sqrt(2 x layers) into the residual stream
+  double dropout = 0;               // rate, while it trains
   Position position = Position::by_family;
   int64_t attention_window = 0;         // keys that a token sees, itself included; 0: all before it
   int64_t full_attention_interval = 0;  // every so manyth layer has no window; 0: none

@@ -7,7 +7,8 @@
 
 namespace tessera::models {
 
-ParameterScope::ParameterScope(Builder& builder, DType compute) : builder_(builder), compute_(compute) {}
+ParameterScope::ParameterScope(Builder& builder, DType compute, std::optional<DType> stored)
+    : builder_(builder), compute_(compute), dtype_(stored.value_or(wide_dtype())) {}
 
 Value ParameterScope::stored(const std::string& name, Shape shape,
                              std::vector<std::string> logical_axes, Init init, int64_t valid_rows) {
@@ -16,37 +17,49 @@ Value ParameterScope::stored(const std::string& name, Shape shape,
                   " and as ", builder_.shape(found->second));
     return found->second;
   }
-  const TensorType type{parameter_dtype(), std::move(shape)};
+  const TensorType type{dtype_, std::move(shape)};
   specs_.push_back({name, type, logical_axes, init.mean, init.std, valid_rows,
                     static_cast<int64_t>(specs_.size())});
-  return stored_[name] = builder_.input(InputKind::parameter, name, type, std::move(logical_axes));
+  const Value input = inputs_[name] = builder_.input(InputKind::parameter, name, type, std::move(logical_axes));
+  return stored_[name] = dtype_ == wide_dtype() ? input : ops::convert(builder_, input, wide_dtype());
 }
 
 Value ParameterScope::weight(const std::string& name, Shape shape,
                              std::vector<std::string> logical_axes, Init init, int64_t valid_rows) {
   const Value kept = stored(name, std::move(shape), logical_axes, init, valid_rows);
-  if (compute_ == parameter_dtype()) return kept;
+  if (compute_ == wide_dtype()) return kept;
   // One convert per block and parameter: it is the block's own, so that it can be recomputed there.
   const std::string key = cat(builder_.scope().substr(0, builder_.scope().find('/')), "|", name);
   if (const auto found = converted_.find(key); found != converted_.end()) return found->second;
   return converted_[key] = ops::convert(builder_, kept, compute_);
 }
 
-Value ParameterScope::value(const std::string& name) const {
-  const auto found = stored_.find(name);
-  TESSERA_CHECK(found != stored_.end(), "no parameter ", name);
+namespace {
+
+Value find(const std::map<std::string, Value>& values, const std::string& name) {
+  const auto found = values.find(name);
+  TESSERA_CHECK(found != values.end(), "no parameter ", name);
   return found->second;
 }
 
+}  // namespace
+
+Value ParameterScope::value(const std::string& name) const { return find(stored_, name); }
+Value ParameterScope::input(const std::string& name) const { return find(inputs_, name); }
+
 namespace {
+
+// What a value is rounded to before it is stored: bf16 is made of f32.
+template <typename T>
+using Real = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 // Row-major runs of the last dim; `global` is the index of the run's first element in the parameter.
 template <typename T>
 void fill_row(const ParameterSpec& spec, uint64_t seed, int64_t global, std::span<T> row) {
   const auto site = static_cast<uint64_t>(spec.init_site);
   for (size_t i = 0; i < row.size(); ++i)
-    row[i] = static_cast<T>(spec.init_mean +
-                            spec.init_std * random_normal(seed, site, static_cast<uint64_t>(global) + i));
+    row[i] = T(static_cast<Real<T>>(spec.init_mean +
+                                    spec.init_std * random_normal(seed, site, static_cast<uint64_t>(global) + i)));
 }
 
 }  // namespace
@@ -69,9 +82,10 @@ HostTensor initial_values(const ParameterSpec& spec, int64_t seed, std::span<con
     auto fill = [&]<typename T>() {
       const std::span<T> row = values.data<T>().subspan(static_cast<size_t>(done), static_cast<size_t>(meant));
       if (spec.init_std > 0) fill_row<T>(spec, static_cast<uint64_t>(seed), index, row);
-      else std::fill(row.begin(), row.end(), static_cast<T>(spec.init_mean));
+      else std::fill(row.begin(), row.end(), T(static_cast<Real<T>>(spec.init_mean)));
     };
     if (spec.type.dtype == DType::f64) fill.template operator()<double>();
+    else if (spec.type.dtype == DType::bf16) fill.template operator()<bfloat16>();
     else fill.template operator()<float>();
   }
   return values;

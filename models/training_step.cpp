@@ -27,12 +27,13 @@ struct LossSums {
 class StepBuilder {
  public:
   StepBuilder(const StepConfig& config, std::string name)
-      : config_(config), builder_(graph_), scope_(builder_, config.compute) {
+      : config_(config), builder_(graph_), scope_(builder_, config.compute, config.parameters) {
     graph_.name = std::move(name);
     scope_.set_fp8(config.fp8);
   }
 
   Graph step(bool with_accumulators) {
+    start_dropout(with_accumulators);
     const LossSums sums = forward();
     const std::vector<Value> gradients = backward(sums.objective);
     Totals totals{gradients, sums.loss, sums.weight};
@@ -42,6 +43,7 @@ class StepBuilder {
   }
 
   Graph accumulate() {
+    start_dropout(/*in_microbatches=*/true);
     const LossSums sums = forward();
     add_accumulators({backward(sums.objective), sums.loss, sums.weight}, /*keep=*/true);
     return std::move(graph_);
@@ -70,7 +72,24 @@ class StepBuilder {
                           {"batch", "length"});
   }
 
-  Value logits() { return decoder_logits(scope_, config_.model, batch_input(names::kTokens, DType::s32)); }
+  Value counter_input(const char* name) {
+    return builder_.input(InputKind::scalar, name, {DType::s64, {}});
+  }
+  Value step_number() {
+    if (!step_number_.valid()) step_number_ = counter_input(names::kStep);
+    return step_number_;
+  }
+
+  void start_dropout(bool in_microbatches) {
+    if (config_.model.dropout <= 0) return;
+    const Value row = in_microbatches ? counter_input(names::kFirstRow)
+                                      : ops::constant(builder_, 0.0, {DType::s64, {}});
+    dropout_ = Dropout(config_.model.dropout, config_.seed, step_number(), row);
+  }
+
+  Value logits() {
+    return decoder_logits(scope_, config_.model, batch_input(names::kTokens, DType::s32), dropout_);
+  }
 
   LossSums forward() {
     const Value predicted = logits();
@@ -144,27 +163,32 @@ class StepBuilder {
   void update(const Totals& totals) {
     const ScopeGuard guard(builder_, "update");
     const GradientScale scale = gradient_scale(totals);
-    const TensorType scalar{scope_.parameter_dtype(), {}};
+    const TensorType scalar{scope_.wide_dtype(), {}};
     const Value rate = builder_.input(InputKind::scalar, names::kLearningRate, scalar);
     const Value correction1 = builder_.input(InputKind::scalar, names::kBiasCorrection1, scalar);
     const Value correction2 = builder_.input(InputKind::scalar, names::kBiasCorrection2, scalar);
+    const DType moments = config_.moments.value_or(scope_.wide_dtype());
     const size_t parameters = scope_.specs().size();
     for (size_t i = 0; i < parameters; ++i) {
       const ParameterSpec spec = scope_.specs()[i];
       auto moment = [&](const std::string& name) {
-        return builder_.input(InputKind::optimizer, name, spec.type, spec.logical_axes);
+        return builder_.input(InputKind::optimizer, name, {moments, spec.type.shape}, spec.logical_axes);
       };
       const Value m = moment(names::first_moment(spec.name));
       const Value v = moment(names::second_moment(spec.name));
       const bool decays = config_.optimizer.decays ? config_.optimizer.decays(spec) : spec.type.rank() >= 2;
+      const bool is_narrow = moments == DType::bf16 || spec.type.dtype == DType::bf16;
+      std::optional<ops::StochasticRounding> rounding;
+      if (is_narrow && config_.stochastic_rounding)
+        rounding = {config_.seed, kRoundingSites + 3 * static_cast<int64_t>(i)};
       const auto result = ops::adamw(
           builder_,
-          {.param = scope_.value(spec.name), .m = m, .v = v, .grad = totals.gradients[i],
+          {.param = scope_.input(spec.name), .m = m, .v = v, .grad = totals.gradients[i],
            .learning_rate = rate, .grad_scale = scale.factor, .bias_correction1 = correction1,
-           .bias_correction2 = correction2},
+           .bias_correction2 = correction2, .step = rounding ? step_number() : Value{}},
           {.beta1 = config_.optimizer.beta1, .beta2 = config_.optimizer.beta2,
            .epsilon = config_.optimizer.epsilon,
-           .weight_decay = decays ? config_.optimizer.weight_decay : 0});
+           .weight_decay = decays ? config_.optimizer.weight_decay : 0, .rounding = rounding});
       overwrite(result.param, spec.name);
       overwrite(result.m, names::first_moment(spec.name));
       overwrite(result.v, names::second_moment(spec.name));
@@ -181,6 +205,8 @@ class StepBuilder {
   Graph graph_;
   Builder builder_;
   ParameterScope scope_;
+  Dropout dropout_;
+  Value step_number_;
 };
 
 }  // namespace

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,8 +34,12 @@ struct AdamWConfig {
 
 struct StepConfig {
   ModelConfig model;
-  DType compute = DType::f32;     // f32, bf16 (parameters stay f32) or f64
+  DType compute = DType::f32;     // f32, bf16 or f64
   bool fp8 = false;               // products of the blocks' linear layers in fp8; under f32 or bf16
+  // What parameters and moments are stored in; unset: f32, or f64 under f64. The latter or bf16.
+  std::optional<DType> parameters, moments;
+  bool stochastic_rounding = true;  // of what is stored in bf16; else to nearest
+  int64_t seed = 0;                 // of that, and of dropout
   RematPolicy remat = RematPolicy::none;
   AdamWConfig optimizer;
   double z_loss = 0;              // weight of mean (log Z)^2, Z the softmax's denominator
@@ -51,6 +56,8 @@ inline constexpr const char* kWeights = "weights";        // f32 [batch, length]
 inline constexpr const char* kLearningRate = "learning_rate";  // scalars, f32 (f64 under f64)
 inline constexpr const char* kBiasCorrection1 = "bias_correction1";  // 1 - beta1^t
 inline constexpr const char* kBiasCorrection2 = "bias_correction2";
+inline constexpr const char* kStep = "step";  // s64 scalar, from 0; where the step draws random bits
+inline constexpr const char* kFirstRow = "first_row";  // s64 scalar: of the microbatch in the batch
 inline constexpr const char* kLoss = "loss";              // mean over the step's weight
 inline constexpr const char* kGradNorm = "grad_norm";     // of the mean gradient, before clipping
 inline constexpr const char* kLossSum = "loss_sum";

@@ -165,6 +165,7 @@ void bind_model(Binder&& bind, ModelConfig& model) {
   bind("full_attention_interval", model.full_attention_interval);
   bind("relative_buckets", model.relative_buckets);
   bind("relative_max_distance", model.relative_max_distance);
+  bind("dropout", model.dropout);
 }
 
 void bind_data(Binder&& bind, DataConfig& data) {
@@ -186,6 +187,8 @@ void bind_optimizer(Binder&& bind, OptimizerConfig& optimizer) {
   bind("weight_decay", optimizer.weight_decay);
   bind("decay_vectors", optimizer.decay_vectors);
   bind("no_decay", optimizer.no_decay);
+  bind("moment_dtype", optimizer.moment_dtype);
+  bind("stochastic_rounding", optimizer.stochastic_rounding);
 }
 
 void bind_schedule(Binder&& bind, ScheduleConfig& schedule) {
@@ -214,6 +217,7 @@ void bind_train(Binder&& bind, TrainConfig& train) {
   bind("timeout_seconds", train.timeout_seconds);
   bind("replica_check_interval", train.replica_check_interval);
   bind("memory_bytes", train.memory_bytes);
+  bind("parameter_dtype", train.parameter_dtype);
 }
 
 void bind_eval(Binder&& bind, EvalConfig& eval) {

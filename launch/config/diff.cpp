@@ -21,6 +21,7 @@ using google::protobuf::Message;
 // fits decides; everything else is free. Refused is what the saved weights, or the saved position
 // in the data, would not survive.
 constexpr std::pair<std::string_view, ChangeClass> kClasses[] = {
+    {"model.dropout", ChangeClass::warning},
     {"model", ChangeClass::refused},
     {"data.tokenizer", ChangeClass::refused},
     {"data.seed", ChangeClass::refused},
@@ -28,10 +29,12 @@ constexpr std::pair<std::string_view, ChangeClass> kClasses[] = {
     {"data.holdout", ChangeClass::refused},
     {"data.document_separator", ChangeClass::refused},
     {"data", ChangeClass::warning},
+    {"optimizer.moment_dtype", ChangeClass::refused},
     {"optimizer", ChangeClass::warning},
     {"schedule", ChangeClass::warning},
     {"train.sequence_length", ChangeClass::refused},
     {"train.global_batch", ChangeClass::warning},
+    {"train.parameter_dtype", ChangeClass::refused},
     {"train.compute_dtype", ChangeClass::warning},
     {"train.matmul_dtype", ChangeClass::warning},
     {"train.reduce_dtype", ChangeClass::warning},

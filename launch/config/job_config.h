@@ -65,6 +65,7 @@ struct ModelConfig {
   int64_t full_attention_interval = 0;              // layers; 0: never
   int64_t relative_buckets = 32;
   int64_t relative_max_distance = 128;
+  double dropout = 0;               // rate; in training only
 
   // Rows of the embedding table: vocab rounded up to a multiple of vocab_padding.
   int64_t padded_vocab() const {
@@ -94,6 +95,8 @@ struct OptimizerConfig {
   double weight_decay = 0.1;
   bool decay_vectors = false;         // decay tensors of fewer than two dims too
   std::vector<std::string> no_decay;  // regular expressions on whole tensor names
+  DType moment_dtype = DType::f32;    // f32 or bf16; resolved: f64 when computing in f64
+  bool stochastic_rounding = true;    // of weights and moments stored in bf16
 
   bool operator==(const OptimizerConfig&) const = default;
 };
@@ -126,6 +129,7 @@ struct TrainConfig {
   double timeout_seconds = 600;
   int64_t replica_check_interval = 100;  // steps; 0: never
   int64_t memory_bytes = 0;  // of a device; 0: gathered weights are never kept
+  DType parameter_dtype = DType::f32;  // as stored: f32 or bf16; resolved: f64 when computing in f64
 
   bool operator==(const TrainConfig&) const = default;
 };

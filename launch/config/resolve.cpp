@@ -65,6 +65,14 @@ void resolve_derived(const proto::JobConfig& given, JobConfig& job) {
     job.train.reduce_dtype = DType::f64;
     derive(job, "train.reduce_dtype", "f64, as compute_dtype");
   }
+  if (!given.train().has_parameter_dtype() && job.train.compute_dtype == DType::f64) {
+    job.train.parameter_dtype = DType::f64;
+    derive(job, "train.parameter_dtype", "f64, as compute_dtype");
+  }
+  if (!given.optimizer().has_moment_dtype() && job.train.compute_dtype == DType::f64) {
+    job.optimizer.moment_dtype = DType::f64;
+    derive(job, "optimizer.moment_dtype", "f64, as compute_dtype");
+  }
   if (!given.has_output_dir()) {
     job.output_dir = cat("runs/", fs::path(job.job_path).stem().string());
     derive(job, "output_dir", "runs/ and the job file's name");

@@ -118,6 +118,7 @@ void check_model(const ModelConfig& model, const TrainConfig& train, bool has_ba
   check.positive("model.norm_epsilon", model.norm_epsilon);
   check.positive("model.rope_theta", model.rope_theta);
   check.between_real("model.init_std", model.init_std, 0);
+  check.below_one("model.dropout", model.dropout);
   if (model.head_dim == 0 && model.heads > 0) {
     check.fail("model.embed", " ", model.embed, " / heads ", model.heads,
                " is not whole; choose a multiple of heads, or set model.head_dim");
@@ -179,12 +180,15 @@ void check_settings(const JobConfig& job, Checker& check) {
   check.positive("train.timeout_seconds", train.timeout_seconds);
   check.between("train.replica_check_interval", train.replica_check_interval, 0, INT64_MAX);
   check.between("train.memory_bytes", train.memory_bytes, 0, INT64_MAX);
-  const bool both_f64 = train.compute_dtype == DType::f64;
-  if ((train.reduce_dtype == DType::f64) != both_f64) {
-    check.fail("train.reduce_dtype", " ", train.reduce_dtype, " does not go with compute_dtype ",
-               train.compute_dtype, "; f64 goes with f64 only");
-  }
-  if (train.matmul_dtype == MatmulDType::fp8 && both_f64) {
+  const bool is_f64 = train.compute_dtype == DType::f64;
+  const auto goes_with_compute = [&](const char* path, DType dtype) {
+    if ((dtype == DType::f64) == is_f64) return;
+    check.fail(path, " ", dtype, " does not go with compute_dtype ", train.compute_dtype, "; f64 goes with f64 only");
+  };
+  goes_with_compute("train.reduce_dtype", train.reduce_dtype);
+  goes_with_compute("train.parameter_dtype", train.parameter_dtype);
+  goes_with_compute("optimizer.moment_dtype", job.optimizer.moment_dtype);
+  if (train.matmul_dtype == MatmulDType::fp8 && is_f64) {
     check.fail("train.matmul_dtype", " fp8 does not go with compute_dtype f64: products in 8 bits would be all ",
                "that is left of its precision; set train.compute_dtype=bf16, or f32, or leave matmul_dtype out");
   }

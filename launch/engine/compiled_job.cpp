@@ -48,7 +48,8 @@ std::shared_ptr<const CompiledJob> compile_job(const JobConfig& job, const Kerne
   compiled->config = job;
   compiled->mesh = build_mesh(job);
   compiled->step_config = step_config(job);
-  compiled->parameters = models::parameter_specs(compiled->step_config.model, job.train.compute_dtype);
+  compiled->parameters = models::parameter_specs(compiled->step_config.model, job.train.compute_dtype,
+                                                 job.train.parameter_dtype);
   compiled->step = compile_graph(job, "step", kernels, options);
   // The step holds every tensor of the job, so what is missed there is missed everywhere.
   compiled->warnings = compiled->step.partition.warnings;

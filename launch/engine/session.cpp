@@ -24,6 +24,11 @@ void write_scalar(Backend& backend, Executor& executor, const char* name, double
   backend.copy_to_device(view.data, tensor.bytes().data(), view.type.bytes());
 }
 
+// Inputs that only graphs with random draws have.
+void write_counter(Backend& backend, Executor& executor, const char* name, int64_t value) {
+  if (executor.executable().graph.find_input(name) >= 0) write_scalar(backend, executor, name, static_cast<double>(value));
+}
+
 double read_scalar(Backend& backend, Executor& executor, const char* name) {
   const TensorView view = executor.output(name);
   HostTensor tensor(view.type);
@@ -87,13 +92,19 @@ StepResult Session::train_step(int64_t step, double rate, const ReadRows& read) 
   const auto& adam = job_->config.optimizer;
   const double time = static_cast<double>(step + 1);
   const int64_t last = job_->config.train.accumulate - 1;
+  const auto feed_part = [&](Executor& executor, int64_t micro) {
+    feed(executor, read, micro);
+    write_counter(backend_, executor, names::kStep, step);
+    write_counter(backend_, executor, names::kFirstRow, micro * job_->step_config.batch);
+  };
+  last_step_ = step;
   if (accumulate_) state_.zero_accumulators();
   for (int64_t micro = 0; micro < last; ++micro) {
-    feed(*accumulate_, read, micro);
+    feed_part(*accumulate_, micro);
     const HostSpanScope span(timeline_, "submit microbatch", micro);
     accumulate_->run();
   }
-  feed(*step_, read, last);
+  feed_part(*step_, last);
   write_scalar(backend_, *step_, names::kLearningRate, rate);
   write_scalar(backend_, *step_, names::kBiasCorrection1, 1 - std::pow(adam.beta1, time));
   write_scalar(backend_, *step_, names::kBiasCorrection2, 1 - std::pow(adam.beta2, time));
@@ -142,7 +153,7 @@ std::string Session::find_bad_tensor(const ReadRows& read) {
   };
   if (accumulate_) watch(*accumulate_);
   watch(*step_);
-  train_step(/*step=*/0, /*rate=*/0, read);
+  train_step(last_step_, /*rate=*/0, read);
   if (accumulate_) accumulate_->set_observer({});
   step_->set_observer({});
   return found;

@@ -72,6 +72,7 @@ class Session {
   TokenBatch batch_;          // the rows read last ...
   int64_t batch_start_ = -1;  // ... and the first of them
   Timeline* timeline_ = nullptr;
+  int64_t last_step_ = 0;  // for a replay of its draws
 };
 
 }  // namespace tessera

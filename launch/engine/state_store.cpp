@@ -58,8 +58,8 @@ void StateStore::add_state(const Graph& graph) {
     // Accumulators of loss and weight belong to no parameter; they are never saved.
     if (input.kind != InputKind::accumulator) {
       const models::ParameterSpec& spec = parameter_of(info.name);
-      tensor.global = spec.type;
-      tensor.logical = {info.name, name.role, spec.type};
+      tensor.global = {info.type.dtype, spec.type.shape};
+      tensor.logical = {info.name, name.role, tensor.global};
       if (spec.valid_rows >= 0) tensor.logical.type.shape[0] = spec.valid_rows;
     }
     tensors_.push_back(std::move(tensor));

@@ -46,6 +46,7 @@ models::ModelConfig model_config(const JobConfig& job) {
   model.relative_buckets = from.relative_buckets;
   model.relative_max_distance = from.relative_max_distance;
   if (job.data.separate_documents) model.document_end = kEndToken;
+  model.dropout = from.dropout;
   return model;
 }
 
@@ -98,6 +99,10 @@ models::StepConfig step_config(const JobConfig& job) {
   models::validate(step.model);
   step.compute = job.train.compute_dtype;
   step.fp8 = job.train.matmul_dtype == config::MatmulDType::fp8;
+  step.parameters = job.train.parameter_dtype;
+  step.moments = job.optimizer.moment_dtype;
+  step.stochastic_rounding = job.optimizer.stochastic_rounding;
+  step.seed = job.train.seed;
   step.remat = remat_policy(job.train.remat);
   step.optimizer = {.beta1 = job.optimizer.beta1, .beta2 = job.optimizer.beta2,
                     .epsilon = job.optimizer.epsilon, .weight_decay = job.optimizer.weight_decay,

@@ -24,7 +24,8 @@ Predictor::Predictor(CheckpointReader& checkpoint, const std::vector<std::string
   graph_ = compile_graph(job_, "predict", backend.kernels());
   const Executable* executables[] = {graph_.executable.get()};
   state_ = std::make_unique<StateStore>(
-      backend, *world_, models::parameter_specs(model_config(job_), job_.train.compute_dtype), executables);
+      backend, *world_,
+      models::parameter_specs(model_config(job_), job_.train.compute_dtype, job_.train.parameter_dtype), executables);
   executor_ = std::make_unique<Executor>(*graph_.executable, backend, world_.get(), 0, state_->buffers());
   const std::vector<TensorSpec> specs = state_->specs();
   check_same_model(checkpoint, specs);

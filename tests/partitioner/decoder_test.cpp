@@ -98,6 +98,22 @@ TEST(DecoderRemat, IsTheSameAfterEveryPass) {
   }
 }
 
+// Draws are functions of the place in the whole tensor: the same on every mesh, to the last bit.
+TEST(DecoderDraws, AreTheSameAfterEveryPass) {
+  models::StepConfig config = small_step(models::Family::gpt2);
+  config.model.dropout = 0.2;
+  config.moments = DType::bf16;
+  config.parameters = DType::bf16;
+  config.seed = 3;
+  config.remat = RematPolicy::full;
+  for (const Scheme& scheme : kSchemes) {
+    const std::string failure =
+        check_every_pass(models::build_step(config, true), mesh_of(scheme.mesh),
+                         config_of(scheme.parameters, scheme.activations, scheme.optimizer));
+    EXPECT_TRUE(failure.empty()) << scheme.name << ": " << failure;
+  }
+}
+
 // bf16 activations: collectives may round differently, so only roughly equal.
 TEST(DecoderBf16, IsRoughlyTheSameAfterEveryPass) {
   models::StepConfig config = small_step(models::Family::llama);
