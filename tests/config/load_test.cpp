@@ -42,7 +42,10 @@ TEST(Load, ZeroDiffersFromUnset) {
 }
 
 TEST(Load, F64ComputesAndReducesInF64) {
-  EXPECT_EQ(small_job(on_devices(1, {"train.compute_dtype=f64"})).train.reduce_dtype, DType::f64);
+  const JobConfig job = small_job(on_devices(1, {"train.compute_dtype=f64"}));
+  EXPECT_EQ(job.train.reduce_dtype, DType::f64);
+  EXPECT_EQ(job.train.parameter_dtype, DType::f64);
+  EXPECT_EQ(job.optimizer.moment_dtype, DType::f64);
 }
 
 TEST(Load, ShortRunsKeepALongWarmup) {

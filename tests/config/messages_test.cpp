@@ -237,6 +237,20 @@ const Case kValueCases[] = {
      {"train.matmul_dtype=fp8", "train.compute_dtype=f64"},
      "--set train.matmul_dtype=fp8: train.matmul_dtype fp8 does not go with compute_dtype f64: products in 8 bits "
      "would be all that is left of its precision; set train.compute_dtype=bf16, or f32, or leave matmul_dtype out"},
+    {"MomentType",
+     "",
+     {"train.compute_dtype=f64", "optimizer.moment_dtype=bf16"},
+     "--set optimizer.moment_dtype=bf16: optimizer.moment_dtype bf16 does not go with compute_dtype "
+     "f64; f64 goes with f64 only"},
+    {"ParameterType",
+     "",
+     {"train.parameter_dtype=f64"},
+     "--set train.parameter_dtype=f64: train.parameter_dtype f64 does not go with compute_dtype f32; "
+     "f64 goes with f64 only"},
+    {"DropoutOfAll",
+     "",
+     {"model.dropout=1"},
+     "--set model.dropout=1: model.dropout is 1; it must be at least 0 and below 1"},
     {"EmptyOutput", "output_dir: \"\"", {}, "job.textproto:13: output_dir is empty; name a folder"},
     {"EmptyPath",
      "data_ { }",

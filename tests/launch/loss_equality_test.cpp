@@ -94,6 +94,24 @@ TEST(LossEqualityOnMeshes, ZLossAndUnclippedGradients) {
     expect_near(expected, run(TinyJob("llama"), layout, sets), 1e-10);
 }
 
+TEST(LossEqualityOnMeshes, Dropout) {
+  std::vector<std::string> sets = {"model.dropout=0.2", "train.compute_dtype=f64"};
+  const Curve expected = run(TinyJob("gpt2"), kOneDevice, sets);
+  EXPECT_GT(std::abs(expected.losses.back() - reference("gpt2", "f64", false).losses.back()), 1e-3);
+  sets.insert(sets.end(), {"train.accumulate=2", "train.remat=full"});
+  for (const Layout& layout : {kOneDevice, kLayouts[0], kLayouts[2], kLayouts[5], kLayouts[7]})
+    expect_near(expected, run(TinyJob("gpt2"), layout, sets), 1e-10);
+}
+
+// The same draws on every mesh: what differs is the order of f32 sums before the rounding.
+TEST(LossEqualityOnMeshes, StatesInBf16) {
+  const std::vector<std::string> sets = {"train.parameter_dtype=bf16", "optimizer.moment_dtype=bf16"};
+  const Curve expected = run(TinyJob("gpt2"), kOneDevice, sets);
+  EXPECT_LT(expected.losses.back(), 3.3);
+  for (const Layout& layout : {kLayouts[0], kLayouts[2], kLayouts[4]})
+    expect_near(expected, run(TinyJob("gpt2"), layout, sets), 2e-3);
+}
+
 // bf16 keeps 8 bits, so 20 steps drift; 2 % of the loss is what this job shows, with room.
 TEST(LossEqualityOnMeshes, Bf16StaysNearF32) {
   for (const char* family : {"gpt2", "llama"}) {

@@ -60,6 +60,14 @@ TEST(KillAndResume, FullyShardedWithAccumulation) {
                               {}, 2);
 }
 
+// Masks and rounding are drawn anew from the step's number.
+TEST(KillAndResume, WithDropoutAndStatesInBf16) {
+  expect_kill_changes_nothing({"--virtual-devices", "2", "--sharding", shipped_sharding("zero1"), "--set",
+                               "train.accumulate=2", "--set", "model.dropout=0.1", "--set", "train.compute_dtype=bf16",
+                               "--set", "train.parameter_dtype=bf16", "--set", "optimizer.moment_dtype=bf16"},
+                              {}, 4);
+}
+
 TEST(KillAndResume, TwoMpiRanks) {
   if (!have_mpirun()) GTEST_SKIP() << "no MPI, or no mpirun on the path";
   expect_kill_changes_nothing({"--sharding", shipped_sharding("zero1")}, {.ranks = 2}, 3);
@@ -177,10 +185,10 @@ TEST(Resume, MoreStepsAndAnotherScheduleAreSaid) {
   EXPECT_EQ(read_metrics(job.output("out")).size(), 25u);
 }
 
-TEST(Resume, AnotherModelOrDataSeedIsRefused) {
+TEST(Resume, AnotherModelDataSeedOrTypeIsRefused) {
   const TinyJob job;
   ASSERT_EQ(run_program(job.train("out")).exit_code, 0);
-  for (const char* change : {"model.layers=3", "data.seed=7"}) {
+  for (const char* change : {"model.layers=3", "data.seed=7", "optimizer.moment_dtype=bf16", "train.parameter_dtype=bf16"}) {
     const Outcome again = run_program(job.train("out", {"--set", "train.steps=30", "--set", change}));
     EXPECT_EQ(again.exit_code, 2) << again.all();
     EXPECT_TRUE(again.says("cannot be resumed with another model")) << again.all();

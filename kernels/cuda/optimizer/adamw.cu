@@ -65,11 +65,18 @@ __device__ __forceinline__ void store_state(T* to, const Floats<N>& values, int6
 #pragma unroll
         for (int i = 0; i < N; ++i) pack.value[i] = round_by(values[i], half_of(words, i));
       }
-      store(to, pack);
+      store_global(to, pack);
       return;
     }
   }
-  store_floats(to, values);
+  constexpr int kStep = N < kPackSize<T> ? N : kPackSize<T>;
+#pragma unroll
+  for (int s = 0; s < N; s += kStep) {
+    Floats<kStep> step_values;
+#pragma unroll
+    for (int i = 0; i < kStep; ++i) step_values[i] = values[s + i];
+    store_global(to + s, to_pack<T>(step_values));
+  }
 }
 
 template <int N, typename P, typename M, typename Entry>
