@@ -25,7 +25,7 @@ std::vector<double> alibi_slopes(int64_t heads) {
 Value alibi_bias(ParameterScope& scope, int64_t heads, int64_t distances) {
   Builder& builder = scope.builder();
   const ScopeGuard guard(builder, "positions");
-  const TensorType type{scope.parameter_dtype(), {heads, distances}};
+  const TensorType type{scope.wide_dtype(), {heads, distances}};
   HostTensor slopes({type.dtype, {heads}});
   const std::vector<double> values = alibi_slopes(heads);
   for (int64_t h = 0; h < heads; ++h) slopes.set_real(h, -values[static_cast<size_t>(h)]);
