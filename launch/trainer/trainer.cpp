@@ -134,7 +134,7 @@ class Trainer {
     if (refused)
       throw_config_error("the run in ", config_.output_dir,
                          " cannot be resumed with another model, tokenizer, data seed or type of stored tensors:\n",
-                         describe_changes(changes), "choose another output_dir, or --resume never");
+                         describe_changes(changes), "\nchoose another output_dir, or --resume never");
     if (!changes.empty()) log_.say("changed since the checkpoint:\n", describe_changes(changes));
     if (info.corpus_fingerprint != 0 && info.corpus_fingerprint != data_.training->corpus().fingerprint())
       log_.warn("the training text is not the one of the checkpoint; the order of its sequences starts anew "
