@@ -234,7 +234,7 @@ TEST(Attention, ExtrasEqualTheirExpansion) {
                            q_segments.get_int(s * queries + i) == k_segments.get_int(s * keys + j));
     }
   const Value rows = ops::embedding(b, ops::transpose(b, in[3], {1, 0}), ops::constant(b, index));
-  const Value bias = ops::broadcast_in_dim(b, rows, seen.shape(), {2, 3, 1});
+  const Value bias = ops::broadcast_in_dim(b, ops::transpose(b, rows, {2, 0, 1}), seen.shape(), {1, 2, 3});
   const auto composite = ops::attention(
       b, in[0], in[1], in[2], {.causal = true, .scale = 0.6, .window = window, .bias_origin = origin},
       {.distance_bias = in[3], .q_segments = ops::constant(b, q_segments),
