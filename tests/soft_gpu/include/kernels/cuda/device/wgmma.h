@@ -156,8 +156,10 @@ __attribute__((optimize("O3"))) inline void finish_product(WarpgroupProduct* con
       for (uint32_t n = 0; n < columns; ++n) total[m][n] += double{left[m][k]} * right[k][n];
   for (uint32_t lane = 0; lane < 32; ++lane)
     for (uint32_t n = 0; n < columns / 8; ++n)
-      for (uint32_t i = 0; i < 4; ++i)
-        lanes[lane]->sum[n][i] = static_cast<float>(total[i < 2 ? lane / 4 : lane / 4 + 8][8 * n + lane % 4 * 2 + i % 2]);
+      for (uint32_t i = 0; i < 4; ++i) {
+        const uint32_t row = lane / 4 + (i < 2 ? 0 : 8), column = 8 * n + lane % 4 * 2 + i % 2;
+        lanes[lane]->sum[n][i] = static_cast<float>(total[row][column]);
+      }
 }
 
 struct WaitInput {
