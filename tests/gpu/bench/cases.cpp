@@ -14,8 +14,11 @@
 #include "core/ops/loss.h"
 #include "core/ops/norm.h"
 #include "core/ops/optimizer.h"
+#include "core/ops/permute_tokens.h"
 #include "core/ops/product_epilogue.h"
+#include "core/ops/ragged.h"
 #include "core/ops/random.h"
+#include "core/ops/routing.h"
 #include "core/ops/structure.h"
 
 namespace tessera::bench {
@@ -89,6 +92,31 @@ class CaseList {
     Attributes sums = contract(0, 0);
     sums.set(Attr::dtype, kFloat);
     add("product up dw, dbias", ops::kDotGeneralBiasGrad, sums, {x, wide, {kFloat, {s_.embed, s_.mlp}}});
+  }
+
+  // 8 experts of this width and 2 for each token, all with as many (Mixtral's, at Llama's sizes).
+  void experts() {
+    constexpr int64_t kExperts = 8, kChosen = 2;
+    const int64_t rows = s_.tokens() * kChosen;
+    const double each = static_cast<double>(rows / kExperts), last = static_cast<double>(rows - 1);
+    const TensorType x{kHalf, {s_.tokens(), s_.embed}}, narrow{kHalf, {rows, s_.embed}}, wide{kHalf, {rows, s_.mlp}},
+        up{kHalf, {kExperts, s_.embed, s_.mlp}}, sizes{DType::s32, {kExperts}}, logits{kFloat, {s_.tokens(), kExperts}},
+        places{DType::s32, {s_.tokens(), kChosen}}, weights{kFloat, places.shape};
+    const std::vector<std::pair<double, double>> of_sizes = {{-1, 1}, {-1, 1}, {each, each}},
+                                                 of_places = {{-1, 1}, {0, last}};
+    add("experts up", ops::kRaggedDot, {{Attr::rhs_contracting, Ints{1}}}, {narrow, up, sizes}, of_sizes);
+    add("experts up dx", ops::kRaggedDot, {{Attr::rhs_contracting, Ints{2}}}, {wide, up, sizes}, of_sizes);
+    add("experts up dw", ops::kRaggedContraction, {{Attr::dtype, kFloat}}, {narrow, wide, sizes}, of_sizes);
+    add("router", ops::kTopKRouting,
+        {{Attr::k, kChosen},
+         {Attr::score_function, std::string("softmax")},
+         {Attr::normalize, true},
+         {Attr::scale, 1.0}},
+        {logits});
+    add("expert order", ops::kExpertOrder, {{Attr::group_count, kExperts}}, {places}, {{0, kExperts - 1}});
+    // Not permute_tokens, which leaves rows unwritten where places are no permutation.
+    add("unpermute tokens", ops::kUnpermuteTokens, {}, {narrow, places, weights}, of_places);
+    add("token dots", ops::kTokenDots, {}, {narrow, places, x}, of_places);
   }
 
   void elementwise() {
@@ -199,6 +227,7 @@ std::vector<Case> cases_of(const LayerShape& shape) {
   list.norms();
   list.attention();
   list.products();
+  list.experts();
   list.elementwise();
   list.movement();
   list.vocabulary();
