@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
+#include "core/ir/verifier.h"
 #include "models/positions.h"
 #include "tests/models/test_model.h"
 
@@ -141,6 +142,20 @@ TEST(AttentionFeatures, OnlyALearnedBiasHasAGradient) {
   };
   EXPECT_EQ(gradients_of(Position::alibi), 0);
   EXPECT_EQ(gradients_of(Position::relative), 2);
+}
+
+// Scores are f32 whatever the parameters are stored in, and activations computed in.
+TEST(AttentionFeatures, BiasesOfNarrowModels) {
+  for (Position position : {Position::alibi, Position::relative}) {
+    StepConfig config = step_of(position);
+    config.compute = config.parameters.emplace(DType::bf16);
+    config.model.document_end = kEnd;
+    const Graph graph = build_step(config, false);
+    verify(graph, GraphStage::built);
+    for (const Instruction& instruction : graph.instructions)
+      if (instruction.op && instruction.op->name == "attention")
+        EXPECT_EQ(graph.info(instruction.operands[3]).type.dtype, DType::f32);
+  }
 }
 
 TEST(AttentionFeatures, AnyFamilyTakesAnyPosition) {
