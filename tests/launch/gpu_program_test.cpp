@@ -71,6 +71,14 @@ TEST(GpuAttention, FeaturesTrainToTheLossesOfTheProcessor) {
   check_family("gpt2", 3, join_arguments(set("model.position", "alibi"), set("model.attention_window", "5")));
 }
 
+// Masks of dropout and the rounding of states in bf16 are drawn alike on both.
+TEST(GpuDraws, TrainToTheLossesOfTheProcessor) {
+  std::vector<std::string> draws = set("train.accumulate", "2");
+  for (const char* text : {"model.dropout=0.2", "optimizer.moment_dtype=bf16", "train.parameter_dtype=bf16"})
+    draws = join_arguments(draws, {"--set", text});
+  check_family("gpt2", 4, draws);
+}
+
 class GpuFamilyLong : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(All, GpuFamilyLong, testing::Values("gpt2", "llama"));
 TEST_P(GpuFamilyLong, TrainsToTheLossesOfTheProcessor) { check_family(GetParam(), 50); }
