@@ -12,6 +12,7 @@
 #include "core/ops/embedding.h"
 #include "core/ops/fusion.h"
 #include "core/ops/loss.h"
+#include "core/ops/max_abs.h"
 #include "core/ops/norm.h"
 #include "core/ops/optimizer.h"
 #include "core/ops/permute_tokens.h"
@@ -19,6 +20,7 @@
 #include "core/ops/ragged.h"
 #include "core/ops/random.h"
 #include "core/ops/routing.h"
+#include "core/ops/scaled_product.h"
 #include "core/ops/structure.h"
 
 namespace tessera::bench {
@@ -81,6 +83,25 @@ class CaseList {
     product("down", s_.mlp, s_.embed);
     product("logits", s_.embed, s_.vocab);
     if (!s_.is_llama) epilogues();
+    fp8();
+  }
+  // One layer's products of f8 operands, and what quantizing an activation takes. Of compute capability 8.9 and later.
+  void fp8() {
+    const TensorType x{DType::f8e4m3fn, {s_.tokens(), s_.embed}}, w{DType::f8e4m3fn, {s_.embed, s_.mlp}},
+        dy{DType::f8e5m2, {s_.tokens(), s_.mlp}}, scale{kFloat, {}}, wide{kHalf, {s_.tokens(), s_.mlp}};
+    const auto into = [&](DType dtype, int64_t lhs, int64_t rhs) {
+      Attributes attributes = contract(lhs, rhs);
+      attributes.set(Attr::dtype, dtype);
+      return attributes;
+    };
+    add("product up fp8 + bias", ops::kScaledDotGeneral, into(kHalf, 1, 0), {x, w, scale, scale, {kHalf, {s_.mlp}}});
+    add("product up fp8 dx", ops::kScaledDotGeneral, into(kHalf, 1, 1), {dy, w, scale, scale});
+    add("product up fp8 dw", ops::kScaledDotGeneral, into(kFloat, 0, 0), {x, dy, scale, scale});
+    add("max_abs", ops::kMaxAbs, {}, {wide});
+    fused("to e4m3", {wide, scale}, [&](Builder& b, const std::vector<Value>& in) {
+      const Value scaled = ops::multiply(b, ops::convert(b, in[0], kFloat), ops::broadcast_scalar(b, in[1], wide.shape));
+      return ops::convert(b, scaled, DType::f8e4m3fn);
+    });
   }
   // GPT-2's products with what comes after them.
   void epilogues() {
