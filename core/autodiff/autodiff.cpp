@@ -5,11 +5,7 @@
 
 #include "core/autodiff/region_gradient.h"
 #include "core/ir/regions.h"
-#include "core/ops/attention.h"
-#include "core/ops/contraction.h"
 #include "core/ops/elementwise.h"
-#include "core/ops/fp8_product.h"
-#include "core/ops/ragged.h"
 #include "core/ops/structure.h"
 
 namespace tessera {
@@ -43,9 +39,7 @@ class Residuals {
     const Instruction& instruction = builder_.graph().at(value);
     if (blocks_[value.instruction].empty() || instruction.op->has_state) return true;
     if (leaves_block_[value.instruction]) return true;  // the next block's input is kept anyway
-    return policy_ == RematPolicy::dots &&
-           (instruction.is(ops::kDotGeneral) || instruction.is(ops::kDotGeneralFp8) ||
-            instruction.is(ops::kRaggedDot) || instruction.is(ops::kAttention));
+    return policy_ == RematPolicy::dots && instruction.op->multiplies_matrices;
   }
 
   Value recompute(Value value) {

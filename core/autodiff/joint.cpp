@@ -3,11 +3,7 @@
 #include <map>
 
 #include "core/ir/regions.h"
-#include "core/ops/attention.h"
-#include "core/ops/contraction.h"
 #include "core/ops/dynamic_slice.h"
-#include "core/ops/fp8_product.h"
-#include "core/ops/ragged.h"
 #include "core/ops/structure.h"
 
 namespace tessera {
@@ -100,9 +96,7 @@ class Splitter {
     const Instruction& it = source_.at(value);
     if (is_stacked_ && is_slice_at_hand(i)) return false;
     if (it.op->has_state || policy_ == RematPolicy::none) return true;
-    return policy_ == RematPolicy::dots &&
-           (it.is(ops::kDotGeneral) || it.is(ops::kDotGeneralFp8) || it.is(ops::kRaggedDot) ||
-            it.is(ops::kAttention));
+    return policy_ == RematPolicy::dots && it.op->multiplies_matrices;
   }
 
   void find_residuals(Value root) {

@@ -108,6 +108,7 @@ struct OpDef {
   bool communicates = false;  // a collective: ranks must agree on its order
   bool device_dependent = false;  // the result depends on which device computes it (axis_index)
   bool has_state = false;     // parameter: never merged, folded or removed
+  bool multiplies_matrices = false;  // costs a matrix product or more: kept by RematPolicy::dots
 
   // Operand whose buffer the result may overwrite, or -1 (default: any equal-sized operand of an
   // elementwise op). For updates in place: result i -> operand.

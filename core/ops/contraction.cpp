@@ -10,8 +10,6 @@
 namespace tessera::ops {
 namespace {
 
-bool is_f8(DType dtype) { return is_float(dtype) && size_of(dtype) == 1; }
-
 bool holds(const Ints& list, int64_t value) {
   return std::find(list.begin(), list.end(), value) != list.end();
 }
@@ -283,7 +281,8 @@ const OpDef kDotGeneral{
     .linear = linear,
     .pad_transfer = transfer_of_product,
     .flops = flops,
-    .samples = samples};
+    .samples = samples,
+    .multiplies_matrices = true};
 
 Value dot_general(Builder& b, Value lhs, Value rhs, const DotDims& dims,
                   std::optional<DType> dtype) {

@@ -103,7 +103,8 @@ OpDef product() {
           .flops = [](const OpCall& call, std::span<const TensorType> results) {
             return kDotGeneral.flops(call, results);
           },
-          .samples = samples};
+          .samples = samples,
+          .multiplies_matrices = true};
 }
 
 OpDef differentiable(OpDef op) {
@@ -129,7 +130,7 @@ std::optional<Fp8Formats> fp8_formats(const OpDef& op) {
 }
 
 double fp8_scale_of_power(DType format) {
-  TESSERA_CHECK(format == DType::f8e4m3fn || format == DType::f8e5m2, "no fp8 format: ", format);
+  TESSERA_CHECK(is_f8(format), "no fp8 format: ", format);
   return format == DType::f8e4m3fn ? 0x1p-8 : 0x1p-15;
 }
 

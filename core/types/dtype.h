@@ -21,6 +21,7 @@ std::optional<DType> parse_dtype(std::string_view name);
 
 int64_t size_of(DType dtype);  // bytes of one element
 bool is_float(DType dtype);    // f8 .. f64, not c64
+inline bool is_f8(DType dtype) { return dtype == DType::f8e4m3fn || dtype == DType::f8e5m2; }
 bool is_integer(DType dtype);  // s8 .. u64, not pred
 bool is_signed_integer(DType dtype);
 

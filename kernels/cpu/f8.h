@@ -9,8 +9,6 @@
 
 namespace tessera::cpu {
 
-inline bool is_f8(DType dtype) { return dtype == DType::f8e4m3fn || dtype == DType::f8e5m2; }
-
 // Of 1 sign, kExponent and 7 - kExponent mantissa bits; with 4 exponent bits there is no infinity.
 template <int kExponent>
 struct F8Format {

@@ -45,8 +45,6 @@ int64_t run_length(const std::vector<SeenDim>& dims, int64_t lanes) {
   return run;
 }
 
-bool is_f8(DType dtype) { return dtype == DType::f8e4m3fn || dtype == DType::f8e5m2; }
-
 std::string memory_type(DType dtype) { return dtype == DType::pred ? "u8" : *type_name(dtype); }
 
 // Bits as they are, so that the text says exactly what the body does.

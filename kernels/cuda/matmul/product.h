@@ -22,8 +22,6 @@ struct Product {
   std::vector<ProductBatch> calls;  // dims of separate calls
 };
 
-inline bool is_f8(DType dtype) { return dtype == DType::f8e4m3fn || dtype == DType::f8e5m2; }
-
 // `call` has the operands of dot_general first; so below.
 Product product_of(const OpCall& call);
 
