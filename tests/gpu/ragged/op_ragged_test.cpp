@@ -80,7 +80,7 @@ TEST_F(CudaRaggedTest, ShardOfTheGroups) {
     }
 }
 
-TEST_F(CudaRaggedTest, NothingToDo) {
+TEST_F(CudaRaggedTest, NoRowsOrNoColumns) {
   check({0, 8, 8, {0, 0}}, DType::bf16, DType::bf16, "tensor");
   check({4, 0, 8, {2, 2}}, DType::bf16, DType::bf16, "tensor");
   check({4, 8, 0, {2, 2}}, DType::f32, DType::f32, "plain");
