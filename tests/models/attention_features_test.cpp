@@ -152,9 +152,10 @@ TEST(AttentionFeatures, BiasesOfNarrowModels) {
     config.model.document_end = kEnd;
     const Graph graph = build_step(config, false);
     verify(graph, GraphStage::built);
-    for (const Instruction& instruction : graph.instructions)
-      if (instruction.op && instruction.op->name == "attention")
-        EXPECT_EQ(graph.info(instruction.operands[3]).type.dtype, DType::f32);
+    for (const Instruction& instruction : graph.instructions) {
+      if (!instruction.op || instruction.op->name != "attention") continue;
+      EXPECT_EQ(graph.info(instruction.operands[3]).type.dtype, DType::f32);
+    }
   }
 }
 
