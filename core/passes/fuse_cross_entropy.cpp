@@ -116,7 +116,7 @@ class Fuser {
   Graph merged(const Parts& parts) const {
     OrderedRewriter rewriter(graph_);
     const Linear linear(graph_, parts);
-    const auto merge = [&] {
+    const auto put = [&] {
       Instruction made;
       made.op = &ops::kCrossEntropyWithGrad;
       made.attributes = at(parts.gradient).attributes;
@@ -136,7 +136,7 @@ class Fuser {
       rewriter.replace({parts.sum, 1}, {all, 2});
       rewriter.replace({parts.gradient, 0}, {all, 3});
     };
-    return rewriter.run({parts.max, parts.sum, parts.gradient}, merge);
+    return rewriter.run({{{parts.max, parts.sum, parts.gradient}, put}});
   }
 
  private:

@@ -43,7 +43,7 @@ class Fuser {
   Graph merged(const Pair& pair) const {
     OrderedRewriter rewriter(graph_);
     const bool is_gradient = pair.norm < pair.sum;
-    return rewriter.run({std::min(pair.norm, pair.sum), std::max(pair.norm, pair.sum)}, [&] {
+    const auto put = [&] {
       Instruction made = at(pair.norm);
       made.op = pair.op;
       made.operands.clear();
@@ -58,7 +58,8 @@ class Fuser {
       const int all = rewriter.append(std::move(made)).instruction;
       for (int r = 0; r < own; ++r) rewriter.replace({pair.norm, r}, {all, r});
       rewriter.replace({pair.sum, 0}, {all, is_gradient ? 0 : own});
-    });
+    };
+    return rewriter.run({{{std::min(pair.norm, pair.sum), std::max(pair.norm, pair.sum)}, put}});
   }
 
  private:

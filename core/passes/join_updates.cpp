@@ -15,6 +15,13 @@ namespace {
 
 using Members = std::vector<int>;  // instructions, in program order
 
+// Whether none of its operands is among those that depend.
+bool is_free(const Graph& graph, int index, const std::vector<bool>& depends) {
+  const std::vector<Value>& operands = graph.instructions[static_cast<size_t>(index)].operands;
+  return std::none_of(operands.begin(), operands.end(),
+                      [&](Value operand) { return depends[static_cast<size_t>(operand.instruction)]; });
+}
+
 // Instructions that may become one, group by group.
 class Groups {
  public:
@@ -33,9 +40,7 @@ class Groups {
       const std::vector<bool> depends = depending(graph_, group);
       Members free;
       for (const int member : group)
-        if (std::none_of(at(member).operands.begin(), at(member).operands.end(),
-                         [&](Value operand) { return depends[static_cast<size_t>(operand.instruction)]; }))
-          free.push_back(member);
+        if (is_free(graph_, member, depends)) free.push_back(member);
       if (free.size() > 1) found.push_back(std::move(free));
     }
     return found;
@@ -107,7 +112,8 @@ class Groups {
 
 class Joiner {
  public:
-  Joiner(const Graph& graph, const Members& members) : graph_(graph), members_(members), joined_(at(members[0])) {
+  Joiner(const Graph& graph, Members members)
+      : graph_(graph), members_(std::move(members)), joined_(at(members_[0])) {
     joined_.factor_axes.clear();
     joined_.operands.clear();
     joined_.results.clear();
@@ -123,17 +129,16 @@ class Joiner {
     return kernel_accepts(kernels, *joined_.op, graph_.operand_types(joined_), joined_.attributes);
   }
 
-  Graph run() const {
-    OrderedRewriter rewriter(graph_);
-    return rewriter.run(members_, [&] {
-      Instruction made = joined_;
-      for (Value& operand : made.operands) operand = rewriter.made(operand);
-      const int all = rewriter.append(std::move(made)).instruction;
-      int result = 0;
-      for (const int member : members_)
-        for (int r = 0; r < static_cast<int>(at(member).results.size()); ++r)
-          rewriter.replace({member, r}, {all, result++});
-    });
+  const Members& members() const { return members_; }
+
+  void put(OrderedRewriter& rewriter) const {
+    Instruction made = joined_;
+    for (Value& operand : made.operands) operand = rewriter.made(operand);
+    const int all = rewriter.append(std::move(made)).instruction;
+    int result = 0;
+    for (const int member : members_)
+      for (int r = 0; r < static_cast<int>(at(member).results.size()); ++r)
+        rewriter.replace({member, r}, {all, result++});
   }
 
  private:
@@ -182,22 +187,38 @@ class Joiner {
   }
 
   const Graph& graph_;
-  const Members& members_;
+  const Members members_;
   Instruction joined_;  // its operands are those of the old graph
 };
 
-// One after the other, since joining moves what stands between.
+// Those that depend on no member of any: they are joined at once, the others (updates, which depend on the sums of
+// squares) when these stand.
+std::vector<const Joiner*> independent(const Graph& graph, const std::vector<Joiner>& joiners) {
+  Members all;
+  for (const Joiner& joiner : joiners) all.insert(all.end(), joiner.members().begin(), joiner.members().end());
+  const std::vector<bool> depends = depending(graph, all);
+  std::vector<const Joiner*> found;
+  for (const Joiner& joiner : joiners)
+    if (std::all_of(joiner.members().begin(), joiner.members().end(),
+                    [&](int member) { return is_free(graph, member, depends); }))
+      found.push_back(&joiner);
+  if (found.empty()) found.push_back(&joiners.front());  // they wait for each other
+  return found;
+}
+
 Graph join_all(Graph graph, const KernelTable& kernels) {
   while (true) {
-    bool has_joined = false;
-    for (const Members& members : Groups(graph).several()) {
-      const Joiner joiner(graph, members);
-      if (!joiner.is_accepted(kernels)) continue;
-      graph = joiner.run();
-      has_joined = true;
-      break;
+    std::vector<Joiner> joiners;
+    for (Members& members : Groups(graph).several()) {
+      Joiner joiner(graph, std::move(members));
+      if (joiner.is_accepted(kernels)) joiners.push_back(std::move(joiner));
     }
-    if (!has_joined) return graph;
+    if (joiners.empty()) return graph;
+    OrderedRewriter rewriter(graph);
+    std::vector<OrderedRewriter::Merge> merges;
+    for (const Joiner* joiner : independent(graph, joiners))
+      merges.push_back({joiner->members(), [&rewriter, joiner] { joiner->put(rewriter); }});
+    graph = rewriter.run(merges);
   }
 }
 

@@ -1,5 +1,7 @@
 #include "core/passes/ordered_rewriter.h"
 
+#include <map>
+
 namespace tessera {
 
 std::vector<bool> depending(const Graph& graph, const std::vector<int>& roots) {
@@ -14,15 +16,17 @@ std::vector<bool> depending(const Graph& graph, const std::vector<int>& roots) {
 OrderedRewriter::OrderedRewriter(const Graph& source)
     : source_(source), rewriter_(source), is_done_(source.instructions.size(), false) {}
 
-Graph OrderedRewriter::run(const std::vector<int>& members, const std::function<void()>& merge) {
-  for (int i = 0; i < static_cast<int>(source_.instructions.size()); ++i) {
-    if (i != members.front()) {
-      copy(i);
-      continue;
-    }
-    for (const int member : members) is_done_[static_cast<size_t>(member)] = true;
-    merge();
+Graph OrderedRewriter::run(const std::vector<Merge>& merges) {
+  std::map<int, const Merge*> at;
+  for (const Merge& merge : merges) {
+    at[merge.members.front()] = &merge;
+    for (const int member : merge.members) is_done_[static_cast<size_t>(member)] = true;
   }
+  for (int i = 0; i < static_cast<int>(source_.instructions.size()); ++i)
+    if (const auto found = at.find(i); found != at.end())
+      found->second->put();
+    else
+      copy(i);
   return rewriter_.finish();
 }
 

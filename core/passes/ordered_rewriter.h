@@ -16,10 +16,15 @@ class OrderedRewriter {
  public:
   explicit OrderedRewriter(const Graph& source);
 
-  // Copies everything but `members` (in program order). `merge` is called in place of the first and must
-  // `append` what stands for them all and `replace` every result that is read; its operands, asked for
-  // by `made`, must not depend on a member.
-  Graph run(const std::vector<int>& members, const std::function<void()>& merge);
+  // `put` is called in place of the first of the members (in program order) and must `append` what stands for
+  // them all and `replace` every result that is read; its operands, asked for by `made`, must not depend on a
+  // member of any merge of the run.
+  struct Merge {
+    std::vector<int> members;
+    std::function<void()> put;
+  };
+  // Copies everything but members.
+  Graph run(const std::vector<Merge>& merges);
 
   // The new value of an old one, which is copied with all it needs where that has not been done.
   Value made(Value old_value);
