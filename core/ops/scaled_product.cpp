@@ -28,7 +28,7 @@ TensorType product_type(const OpCall& call) {
 std::vector<TensorType> infer(const OpCall& call) {
   if (!has_bias(call)) check_operand_count(kName, call, 4);
   for (const TensorType& type : call.operands.first(2))
-    require(is_float(type.dtype) && size_of(type.dtype) == 1, kName, ": multiplies f8, not ", type);
+    require(is_f8(type.dtype), kName, ": multiplies f8, not ", type);
   require(call.attributes.ints(Attr::lhs_batch).empty(), kName, ": takes no batch dims, but ", call.operands[0],
           " has [", join(call.attributes.ints(Attr::lhs_batch), ","), "]");
   for (const TensorType& scale : call.operands.subspan(2, 2))

@@ -78,7 +78,7 @@ class ScaleFuser {
   bool is_f8_product(Value value) const {
     const Instruction& product = graph_.at(value);
     return product.is(ops::kDotGeneral) && product.attributes.ints(Attr::lhs_batch).empty() &&
-           size_of(graph_.type(product.operands[0]).dtype) == 1 && is_float(graph_.type(product.operands[0]).dtype);
+           is_f8(graph_.type(product.operands[0]).dtype);
   }
 
   std::optional<std::pair<Value, Value>> scales_of(Value value) const {

@@ -1,6 +1,9 @@
 // A small decoder and a way to run its graphs in the interpreter by names.
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <string>
@@ -95,6 +98,27 @@ inline Tensors run_graph(const Graph& graph, Tensors& state) {
     if (graph.outputs[i].alias_input >= 0) state[graph.outputs[i].name] = outputs[i];
   }
   return result;
+}
+
+// One element of each parameter's gradient in `accumulate`, the graph of build_accumulate, against central
+// differences of the loss at `state`.
+inline void expect_gradients_of_differences(const StepConfig& config, const Graph& accumulate, Tensors state) {
+  const Graph evaluate = build_evaluate(config);
+  Tensors accumulated = state;
+  run_graph(accumulate, accumulated);
+  for (const ParameterSpec& spec : parameter_specs(config.model, config.compute)) {
+    const int64_t at = spec.type.elements() / 3;
+    const double delta = 1e-5, value = state.at(spec.name).get_real(at);
+    auto loss_at = [&](double moved) {
+      state.at(spec.name).set_real(at, moved);
+      return run_graph(evaluate, state).at(names::kLossSum).get_real(0);
+    };
+    const double slope = (loss_at(value + delta) - loss_at(value - delta)) / (2 * delta);
+    state.at(spec.name).set_real(at, value);
+    EXPECT_NEAR(accumulated.at(names::accumulator(spec.name)).get_real(at), slope,
+                1e-6 * std::max(1.0, std::abs(slope)))
+        << spec.name;
+  }
 }
 
 }  // namespace tessera::models

@@ -115,24 +115,11 @@ TEST_P(Families, GradientAgreesWithFiniteDifferences) {
   config.z_loss = 0;
   config.clip_norm = 0;
   config.batch = 2;
-  const Graph evaluate = build_evaluate(config), accumulate = build_accumulate(config);
+  const Graph accumulate = build_accumulate(config);
   Tensors state;
   add_initial_state(config, accumulate, state);
   add_batch(config, 3, 0, state);
-  Tensors accumulated = state;
-  run_graph(accumulate, accumulated);
-  for (const ParameterSpec& spec : parameter_specs(config.model, config.compute)) {
-    const HostTensor gradient = accumulated.at(names::accumulator(spec.name));
-    const int64_t at = spec.type.elements() / 3;
-    const double delta = 1e-5, value = state.at(spec.name).get_real(at);
-    auto loss_at = [&](double moved) {
-      state.at(spec.name).set_real(at, moved);
-      return run_graph(evaluate, state).at(names::kLossSum).get_real(0);
-    };
-    const double slope = (loss_at(value + delta) - loss_at(value - delta)) / (2 * delta);
-    state.at(spec.name).set_real(at, value);
-    EXPECT_NEAR(gradient.get_real(at), slope, 1e-6 * std::max(1.0, std::abs(slope))) << spec.name;
-  }
+  expect_gradients_of_differences(config, accumulate, std::move(state));
 }
 
 TEST(Decoder, CountsTheParametersOfGpt2) {
