@@ -1,5 +1,5 @@
 // Bound by memory: 28 bytes an f32 parameter (param, m, v and grad read, param, m and v written, once each), some
-// 30 FLOPs and a square root against them; 20 bytes with bf16 moments, 16 with bf16 parameters as well. Floor:
+// 30 FLOPs and a square root against them; 20 bytes with bf16 moments, 14 with bf16 parameters as well. Floor:
 // 28 n / bandwidth, 5.8 us for a million parameters at 4.8 TB/s. Stochastic rounding takes a Philox of some 100
 // integer operations for eight numbers, which stays below that floor.
 //
