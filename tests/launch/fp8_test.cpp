@@ -84,8 +84,9 @@ TEST(Fp8Training, ShardedWeightsAreGatheredAsBytes) {
 }
 
 TEST(Fp8Training, PartialSumsAreReducedInTheComputeType) {
+  const auto job = compiled({"model2", "tensor", "data=1,model=2", 2});
   int activations = 0;
-  for (const Instruction& it : compiled({"model2", "tensor", "data=1,model=2", 2})->step.executable->graph.instructions) {
+  for (const Instruction& it : job->step.executable->graph.instructions) {
     if (!it.is(ops::kAllReduce) || it.results[0].type.rank() != 3) continue;
     EXPECT_EQ(it.results[0].type.dtype, DType::bf16) << it.scope;
     ++activations;
