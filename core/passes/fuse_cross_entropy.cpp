@@ -27,7 +27,7 @@ struct Parts {
 class Linear {
  public:
   Linear(const Graph& graph, const Parts& parts)
-      : graph_(graph), parts_(parts), depends_(depending(graph, {parts.max, parts.sum})) {}
+      : graph_(graph), parts_(parts), depends_(depending(graph, {parts.max, parts.sum}, parts.gradient)) {}
 
   bool depends(Value value) const { return depends_[static_cast<size_t>(value.instruction)]; }
 
@@ -136,7 +136,8 @@ class Fuser {
       rewriter.replace({parts.sum, 1}, {all, 2});
       rewriter.replace({parts.gradient, 0}, {all, 3});
     };
-    return rewriter.run({{{parts.max, parts.sum, parts.gradient}, put}});
+    rewriter.merge({parts.max, parts.sum, parts.gradient}, put);
+    return rewriter.run();
   }
 
  private:

@@ -8,6 +8,7 @@
 #include "core/ops/optimizer.h"
 #include "core/ops/structure.h"
 #include "core/passes/kernel_accepts.h"
+#include "core/passes/merge_instructions.h"
 #include "core/passes/ordered_rewriter.h"
 
 namespace tessera {
@@ -37,7 +38,7 @@ class Groups {
     std::vector<Members> found;
     for (const Members& group : groups_) {
       if (group.size() < 2) continue;
-      const std::vector<bool> depends = depending(graph_, group);
+      const std::vector<bool> depends = depending(graph_, group, group.back());
       Members free;
       for (const int member : group)
         if (is_free(graph_, member, depends)) free.push_back(member);
@@ -129,16 +130,11 @@ class Joiner {
     return kernel_accepts(kernels, *joined_.op, graph_.operand_types(joined_), joined_.attributes);
   }
 
-  const Members& members() const { return members_; }
-
-  void put(OrderedRewriter& rewriter) const {
-    Instruction made = joined_;
-    for (Value& operand : made.operands) operand = rewriter.made(operand);
-    const int all = rewriter.append(std::move(made)).instruction;
-    int result = 0;
+  Merge merge() const {
+    Merge merge{members_, joined_, {}};
     for (const int member : members_)
-      for (int r = 0; r < static_cast<int>(at(member).results.size()); ++r)
-        rewriter.replace({member, r}, {all, result++});
+      for (int r = 0; r < static_cast<int>(at(member).results.size()); ++r) merge.stands_for.push_back({member, r});
+    return merge;
   }
 
  private:
@@ -191,34 +187,14 @@ class Joiner {
   Instruction joined_;  // its operands are those of the old graph
 };
 
-// Those that depend on no member of any: they are joined at once, the others (updates, which depend on the sums of
-// squares) when these stand.
-std::vector<const Joiner*> independent(const Graph& graph, const std::vector<Joiner>& joiners) {
-  Members all;
-  for (const Joiner& joiner : joiners) all.insert(all.end(), joiner.members().begin(), joiner.members().end());
-  const std::vector<bool> depends = depending(graph, all);
-  std::vector<const Joiner*> found;
-  for (const Joiner& joiner : joiners)
-    if (std::all_of(joiner.members().begin(), joiner.members().end(),
-                    [&](int member) { return is_free(graph, member, depends); }))
-      found.push_back(&joiner);
-  if (found.empty()) found.push_back(&joiners.front());  // they wait for each other
-  return found;
-}
-
+// Again and again, since groups that wait for each other are not joined at once.
 Graph join_all(Graph graph, const KernelTable& kernels) {
   while (true) {
-    std::vector<Joiner> joiners;
-    for (Members& members : Groups(graph).several()) {
-      Joiner joiner(graph, std::move(members));
-      if (joiner.is_accepted(kernels)) joiners.push_back(std::move(joiner));
-    }
-    if (joiners.empty()) return graph;
-    OrderedRewriter rewriter(graph);
-    std::vector<OrderedRewriter::Merge> merges;
-    for (const Joiner* joiner : independent(graph, joiners))
-      merges.push_back({joiner->members(), [&rewriter, joiner] { joiner->put(rewriter); }});
-    graph = rewriter.run(merges);
+    std::vector<Merge> merges;
+    for (Members& members : Groups(graph).several())
+      if (const Joiner joiner(graph, std::move(members)); joiner.is_accepted(kernels)) merges.push_back(joiner.merge());
+    if (merges.empty()) return graph;
+    graph = merge_instructions(graph, merges);
   }
 }
 

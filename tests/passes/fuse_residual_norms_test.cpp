@@ -44,7 +44,7 @@ Graph check(const Graph& plain, double tolerance, double least = 1e-3) {
   return made;
 }
 
-// Two layers of x + f(norm(x)), with gradients of all inputs.
+// Layers of x + f(norm(x)), with gradients of all inputs.
 struct Stream {
   Graph graph;
   Builder b{graph};
@@ -54,10 +54,10 @@ struct Stream {
     inputs.push_back(b.input(InputKind::data, name, {dtype, shape}));
     return inputs.back();
   }
-  Stream(DType dtype, bool is_centred) {
+  Stream(DType dtype, bool is_centred, int layers = 3) {
     Value x = input("x", dtype, {2, 3, 8});
     const DType statistics = dtype == DType::f64 ? dtype : DType::f32;
-    for (int layer = 0; layer < 3; ++layer) {
+    for (int layer = 0; layer < layers; ++layer) {
       const Value gamma = input("gamma", statistics, {8}), beta = input("beta", statistics, {8});
       const Value y = is_centred ? ops::layer_norm(b, x, gamma, beta, 1e-5).y : ops::rms_norm(b, x, gamma, 1e-5).y;
       x = ops::add(b, x, ops::dot_general(b, y, input("w", dtype, {8, 8}), {{2}, {0}}));
@@ -128,6 +128,55 @@ TEST(FuseResidualNorms, WhatDependsOnTheOtherStays) {
   const Graph made = check(graph, 0);
   EXPECT_EQ(count(made, ops::kAddRmsNorm), 0);
   EXPECT_EQ(count(made, ops::kRmsNormGradAdd), 0);
+}
+
+// Every pair reads what the one before has made.
+TEST(FuseResidualNorms, LongStreamsAreFusedToTheirEnd) {
+  constexpr int kLayers = 200;
+  const Graph made = fuse_residual_norms(Stream(DType::f64, false, kLayers).graph, accepting());
+  verify(made, GraphStage::built);
+  EXPECT_EQ(count(made, ops::kAddRmsNorm), kLayers - 1);
+  EXPECT_EQ(count(made, ops::kRmsNormGradAdd), kLayers);
+}
+
+// The weights of two norms are each made of the other's sum: either of them can be fused, and so can what
+// reads the results of both.
+TEST(FuseResidualNorms, NoTwoPairsWaitForEachOther) {
+  Graph graph;
+  Builder b(graph);
+  const TensorType type{DType::f64, {5, 16}};
+  const Value x = b.input(InputKind::data, "x", type), r = b.input(InputKind::data, "r", type),
+              s = b.input(InputKind::data, "s", type);
+  const Value left = ops::add(b, x, r), right = ops::add(b, x, s);
+  const Value of_left = ops::reduce(b, left, {0}), of_right = ops::reduce(b, right, {0});
+  const Value y = ops::rms_norm(b, left, of_right, 1e-5).y, z = ops::rms_norm(b, right, of_left, 1e-5).y;
+  const Value sum = ops::add(b, y, z);
+  b.output(ops::rms_norm(b, sum, of_left, 1e-5).y, "last");
+  b.output(z, "z");
+  b.output(left, "left");
+  b.output(right, "right");
+  const Graph made = check(graph, 0);
+  EXPECT_EQ(count(made, ops::kAddRmsNorm), 2);
+  EXPECT_EQ(count(made, ops::kRmsNorm), 1);
+}
+
+// A sum before one norm and behind another's gradient goes to the gradient, and a sum before two norms to the first.
+TEST(FuseResidualNorms, ASumJoinsOneNorm) {
+  Graph graph;
+  Builder b(graph);
+  const TensorType type{DType::f64, {5, 16}};
+  const Value x = b.input(InputKind::data, "x", type), r = b.input(InputKind::data, "r", type),
+              gamma = b.input(InputKind::data, "gamma", {DType::f64, {16}}),
+              rstd = b.input(InputKind::data, "rstd", {DType::f64, {5}});
+  const auto gradient = ops::rms_norm_grad(b, x, gamma, rstd, r);
+  b.output(ops::rms_norm(b, ops::add(b, gradient.dx, x), gamma, 1e-5).y, "behind");
+  const Value sum = ops::add(b, x, r);
+  b.output(ops::rms_norm(b, sum, gamma, 1e-5).y, "first");
+  b.output(ops::rms_norm(b, sum, gamma, 1e-3).y, "second");
+  const Graph made = check(graph, 0);
+  EXPECT_EQ(count(made, ops::kRmsNormGradAdd), 1);
+  EXPECT_EQ(count(made, ops::kAddRmsNorm), 1);
+  EXPECT_EQ(count(made, ops::kRmsNorm), 2);
 }
 
 }  // namespace
