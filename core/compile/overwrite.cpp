@@ -110,9 +110,7 @@ void StepGraphBuilder::overwrite_by_copy(size_t output, int input) {
   made_.output_buffers[output] = to;
 }
 
-bool StepGraphBuilder::may_write_over(const StepNode& writer, int value, int input) const {
-  const size_t result = static_cast<size_t>(
-      std::find(writer.writes.begin(), writer.writes.end(), value) - writer.writes.begin());
+bool StepGraphBuilder::may_write_over(const StepNode& writer, int value, int input) {
   std::vector<int> reading;  // operand numbers that read the input
   for (size_t i = 0; i < writer.reads.size(); ++i)
     if (made_.root(writer.reads[i]) == input) reading.push_back(static_cast<int>(i));
@@ -130,13 +128,20 @@ bool StepGraphBuilder::may_write_over(const StepNode& writer, int value, int inp
     return reading.size() == 1 && reading[0] == carried_operand(writer, value);
   if (writer.kind != StepNode::Kind::kernel) return false;
   if (writer.kernel->in_place_any) return true;
-  const Instruction& instruction = graph_.instructions[static_cast<size_t>(writer.instruction)];
-  const auto in_place = writer.kernel->in_place ? writer.kernel->in_place : instruction.op->alias;
-  if (!in_place) return false;
-  const int operand = with_call(graph_, instruction, [&](const OpCall& call) {
-    return in_place(call, static_cast<int>(result));
-  });
-  return reading.size() == 1 && reading[0] == operand;
+  const auto result = std::find(writer.writes.begin(), writer.writes.end(), value) - writer.writes.begin();
+  return reading.size() == 1 && reading[0] == in_place_operands(writer)[static_cast<size_t>(result)];
+}
+
+// For all results at once: an update of all tensors has thousands, each of which is asked for.
+const std::vector<int>& StepGraphBuilder::in_place_operands(const StepNode& kernel) {
+  const auto [found, is_new] = in_place_operands_.try_emplace(kernel.instruction, kernel.writes.size(), -1);
+  const Instruction& instruction = graph_.instructions[static_cast<size_t>(kernel.instruction)];
+  const auto in_place = kernel.kernel->in_place ? kernel.kernel->in_place : instruction.op->alias;
+  if (is_new && in_place)
+    with_call(graph_, instruction, [&](const OpCall& call) {
+      for (size_t r = 0; r < found->second.size(); ++r) found->second[r] = in_place(call, static_cast<int>(r));
+    });
+  return found->second;
 }
 
 bool StepGraphBuilder::reaches(int from, const std::set<int>& targets) const {

@@ -62,7 +62,9 @@ class StepGraphBuilder {
   void own_outputs();
   bool overwrite_directly(int value, int input);
   void overwrite_by_copy(size_t output, int input);
-  bool may_write_over(const StepNode& writer, int value, int input) const;
+  bool may_write_over(const StepNode& writer, int value, int input);
+  // Of each result of a kernel's instruction the operand that it may be written over, or -1.
+  const std::vector<int>& in_place_operands(const StepNode& kernel);
   static int carried_operand(const StepNode& control, int result);  // operand number, or -1
   bool reaches(int from, const std::set<int>& targets) const;
   std::vector<int> readers_of(int input) const;
@@ -87,6 +89,7 @@ class StepGraphBuilder {
   std::map<int, std::vector<int>> instead_;      // removed concatenate -> copies of its operands
   std::vector<std::vector<int>> after_;          // node -> nodes that come later; for reaches()
   std::vector<std::vector<int>> input_readers_;  // buffer -> nodes that read memory rooted there
+  std::map<int, std::vector<int>> in_place_operands_;  // instruction -> what is known of it
 };
 
 }  // namespace tessera
