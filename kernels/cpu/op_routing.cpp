@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "core/ops/permute_tokens.h"
@@ -74,6 +75,13 @@ A score_chosen(const std::vector<A>& row, const std::vector<int32_t>& choice,
   return static_cast<A>(kind.scale) / sum;
 }
 
+// The logits of token `t`.
+template <typename T>
+void load_logits(const TensorView& logits, int64_t t, std::vector<Acc<T>>& row) {
+  const T* from = logits.as<T>() + t * static_cast<int64_t>(row.size());
+  for (size_t e = 0; e < row.size(); ++e) row[e] = Acc<T>(from[e]);
+}
+
 template <typename T>
 void route(const KernelArgs& args) {
   using A = Acc<T>;
@@ -87,10 +95,8 @@ void route(const KernelArgs& args) {
     std::vector<A> row(static_cast<size_t>(experts)), by(row.size()), chosen;
     std::vector<int32_t> order(row.size()), choice;
     for (int64_t t = begin; t < end; ++t) {
-      for (int64_t e = 0; e < experts; ++e) {
-        row[static_cast<size_t>(e)] = A(logits.as<T>()[t * experts + e]);
-        order[static_cast<size_t>(e)] = static_cast<int32_t>(e);
-      }
+      load_logits<T>(logits, t, row);
+      std::iota(order.begin(), order.end(), 0);
       by = row;
       if (bias) {
         to_scores(by.data(), experts, kind.is_sigmoid);
@@ -122,8 +128,7 @@ void route_grad(const KernelArgs& args) {
     std::vector<A> row(static_cast<size_t>(experts)), d_row(row.size()), scratch, chosen, g;
     std::vector<int32_t> choice;
     for (int64_t t = begin; t < end; ++t) {
-      for (int64_t e = 0; e < experts; ++e)
-        row[static_cast<size_t>(e)] = A(logits.as<T>()[t * experts + e]);
+      load_logits<T>(logits, t, row);
       choice.clear();
       g.clear();
       for (int64_t j = t * k; j < (t + 1) * k; ++j) {

@@ -160,12 +160,7 @@ template <int kDim>
 __global__ void __launch_bounds__(256, 2) plain_band_kernel(PlainTensors tensors, float* partials) {
   using Tiles = PlainTiles<kDim>;
   constexpr int R = Tiles::R, kRows = Tiles::kRows;
-  float* q_tile = dynamic_shared<float>();        // [kRows, kDim], as the next three
-  float* dout_tile = q_tile + Tiles::kElements;
-  float* k_tile = dout_tile + Tiles::kElements;
-  float* v_tile = k_tile + Tiles::kElements;
-  float* square = v_tile + Tiles::kElements;      // [kRows, kRows]
-
+  const PlainShared<kDim> tiles;
   const AttentionShape& shape = tensors.shape;
   const BandBlock<kRows> band(shape);
   const PlainBlock<kDim> block(tensors, band.batch);
@@ -175,21 +170,22 @@ __global__ void __launch_bounds__(256, 2) plain_band_kernel(PlainTensors tensors
     const int row = band.row(tile), key = band.key(tile);
     if (!block.mask.template is_seen<kRows, kRows>(band.batch, row, key)) continue;
     __syncthreads();  // the last tiles have been read
-    block.load_queries(q_tile, tensors.q, row, band.head);
-    block.load_queries(dout_tile, tensors.dout, row, band.head);
-    block.load_keys(k_tile, tensors.k, key, kv_head);
-    block.load_keys(v_tile, tensors.v, key, kv_head);
+    block.load_queries(tiles.q, tensors.q, row, band.head);
+    block.load_queries(tiles.dout, tensors.dout, row, band.head);
+    block.load_keys(tiles.k, tensors.k, key, kv_head);
+    block.load_keys(tiles.v, tensors.v, key, kv_head);
     __syncthreads();
     typename Tiles::Square dscore;
-    block.score_gradients(dscore, q_tile, dout_tile, k_tile, v_tile, square, band.head, row, key);
+    block.score_gradients(dscore, tiles, band.head, row, key);
 #pragma unroll
     for (int i = 0; i < R; ++i)
 #pragma unroll
       for (int j = 0; j < R; ++j) sum[i][j] += dscore[i][j];
   }
   __syncthreads();
-  store_square<kDim>(square, sum);
-  write_band<kRows>(shape, band.tiles_behind, block.mask.bias_shift(), square, Tiles::kSquareStride, q_tile, partials);
+  store_square<kDim>(tiles.square, sum);
+  write_band<kRows>(shape, band.tiles_behind, block.mask.bias_shift(), tiles.square, Tiles::kSquareStride, tiles.q,
+                    partials);
 }
 
 constexpr int kThreads = 256;

@@ -13,12 +13,7 @@ template <int kDim>
 __global__ void __launch_bounds__(256, 2) plain_key_kernel(PlainTensors tensors, void* dk_out, void* dv_out) {
   using Tiles = PlainTiles<kDim>;
   constexpr int R = Tiles::R, kRows = Tiles::kRows;
-  float* k_tile = dynamic_shared<float>();        // [kRows, kDim], as the next three
-  float* v_tile = k_tile + Tiles::kElements;
-  float* q_tile = v_tile + Tiles::kElements;
-  float* dout_tile = q_tile + Tiles::kElements;
-  float* square = dout_tile + Tiles::kElements;   // [kRows, kRows]
-
+  const PlainShared<kDim> tiles;
   const AttentionShape& shape = tensors.shape;
   const KeyBlock place(shape, kRows);
   const PlainBlock<kDim> block(tensors, place.batch);
@@ -28,19 +23,19 @@ __global__ void __launch_bounds__(256, 2) plain_key_kernel(PlainTensors tensors,
     return block.mask.template next_query_tile<kRows, kRows>(place.batch, place.key, row, queries.end);
   };
 
-  block.load_keys(k_tile, tensors.k, place.key, place.head);
-  block.load_keys(v_tile, tensors.v, place.key, place.head);
+  block.load_keys(tiles.k, tensors.k, place.key, place.head);
+  block.load_keys(tiles.v, tensors.v, place.key, place.head);
   typename Tiles::Sum dk = {}, dv = {};
   for (int head = place.head * members; head < (place.head + 1) * members; ++head) {
     for (int row = next_tile(queries.begin / kRows * kRows); row < queries.end; row = next_tile(row + kRows)) {
       __syncthreads();  // the last tiles have been read
-      block.load_queries(q_tile, tensors.q, row, head);
-      block.load_queries(dout_tile, tensors.dout, row, head);
+      block.load_queries(tiles.q, tensors.q, row, head);
+      block.load_queries(tiles.dout, tensors.dout, row, head);
       __syncthreads();
       typename Tiles::Square probability, dscore;
-      plain_product_transposed<kDim>(probability, k_tile, q_tile);
-      plain_product_transposed<kDim>(dscore, v_tile, dout_tile);
-      block.template finish_scores<true>(probability, square, head, row, place.key);
+      plain_product_transposed<kDim>(probability, tiles.k, tiles.q);
+      plain_product_transposed<kDim>(dscore, tiles.v, tiles.dout);
+      block.template finish_scores<true>(probability, tiles.square, head, row, place.key);
 #pragma unroll
       for (int j = 0; j < R; ++j) {
         const RowStatistics of_row = block.statistics_of(head, row + plain_x() + 16 * j);
@@ -50,13 +45,13 @@ __global__ void __launch_bounds__(256, 2) plain_key_kernel(PlainTensors tensors,
           dscore[i][j] = probability[i][j] * (dscore[i][j] - of_row.delta);
         }
       }
-      store_square<kDim>(square, probability);
+      store_square<kDim>(tiles.square, probability);
       __syncthreads();
-      add_plain_product<kDim>(dv, square, dout_tile);
+      add_plain_product<kDim>(dv, tiles.square, tiles.dout);
       __syncthreads();
-      store_square<kDim>(square, dscore);
+      store_square<kDim>(tiles.square, dscore);
       __syncthreads();
-      add_plain_product<kDim>(dk, square, q_tile);
+      add_plain_product<kDim>(dk, tiles.square, tiles.q);
     }
   }
   float scale[R], one[R];
@@ -73,40 +68,30 @@ __global__ void __launch_bounds__(256, 2) plain_key_kernel(PlainTensors tensors,
 template <int kDim>
 __global__ void __launch_bounds__(256, 2) plain_query_kernel(PlainTensors tensors, void* dq_out) {
   using Tiles = PlainTiles<kDim>;
-  constexpr int R = Tiles::R, kRows = Tiles::kRows;
-  float* q_tile = dynamic_shared<float>();        // [kRows, kDim], as the next three
-  float* dout_tile = q_tile + Tiles::kElements;
-  float* k_tile = dout_tile + Tiles::kElements;
-  float* v_tile = k_tile + Tiles::kElements;
-  float* square = v_tile + Tiles::kElements;      // [kRows, kRows]
+  constexpr int R = Tiles::R;
+  const PlainShared<kDim> tiles;
+  const PlainQueries<kDim> queries(tensors);
+  const QueryBlock& place = queries.place;
+  const PlainBlock<kDim>& block = queries.block;
 
-  const AttentionShape& shape = tensors.shape;
-  const QueryBlock place(shape, kRows);
-  const PlainBlock<kDim> block(tensors, place.batch);
-  const int rows = min(kRows, shape.queries - place.row), kv_head = place.head / (shape.heads / shape.kv_heads);
-  const Span keys = block.mask.keys_of(place.row, rows);
-  const auto next_tile = [&](int key) {
-    return block.mask.template next_key_tile<kRows, kRows>(place.batch, place.row, key, keys.end);
-  };
-
-  block.load_queries(q_tile, tensors.q, place.row, place.head);
-  block.load_queries(dout_tile, tensors.dout, place.row, place.head);
+  block.load_queries(tiles.q, tensors.q, place.row, place.head);
+  block.load_queries(tiles.dout, tensors.dout, place.row, place.head);
   typename Tiles::Sum dq = {};
-  for (int key = next_tile(keys.begin / kRows * kRows); key < keys.end; key = next_tile(key + kRows)) {
+  for (int key = queries.first_tile(); key < queries.keys.end; key = queries.next_tile(key + Tiles::kRows)) {
     __syncthreads();  // the last tiles have been read
-    block.load_keys(k_tile, tensors.k, key, kv_head);
-    block.load_keys(v_tile, tensors.v, key, kv_head);
+    block.load_keys(tiles.k, tensors.k, key, queries.kv_head);
+    block.load_keys(tiles.v, tensors.v, key, queries.kv_head);
     __syncthreads();
     typename Tiles::Square dscore;
-    block.score_gradients(dscore, q_tile, dout_tile, k_tile, v_tile, square, place.head, place.row, key);
-    store_square<kDim>(square, dscore);
+    block.score_gradients(dscore, tiles, place.head, place.row, key);
+    store_square<kDim>(tiles.square, dscore);
     __syncthreads();
-    add_plain_product<kDim>(dq, square, k_tile);
+    add_plain_product<kDim>(dq, tiles.square, tiles.k);
   }
   float scale[R];
 #pragma unroll
-  for (int i = 0; i < R; ++i) scale[i] = shape.scale;
-  block.store(dq, scale, dq_out, query_offset(shape, place.batch, place.row, place.head), block.q_step, rows);
+  for (int i = 0; i < R; ++i) scale[i] = tensors.shape.scale;
+  block.store(dq, scale, dq_out, queries.offset(), block.q_step, queries.rows);
 }
 
 }  // namespace

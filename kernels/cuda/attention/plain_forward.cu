@@ -22,22 +22,13 @@ __device__ __forceinline__ float reduce_row(float x, Combine combine) {
 template <int kDim>
 __global__ void __launch_bounds__(256, 2) plain_forward_kernel(PlainTensors tensors, void* out, float* lse) {
   using Tiles = PlainTiles<kDim>;
-  constexpr int R = Tiles::R, kRows = Tiles::kRows;
-  float* q_tile = dynamic_shared<float>();          // [kRows, kDim]
-  float* k_tile = q_tile + Tiles::kElements;        // [kRows, kDim]
-  float* v_tile = k_tile + Tiles::kElements;        // [kRows, kDim]
-  float* square = v_tile + Tiles::kElements;        // [kRows, kRows]
+  constexpr int R = Tiles::R;
+  const PlainShared<kDim> tiles;
+  const PlainQueries<kDim> queries(tensors);
+  const QueryBlock& place = queries.place;
+  const PlainBlock<kDim>& block = queries.block;
 
-  const AttentionShape& shape = tensors.shape;
-  const QueryBlock place(shape, kRows);
-  const PlainBlock<kDim> block(tensors, place.batch);
-  const int rows = min(kRows, shape.queries - place.row), kv_head = place.head / (shape.heads / shape.kv_heads);
-  const Span keys = block.mask.keys_of(place.row, rows);
-  const auto next_tile = [&](int key) {
-    return block.mask.template next_key_tile<kRows, kRows>(place.batch, place.row, key, keys.end);
-  };
-
-  block.load_queries(q_tile, tensors.q, place.row, place.head);
+  block.load_queries(tiles.q, tensors.q, place.row, place.head);
   typename Tiles::Sum sum = {};
   float maximum[R], total[R];
 #pragma unroll
@@ -45,14 +36,14 @@ __global__ void __launch_bounds__(256, 2) plain_forward_kernel(PlainTensors tens
     maximum[i] = -INFINITY;
     total[i] = 0.0f;
   }
-  for (int key = next_tile(keys.begin / kRows * kRows); key < keys.end; key = next_tile(key + kRows)) {
+  for (int key = queries.first_tile(); key < queries.keys.end; key = queries.next_tile(key + Tiles::kRows)) {
     __syncthreads();  // the last tiles have been read
-    block.load_keys(k_tile, tensors.k, key, kv_head);
-    block.load_keys(v_tile, tensors.v, key, kv_head);
+    block.load_keys(tiles.k, tensors.k, key, queries.kv_head);
+    block.load_keys(tiles.v, tensors.v, key, queries.kv_head);
     __syncthreads();
     typename Tiles::Square score;
-    plain_product_transposed<kDim>(score, q_tile, k_tile);
-    block.template finish_scores<false>(score, square, place.head, place.row, key);
+    plain_product_transposed<kDim>(score, tiles.q, tiles.k);
+    block.template finish_scores<false>(score, tiles.square, place.head, place.row, key);
 #pragma unroll
     for (int i = 0; i < R; ++i) {
       float largest = maximum[i];
@@ -72,9 +63,9 @@ __global__ void __launch_bounds__(256, 2) plain_forward_kernel(PlainTensors tens
 #pragma unroll
       for (int c = 0; c < 4 * Tiles::C; ++c) sum[i][c] *= correction;
     }
-    store_square<kDim>(square, score);
+    store_square<kDim>(tiles.square, score);
     __syncthreads();
-    add_plain_product<kDim>(sum, square, v_tile);
+    add_plain_product<kDim>(sum, tiles.square, tiles.v);
   }
   float inverse[R];
 #pragma unroll
@@ -82,11 +73,11 @@ __global__ void __launch_bounds__(256, 2) plain_forward_kernel(PlainTensors tens
     const int row = R * plain_y() + i;
     total[i] = reduce_row(total[i], [](float a, float b) { return a + b; });
     inverse[i] = total[i] == 0.0f ? 0.0f : 1.0f / total[i];
-    if (plain_x() == 0 && row < rows)
-      lse[statistics_offset(shape, place.batch, place.row + row, place.head)] =
+    if (plain_x() == 0 && row < queries.rows)
+      lse[statistics_offset(tensors.shape, place.batch, place.row + row, place.head)] =
           total[i] == 0.0f ? -INFINITY : maximum[i] * kLn2 + logf(total[i]);
   }
-  block.store(sum, inverse, out, query_offset(shape, place.batch, place.row, place.head), block.q_step, rows);
+  block.store(sum, inverse, out, queries.offset(), block.q_step, queries.rows);
 }
 
 }  // namespace
@@ -98,8 +89,7 @@ void plain_attention_forward(const AttentionShape& shape, const T* q, const T* k
     using Tiles = PlainTiles<kDim>;
     const unsigned grid = query_grid(shape, Tiles::kRows);
     if (grid > 0)
-      launch(plain_forward_kernel<kDim>, dim3(grid), dim3(Tiles::kThreads),
-             int64_t{sizeof(float)} * (3 * Tiles::kElements + Tiles::kSquareElements), stream,
+      launch(plain_forward_kernel<kDim>, dim3(grid), dim3(Tiles::kThreads), Tiles::kForwardBytes, stream,
              PlainTensors{shape, std::is_same_v<T, bf16>, q, k, v, nullptr, nullptr}, out, lse);
   });
 }

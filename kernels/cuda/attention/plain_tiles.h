@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/attention/attention_block.h"
 #include "kernels/cuda/attention/attention_mask.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/device/number.h"
 
 namespace tessera::cuda {
@@ -22,9 +23,26 @@ struct PlainTiles {
   static constexpr int kStride = kDim + 4;        // eight rows begin in eight sets of four banks
   static constexpr int kSquareStride = kRows + 4;
   static constexpr int kElements = kRows * kStride, kSquareElements = kRows * kSquareStride;
-  static constexpr int64_t kBackwardBytes = int64_t{sizeof(float)} * (4 * kElements + kSquareElements);
+  static constexpr int64_t kForwardBytes = int64_t{sizeof(float)} * (3 * kElements + kSquareElements),
+                           kBackwardBytes = kForwardBytes + int64_t{sizeof(float)} * kElements;
   using Square = float[R][R];       // a thread's part of [kRows, kRows]
   using Sum = float[R][4 * C];      // ... of [kRows, kDim]
+};
+
+// Where tiles lie in a block's shared memory. Only kernels that have kBackwardBytes of it use dout.
+template <int kDim>
+struct PlainShared {
+  using Tiles = PlainTiles<kDim>;
+  __device__ __forceinline__ PlainShared()
+      : q(dynamic_shared<float>()),
+        k(q + Tiles::kElements),
+        v(k + Tiles::kElements),
+        square(v + Tiles::kElements),
+        dout(square + Tiles::kSquareElements) {}
+
+  float *const q, *const k, *const v;  // [kRows, kDim]
+  float* const square;                 // [kRows, kRows]
+  float* const dout;                   // [kRows, kDim]
 };
 
 __device__ __forceinline__ int plain_x() { return static_cast<int>(threadIdx.x) % 16; }
@@ -189,14 +207,13 @@ struct PlainBlock {
     }
   }
 
-  // Gradients of the scores of a tile: p (dout v^T - delta). No thread may still read `square`.
-  __device__ __forceinline__ void score_gradients(typename Tiles::Square& dscore, const float* q_tile,
-                                                  const float* dout_tile, const float* k_tile, const float* v_tile,
-                                                  float* square, int head, int row, int key) const {
+  // Gradients of the scores of a tile: p (dout v^T - delta). No thread may still read the square.
+  __device__ __forceinline__ void score_gradients(typename Tiles::Square& dscore, const PlainShared<kDim>& tiles,
+                                                  int head, int row, int key) const {
     typename Tiles::Square score;
-    plain_product_transposed<kDim>(score, q_tile, k_tile);
-    plain_product_transposed<kDim>(dscore, dout_tile, v_tile);
-    finish_scores<false>(score, square, head, row, key);
+    plain_product_transposed<kDim>(score, tiles.q, tiles.k);
+    plain_product_transposed<kDim>(dscore, tiles.dout, tiles.v);
+    finish_scores<false>(score, tiles.square, head, row, key);
 #pragma unroll
     for (int i = 0; i < Tiles::R; ++i) {
       const RowStatistics of_row = statistics_of(head, row + Tiles::R * plain_y() + i);
@@ -217,6 +234,33 @@ struct PlainBlock {
   const int batch;
   const int64_t q_step, k_step;
   const float scale2;
+};
+
+// A block of queries, and the tiles of keys that it may see.
+template <int kDim>
+struct PlainQueries {
+  static constexpr int kRows = PlainTiles<kDim>::kRows;
+
+  __device__ __forceinline__ explicit PlainQueries(const PlainTensors& tensors)
+      : place(tensors.shape, kRows),
+        block(tensors, place.batch),
+        rows(min(kRows, tensors.shape.queries - place.row)),
+        kv_head(place.head / (tensors.shape.heads / tensors.shape.kv_heads)),
+        keys(block.mask.keys_of(place.row, rows)) {}
+
+  // The first tile at or behind `key`; from keys.end on there is none.
+  __device__ __forceinline__ int next_tile(int key) const {
+    return block.mask.template next_key_tile<kRows, kRows>(place.batch, place.row, key, keys.end);
+  }
+  __device__ __forceinline__ int first_tile() const { return next_tile(keys.begin / kRows * kRows); }
+  __device__ __forceinline__ int64_t offset() const {
+    return query_offset(block.shape, place.batch, place.row, place.head);
+  }
+
+  const QueryBlock place;
+  const PlainBlock<kDim> block;
+  const int rows, kv_head;
+  const Span keys;
 };
 
 // Calls body<kDim>() with the tile width that holds head_dim columns.

@@ -148,6 +148,19 @@ void dispatch_packs(int64_t width, Body&& body, Pointers... pointers) {
   call.template operator()<1>();
 }
 
+// Launches kernel_of<kPack>(), there or back.
+template <typename T, typename KernelOf>
+void move_tokens(const TokenMoves& moves, KernelOf&& kernel_of, const T* from, const float* weights, T* to,
+                 cudaStream_t stream) {
+  dispatch_packs<T>(
+      moves.width,
+      [&]<int kPack>(int64_t packs, int64_t chunks) {
+        launch(kernel_of.template operator()<kPack>(), dim3(blocks_for(moves.tokens * chunks, kWarps)), dim3(kThreads),
+               0, stream, moves, from, weights, to, packs, chunks);
+      },
+      from, to);
+}
+
 }  // namespace
 
 int64_t expert_order_workspace(int64_t groups, int64_t count) { return sort_ids_workspace(groups, count); }
@@ -170,25 +183,13 @@ void expert_order(const int32_t* experts, int64_t count, int64_t groups, int32_t
 template <typename T>
 void permute_tokens(const TokenMoves& moves, const T* x, const float* weights, T* rows, cudaStream_t stream) {
   if (moves.tokens * moves.k * moves.width == 0) return;
-  dispatch_packs<T>(
-      moves.width,
-      [&]<int kPack>(int64_t packs, int64_t chunks) {
-        launch(permute_tokens_kernel<T, kPack>, dim3(blocks_for(moves.tokens * chunks, kWarps)), dim3(kThreads), 0,
-               stream, moves, x, weights, rows, packs, chunks);
-      },
-      x, rows);
+  move_tokens<T>(moves, []<int kPack>() { return &permute_tokens_kernel<T, kPack>; }, x, weights, rows, stream);
 }
 
 template <typename T>
 void unpermute_tokens(const TokenMoves& moves, const T* rows, const float* weights, T* y, cudaStream_t stream) {
   if (moves.tokens * moves.width == 0) return;
-  dispatch_packs<T>(
-      moves.width,
-      [&]<int kPack>(int64_t packs, int64_t chunks) {
-        launch(unpermute_tokens_kernel<T, kPack>, dim3(blocks_for(moves.tokens * chunks, kWarps)), dim3(kThreads), 0,
-               stream, moves, rows, weights, y, packs, chunks);
-      },
-      rows, y);
+  move_tokens<T>(moves, []<int kPack>() { return &unpermute_tokens_kernel<T, kPack>; }, rows, weights, y, stream);
 }
 
 template <typename T>
