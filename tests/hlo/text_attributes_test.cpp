@@ -49,6 +49,8 @@ TEST(HloAttributes, CanonicalOnesPrintAsTheyStand) {
            "branch_computations={f, g}",
            "called_computations={}",
            "operand_precision={highest,default}",
+           "lhs_ragged_dims={0}",
+           "rhs_group_dims={}",
            "dimensions={}",
            "dimensions={2,0,1}",
            "source_target_pairs={{0,1},{1,0}}",
