@@ -12,6 +12,7 @@ namespace tessera::cuda {
 // The `rows` queries of one head that this block computes. Tiles of a head lie side by side, so that blocks that
 // run together read the same keys from the second-level cache; the longest rows of a causal mask come first.
 struct QueryBlock {
+  QueryBlock() = default;
   __device__ QueryBlock(const AttentionShape& shape, int rows) {
     const int tiles = (shape.queries + rows - 1) / rows;
     const int block = static_cast<int>(blockIdx.x), rest = block / tiles;
@@ -24,6 +25,7 @@ struct QueryBlock {
 
 // The `rows` keys of one key head. The first keys are seen by most queries, and come first.
 struct KeyBlock {
+  KeyBlock() = default;
   __device__ KeyBlock(const AttentionShape& shape, int rows) {
     const int tiles = (shape.keys + rows - 1) / rows;
     const int block = static_cast<int>(blockIdx.x), rest = block / tiles;
@@ -33,6 +35,23 @@ struct KeyBlock {
   }
   int batch, head, key;
 };
+
+// What is the same in the whole block, put into shared memory and read there whenever it is needed: where a loop leaves
+// no registers for what only its rare branches and its end ask for, the compiler would spill. A barrier; once in a
+// kernel for each type.
+template <typename T>
+__device__ __forceinline__ const T& in_shared_memory(const T& value) {
+  __shared__ T shared;
+  if (threadIdx.x == 0) shared = value;
+  __syncthreads();
+  return shared;
+}
+
+// Elements from the start of a tensor [entries, size] to an entry. Nothing is negative, which makes it one instruction
+// without sign extensions that the compiler would keep through a loop.
+__device__ __forceinline__ int64_t entry_offset(int entry, int size) {
+  return static_cast<int64_t>(uint64_t{static_cast<unsigned>(entry)} * static_cast<unsigned>(size));
+}
 
 // Elements from the start of a tensor [batch, length, heads, dim] to a row of a head, and from row to row.
 __device__ __forceinline__ int64_t row_offset(int batch, int length, int row, int heads, int head, int dim) {

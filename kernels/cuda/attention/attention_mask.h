@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/attention/attention.h"
+#include "kernels/cuda/attention/attention_block.h"
 #include "kernels/cuda/device/opaque.h"
 
 namespace tessera::cuda {
@@ -32,8 +33,9 @@ __device__ __forceinline__ int64_t start_of(const AttentionShape& shape) {
 template <int kRows>
 __device__ __forceinline__ SegmentRange segment_range(const SegmentRange* ranges, int batch, int length,
                                                       int row) {
-  const int blocks = (length + kSegmentRows - 1) / kSegmentRows, block = row / kSegmentRows;
-  ranges += int64_t{batch} * blocks;
+  const int blocks = static_cast<int>((static_cast<unsigned>(length) + kSegmentRows - 1) / kSegmentRows);
+  const int block = row / kSegmentRows;
+  ranges += entry_offset(batch, blocks);
   SegmentRange range = ranges[block];
 #pragma unroll 1
   for (int i = 1; i < kRows / kSegmentRows; ++i) {
@@ -104,12 +106,12 @@ struct AttentionMask {
   // bias_shift() where there is a bias.
   __device__ __forceinline__ float addend(int batch, int head, int row, int key, int shift) const {
     if (key < lower() + row || key >= min(shape.keys, upper + row) || row >= shape.queries) return -INFINITY;
-    if (shape.q_segments != nullptr && shape.q_segments[int64_t{batch} * shape.queries + row] !=
-                                           shape.k_segments[int64_t{batch} * shape.keys + key])
+    if (shape.q_segments != nullptr && shape.q_segments[entry_offset(batch, shape.queries) + row] !=
+                                           shape.k_segments[entry_offset(batch, shape.keys) + key])
       return -INFINITY;
     if (shape.bias == nullptr) return 0.0f;
     const int at = min(max(shift + row - key, 0), shape.bias_size - 1);
-    return shape.bias[int64_t{head} * shape.bias_size + at] * kLog2E;
+    return shape.bias[entry_offset(head, shape.bias_size) + at] * kLog2E;
   }
 
   // Of its segment, query r sees keys from max(0, lower() + r) to below min(keys, upper + r). Kept within what makes
@@ -120,10 +122,11 @@ struct AttentionMask {
 
   // Index of the bias of query r and key j, before it is clamped to the bias: r - j + this.
   __device__ __forceinline__ int bias_shift() const {
-    constexpr int64_t kFar = int64_t{1} << 41;
+    // The second is beyond all indices, so that the shape's own bounds are taken in 32 bits.
+    constexpr int64_t kFar = int64_t{1} << 41, kNear = 1 << 29;
     const int64_t start = min(max(start_of(shape), -kFar), kFar);
-    return static_cast<int>(
-        min(max(start + shape.bias_origin, -int64_t{shape.queries}), int64_t{shape.keys} + shape.bias_size));
+    const int shift = static_cast<int>(min(max(start + shape.bias_origin, -kNear), kNear));
+    return min(max(shift, -shape.queries), shape.keys + shape.bias_size);
   }
 
  private:
@@ -172,7 +175,7 @@ __device__ __forceinline__ void add_bias_and_segments(const AttentionMask& mask,
   const AttentionShape& shape = mask.shape;
   const int lane = opaque(static_cast<int>(threadIdx.x)) % 32, left = lane / 4, right = lane % 4 * 2;
   if (shape.bias != nullptr) {
-    const float* bias = shape.bias + int64_t{head} * shape.bias_size;
+    const float* bias = shape.bias + entry_offset(head, shape.bias_size);
     const int at = mask.bias_shift() + row - key + (kByKey ? right - left : left - right);
     const float factor = 1.0f / shape.scale;
     // One load for all elements of a diagonal.
@@ -191,8 +194,8 @@ __device__ __forceinline__ void add_bias_and_segments(const AttentionMask& mask,
     }
   }
   if (shape.q_segments == nullptr) return;
-  const int32_t* q = shape.q_segments + int64_t{batch} * shape.queries;
-  const int32_t* k = shape.k_segments + int64_t{batch} * shape.keys;
+  const int32_t* q = shape.q_segments + entry_offset(batch, shape.queries);
+  const int32_t* k = shape.k_segments + entry_offset(batch, shape.keys);
   const auto segment = [&](bool of_key, int index) {
     return of_key ? k[min(key + index, shape.keys - 1)] : q[min(row + index, shape.queries - 1)];
   };

@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/device/copy_async.h"
 #include "kernels/cuda/device/mma.h"
+#include "kernels/cuda/device/opaque.h"
 #include "kernels/cuda/device/ptx.h"
 #include "kernels/cuda/number.h"
 
@@ -22,13 +23,15 @@ template <int kDim>
 inline constexpr int kTileRowBytes = 2 * kTileStride<kDim>;
 
 // Begins to copy kRows rows, `step` elements apart, by all of the block's kThreads threads. Rows from `rows` on
-// and columns from `dim` (a multiple of 8) on become zeros.
+// and columns from `dim` (a multiple of 8) on become zeros. With opaque(threadIdx.x) as `thread` the addresses are worked
+// out where the copy stands, and hold no registers through a loop.
 template <int kDim, int kRows, int kThreads>
-__device__ __forceinline__ void copy_tile(bf16* tile, const bf16* from, int step, int rows, int dim) {
+__device__ __forceinline__ void copy_tile(bf16* tile, const bf16* from, int step, int rows, int dim,
+                                          unsigned thread = threadIdx.x) {
   // A thread stays in its column, so that one address and one step are all it needs.
   constexpr int kPacks = kDim <= 32 ? 4 : kDim <= 64 ? 8 : 16, kRowsAtOnce = kThreads / kPacks;
   static_assert(kThreads % kPacks == 0 && kRows % kRowsAtOnce == 0);
-  const int column = static_cast<int>(threadIdx.x) % kPacks * 8, row = static_cast<int>(threadIdx.x) / kPacks;
+  const int column = static_cast<int>(thread % kPacks * 8), row = static_cast<int>(thread / kPacks);
   if (column >= kDim) return;
   const bf16* at = from + static_cast<int64_t>(row) * step + column;
   bf16* to = tile + row * kTileStride<kDim> + column;

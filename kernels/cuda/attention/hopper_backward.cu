@@ -65,12 +65,12 @@ __device__ __forceinline__ void copy_passing(Shared<kDim>& shared, const TensorM
 // ---- dk and dv ----------------------------------------------------------------------------------------------------
 
 struct KeyWork {
-  KeyBlock block;
+  const KeyBlock& block;
   AttentionMask mask;
   Span rows;              // of queries that see any of the block's keys
   int first_head, heads;  // the group's first; behind its last
   __device__ explicit KeyWork(const AttentionShape& shape)
-      : block(shape, kOwned),
+      : block(in_shared_memory(KeyBlock(shape, kOwned))),
         mask(shape),
         rows(tiles_of<kPassing>(mask.queries_of(block.key, min(kOwned, shape.keys - block.key)))) {
     const int members = shape.heads / shape.kv_heads;

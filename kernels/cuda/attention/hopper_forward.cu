@@ -31,11 +31,11 @@ struct Shared {
 
 // What a block computes.
 struct Work {
-  QueryBlock block;
+  const QueryBlock& block;
   AttentionMask mask;
   Span keys;  // from the first tile's first to behind the last that any of the block's queries sees
   __device__ explicit Work(const AttentionShape& shape)
-      : block(shape, kQueries),
+      : block(in_shared_memory(QueryBlock(shape, kQueries))),
         mask(shape),
         keys(tiles_of<kKeys>(mask.keys_of(block.row, min(kQueries, shape.queries - block.row)))) {}
   // The first tile of keys from `key` on that is not skipped.
@@ -146,6 +146,9 @@ __device__ __forceinline__ void multiply_rows(float (&out)[D][4], const float (&
     for (int i = 0; i < 4; ++i) out[d][i] *= factor[i / 2];
 }
 
+// The group's number worked out once more: through the loop it would be one register too many.
+__device__ __forceinline__ int group_again() { return static_cast<int>(opaque(threadIdx.x)) / kGroupThreads - 1; }
+
 // All of the block's keys: adds to `out`, the sums not yet divided, and to `state`. The warp's rows begin at first_row.
 template <bool kSpecial, int kDim>
 __device__ __forceinline__ void attend(float (&out)[kDim / 8][4], Softmax& state, Shared<kDim>& shared,
@@ -184,7 +187,7 @@ __device__ __forceinline__ void attend(float (&out)[kDim / 8][4], Softmax& state
     next = uniform(work.next<kSpecial>(key + kKeys));
     now.template advance<kStages>();
     mbarrier_wait(&shared.k_full[now.stage], now.parity);
-    barrier_sync(kTurnBarrier + group, kConsumers * kGroupThreads);
+    barrier_sync(kTurnBarrier + group_again(), kConsumers * kGroupThreads);
     hold(out);
     hold(probability);
     wgmma_fence();
@@ -192,8 +195,8 @@ __device__ __forceinline__ void attend(float (&out)[kDim / 8][4], Softmax& state
     wgmma_commit();
     begin_product(out, probability, shared.v[last.stage]);
     wgmma_commit();
-    if (group == 0 || next < work.keys.end)
-      barrier_arrive(kTurnBarrier + 1 - group, kConsumers * kGroupThreads);
+    if (const int own = group_again(); own == 0 || next < work.keys.end)
+      barrier_arrive(kTurnBarrier + 1 - own, kConsumers * kGroupThreads);
     wgmma_wait<1>();
     hold(score);
     release(&shared.k_free[now.stage]);
@@ -211,7 +214,7 @@ __device__ __forceinline__ void attend(float (&out)[kDim / 8][4], Softmax& state
   }
   // v's rows behind the last key that is seen.
   if (key + kKeys > work.keys.end && work.keys.end < shape.keys)
-    clear_rows(shared.v[last.stage], work.keys.end - key, group);
+    clear_rows(shared.v[last.stage], work.keys.end - key, group_again());
   hold(out);
   hold(probability);
   wgmma_fence();
@@ -225,15 +228,15 @@ template <bool kSpecial, int kDim>
 __device__ __forceinline__ void compute(Shared<kDim>& shared, const AttentionShape& shape, const Work& work, int group,
                                         bf16* to, float* lse) {
   const QueryBlock& block = work.block;
-  const int warp_row = group * kGroupRows + 16 * warp_of_group(), first_row = block.row + warp_row;
+  const auto row_of = [](int group) { return group * kGroupRows + 16 * warp_of_group(); };
   float out[kDim / 8][4];
   set_zero(out);
   Softmax state;
   mbarrier_wait(&shared.q_full, 0);
-  attend<kSpecial>(out, state, shared, shape, work, group, first_row);
-  const int rows = shape.queries - block.row;
-  finish(out, state, lse + statistics_offset(shape, block.batch, first_row, block.head), rows - warp_row);
-  store_rows(out, 1.0f, shared.q, group, to + query_offset(shape, block.batch, block.row, block.head),
+  attend<kSpecial>(out, state, shared, shape, work, group, block.row + row_of(group));
+  const int rows = shape.queries - block.row, own = group_again(), warp_row = row_of(own);
+  finish(out, state, lse + statistics_offset(shape, block.batch, block.row + warp_row, block.head), rows - warp_row);
+  store_rows(out, 1.0f, shared.q, own, to + query_offset(shape, block.batch, block.row, block.head),
              shape.heads * shape.head_dim, rows);
 }
 

@@ -36,26 +36,22 @@ struct QueryTiles {
   static constexpr int64_t kSharedBytes = 2 * kQueries * kTileRowBytes<kDim> + 2 * 2 * kStageElements;
 };
 
-// First query and key of a tile.
-struct Place {
-  int batch, head, row, key;
-};
-
-// One tile of queries: adds to the warp's rows of dk (not yet scaled) and dv.
+// One tile of queries of a head, from `row` on: adds to the warp's rows of dk (not yet scaled) and dv.
 template <int kDim, int M>
 __device__ __forceinline__ void add_queries(float (&dk)[M][kDim / 8][4], float (&dv)[M][kDim / 8][4],
                                             const bf16* k_tile, const bf16* v_tile, const bf16* q_tile,
                                             const bf16* dout_tile, const RowStatistics* statistics,
-                                            const AttentionMask& mask, const Place& place, int warp_row) {
+                                            const AttentionMask& mask, const KeyBlock& block, int head, int row,
+                                            int warp_row) {
   constexpr int N = KeyTiles<kDim>::kQueries / 8;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   float probability[M][N][4];
   set_zero(probability);
-  const int key = place.key + warp_row;
-  if (mask.is_special<8 * N, 16 * M>(place.batch, place.row, key))
-    add_bias_and_segments<true>(mask, probability, place.batch, place.head, place.row, key);
+  const int key = block.key + warp_row;
+  if (mask.is_special<8 * N, 16 * M>(block.batch, row, key))
+    add_bias_and_segments<true>(mask, probability, block.batch, head, row, key);
   add_product_transposed<kDim>(probability, k_tile, warp_row, q_tile);
-  if (mask.is_cut<8 * N, 16 * M, true>(place.row, key)) hide_unseen<true>(mask, probability, place.row, key);
+  if (mask.is_cut<8 * N, 16 * M, true>(row, key)) hide_unseen<true>(mask, probability, row, key);
   const float scale2 = mask.shape.scale * kLog2E;
 #pragma unroll
   for (int n = 0; n < N; ++n) {
@@ -103,14 +99,15 @@ __global__ void __launch_bounds__(KeyTiles<kDim>::kThreads, 2)
   bf16* stages = v_tile + kKeys * kTileStride<kDim>;       // 2 x (q, dout [kQueries, kDim])
   RowStatistics* stage_statistics = reinterpret_cast<RowStatistics*>(stages + 2 * Tiles::kStageElements);
 
-  const KeyBlock block(shape, kKeys);
+  const KeyBlock& block = in_shared_memory(KeyBlock(shape, kKeys));
   const int members = shape.heads / shape.kv_heads;
   const int q_step = shape.heads * shape.head_dim, k_step = shape.kv_heads * shape.head_dim;
-  const int rows = min(kKeys, shape.keys - block.key);
-  const int64_t k_at = key_offset(shape, block.batch, block.key, block.head);
+  // Worked out where they are used.
+  const auto rows = [&] { return min(kKeys, shape.keys - block.key); };
+  const auto k_at = [&] { return key_offset(shape, block.batch, block.key, block.head); };
   const AttentionMask mask(shape);
-  const Span queries = mask.queries_of(block.key, rows);
-  const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16 * M;
+  const Span queries = mask.queries_of(block.key, rows());
+  const int warp_row = static_cast<int>(threadIdx.x / 32) * 16 * M;
 
   const auto next_tile = [&](int row) {
     return mask.next_query_tile<kQueries, kKeys>(block.batch, block.key, row, queries.end);
@@ -120,27 +117,29 @@ __global__ void __launch_bounds__(KeyTiles<kDim>::kThreads, 2)
   const int last_head = first_row < queries.end ? (block.head + 1) * members : 0;
   int head = block.head * members, row = first_row;
   const auto copy_next = [&](int stage) {
+    const unsigned thread = opaque(threadIdx.x);
     const int left = shape.queries - row;
     const int64_t at = query_offset(shape, block.batch, row, head);
     bf16* to = stages + stage * Tiles::kStageElements;
-    copy_tile<kDim, kQueries, kThreads>(to, q + at, q_step, left, shape.head_dim);
-    copy_tile<kDim, kQueries, kThreads>(to + kQueries * kTileStride<kDim>, dout + at, q_step, left, shape.head_dim);
+    copy_tile<kDim, kQueries, kThreads>(to, q + at, q_step, left, shape.head_dim, thread);
+    copy_tile<kDim, kQueries, kThreads>(to + kQueries * kTileStride<kDim>, dout + at, q_step, left, shape.head_dim,
+                                           thread);
     // Beyond the last query: zeros, with which q = dout = 0 add nothing.
-    const int own = static_cast<int>(threadIdx.x);
+    const int own = static_cast<int>(thread);
     if (own < kQueries)
       copy_async<8>(stage_statistics + stage * kQueries + own,
                     statistics + statistics_offset(shape, block.batch, row + own, head), own < left);
   };
 
-  copy_tile<kDim, kKeys, kThreads>(k_tile, k + k_at, k_step, rows, shape.head_dim);
-  copy_tile<kDim, kKeys, kThreads>(v_tile, v + k_at, k_step, rows, shape.head_dim);
+  copy_tile<kDim, kKeys, kThreads>(k_tile, k + k_at(), k_step, rows(), shape.head_dim);
+  copy_tile<kDim, kKeys, kThreads>(v_tile, v + k_at(), k_step, rows(), shape.head_dim);
   if (head < last_head) copy_next(0);
   copy_async_commit();
   float dk[M][kDim / 8][4], dv[M][kDim / 8][4];
   set_zero(dk);
   set_zero(dv);
   for (int stage = 0; head < last_head; stage = 1 - stage) {
-    const Place place{block.batch, head, row, block.key};
+    const int this_head = head, this_row = row;
     row = next_tile(row + kQueries);
     if (row >= queries.end) {
       row = first_row;
@@ -152,30 +151,30 @@ __global__ void __launch_bounds__(KeyTiles<kDim>::kThreads, 2)
     __syncthreads();  // the tile has come
     const bf16* q_tile = stages + stage * Tiles::kStageElements;
     add_queries<kDim>(dk, dv, k_tile, v_tile, q_tile, q_tile + kQueries * kTileStride<kDim>,
-                      stage_statistics + stage * kQueries, mask, place, warp_row);
+                      stage_statistics + stage * kQueries, mask, block, this_head, this_row, warp_row);
     __syncthreads();  // its place is free
   }
   copy_async_wait<0>();
   __syncthreads();
   multiply(dk, shape.scale);
-  store_tile<kDim, kKeys, kThreads>(dk, warp_row, k_tile, dk_out + k_at, k_step, rows, shape.head_dim);
-  store_tile<kDim, kKeys, kThreads>(dv, warp_row, v_tile, dv_out + k_at, k_step, rows, shape.head_dim);
+  store_tile<kDim, kKeys, kThreads>(dk, warp_row, k_tile, dk_out + k_at(), k_step, rows(), shape.head_dim);
+  store_tile<kDim, kKeys, kThreads>(dv, warp_row, v_tile, dv_out + k_at(), k_step, rows(), shape.head_dim);
 }
 
-// One tile of keys: adds to the warp's rows of dq (not yet scaled).
+// One tile of keys, from `key` on: adds to the warp's rows of dq (not yet scaled).
 template <int kDim, int M>
 __device__ __forceinline__ void add_keys(float (&dq)[M][kDim / 8][4], const RowStatistics (&statistics)[M][2],
                                          const bf16* q_tile, const bf16* dout_tile, const bf16* k_tile,
-                                         const bf16* v_tile, const AttentionMask& mask, const Place& place,
-                                         int warp_row) {
+                                         const bf16* v_tile, const AttentionMask& mask, const QueryBlock& block,
+                                         int key, int warp_row) {
   constexpr int N = QueryTiles<kDim>::kKeys / 8;
   float score[M][N][4], dscore[M][N][4];
   set_zero(score);
-  const int row = place.row + warp_row;
-  if (mask.is_special<16 * M, 8 * N>(place.batch, row, place.key))
-    add_bias_and_segments<false>(mask, score, place.batch, place.head, row, place.key);
+  const int row = block.row + warp_row;
+  if (mask.is_special<16 * M, 8 * N>(block.batch, row, key))
+    add_bias_and_segments<false>(mask, score, block.batch, block.head, row, key);
   add_product_transposed<kDim>(score, q_tile, warp_row, k_tile);
-  if (mask.is_cut<16 * M, 8 * N, false>(row, place.key)) hide_unseen<false>(mask, score, row, place.key);
+  if (mask.is_cut<16 * M, 8 * N, false>(row, key)) hide_unseen<false>(mask, score, row, key);
   set_zero(dscore);
   add_product_transposed<kDim>(dscore, dout_tile, warp_row, v_tile);
   const float scale2 = mask.shape.scale * kLog2E;
@@ -245,15 +244,15 @@ __global__ void __launch_bounds__(QueryTiles<kDim>::kThreads, 2)
   float dq[M][kDim / 8][4];
   set_zero(dq);
   for (int stage = 0; key < keys.end; stage = 1 - stage) {
-    const Place place{block.batch, block.head, block.row, key};
+    const int this_key = key;
     key = next_tile(key + kKeys);
     if (key < keys.end) copy_keys(key, 1 - stage);
     copy_async_commit();
     copy_async_wait<1>();
     __syncthreads();  // the tile has come
     const bf16* k_tile = stages + stage * Tiles::kStageElements;
-    add_keys<kDim>(dq, row_statistics, q_tile, dout_tile, k_tile, k_tile + kKeys * kTileStride<kDim>, mask, place,
-                   warp_row);
+    add_keys<kDim>(dq, row_statistics, q_tile, dout_tile, k_tile, k_tile + kKeys * kTileStride<kDim>, mask, block,
+                   this_key, warp_row);
     __syncthreads();  // its place is free
   }
   copy_async_wait<0>();

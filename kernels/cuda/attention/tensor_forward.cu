@@ -10,6 +10,10 @@
 // others corrected only where attention_mask.h says so. At 128 columns, where registers are short, segments and
 // biases have a kernel of their own.
 //
+// A lane's sums (128 registers at 128 columns) and scores (64) leave 63 for the operands of products and for all
+// else: nothing is spilled because what the loop seldom asks for lies in shared memory (Work), and the addresses of
+// copies are worked out for each tile (opaque).
+//
 // Copies run beside the products: v's while the scores are computed, the next k's while the probabilities
 // are multiplied with v.
 #include "kernels/cuda/attention/attention_block.h"
@@ -28,6 +32,18 @@ struct Tiles {
   static constexpr int64_t kSharedBytes = int64_t{kQueries + 2 * kKeys} * kTileRowBytes<kDim>;
   // 128 columns need 128 registers for the sums alone.
   static constexpr int kBlocks = 2;
+};
+
+// What a thread block computes.
+struct Work {
+  Work() = default;
+  __device__ Work(const AttentionShape& shape, const AttentionMask& mask, int queries)
+      : block(shape, queries),
+        keys(mask.keys_of(block.row, min(queries, shape.queries - block.row))),
+        k_at(key_offset(shape, block.batch, 0, block.head / (shape.heads / shape.kv_heads))) {}
+  QueryBlock block;
+  Span keys;     // that any of its queries sees
+  int64_t k_at;  // where its head's keys begin, and values
 };
 
 // The rows of a lane: g + 8 r of each 16 m.
@@ -121,14 +137,14 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
   bf16* k_tile = q_tile + Tiles::kQueries * kTileStride<kDim>;       // [kKeys, kDim]
   bf16* v_tile = k_tile + kKeys * kTileStride<kDim>;                 // [kKeys, kDim]
 
-  const QueryBlock block(shape, Tiles::kQueries);
-  const int q_step = shape.heads * shape.head_dim, k_step = shape.kv_heads * shape.head_dim;
-  const int q_rows = min(Tiles::kQueries, shape.queries - block.row);
-  const int kv_head = block.head / (shape.heads / shape.kv_heads);
-  const int64_t q_at = query_offset(shape, block.batch, block.row, block.head);
-  const int64_t k_at = key_offset(shape, block.batch, 0, kv_head);  // of v too
   const AttentionMask mask(shape);
-  const Span keys = mask.keys_of(block.row, q_rows);
+  const Work& work = in_shared_memory(Work(shape, mask, Tiles::kQueries));
+  const QueryBlock& block = work.block;
+  const Span& keys = work.keys;
+  const int q_step = shape.heads * shape.head_dim, k_step = shape.kv_heads * shape.head_dim;
+  // Worked out where they are used.
+  const auto q_rows = [&] { return min(Tiles::kQueries, shape.queries - block.row); };
+  const auto q_at = [&] { return query_offset(shape, block.batch, block.row, block.head); };
   const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16 * M;
   const float scale2 = shape.scale * kLog2E;
 
@@ -136,10 +152,10 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
     return mask.next_key_tile<kKeys, Tiles::kQueries>(block.batch, block.row, key, keys.end);
   };
   const auto copy_keys = [&](bf16* tile, const bf16* from, int key) {
-    copy_tile<kDim, kKeys, kThreads>(tile, from + k_at + static_cast<int64_t>(key) * k_step, k_step, keys.end - key,
-                                     shape.head_dim);
+    copy_tile<kDim, kKeys, kThreads>(tile, from + work.k_at + static_cast<int64_t>(key) * k_step, k_step,
+                                     keys.end - key, shape.head_dim, opaque(threadIdx.x));
   };
-  copy_tile<kDim, Tiles::kQueries, kThreads>(q_tile, q + q_at, q_step, q_rows, shape.head_dim);
+  copy_tile<kDim, Tiles::kQueries, kThreads>(q_tile, q + q_at(), q_step, q_rows(), shape.head_dim);
   int key = next_tile(keys.begin / kKeys * kKeys);
   if (key < keys.end) copy_keys(k_tile, k, key);
   copy_async_commit();
@@ -175,10 +191,11 @@ __global__ void __launch_bounds__(Tiles<kDim>::kThreads, Tiles<kDim>::kBlocks)
     pack_left(score, probability);
     add_product<kDim>(sum, probability, v_tile);
   }
-  finish(sum, state, lse + statistics_offset(shape, block.batch, block.row + warp_row, block.head), q_rows - warp_row);
+  finish(sum, state, lse + statistics_offset(shape, block.batch, block.row + warp_row, block.head),
+         q_rows() - warp_row);
   copy_async_wait<0>();
   __syncthreads();  // where no key is seen, q may still be on its way to the tile that out goes through
-  store_tile<kDim, Tiles::kQueries, kThreads>(sum, warp_row, q_tile, out + q_at, q_step, q_rows, shape.head_dim);
+  store_tile<kDim, Tiles::kQueries, kThreads>(sum, warp_row, q_tile, out + q_at(), q_step, q_rows(), shape.head_dim);
 }
 
 }  // namespace

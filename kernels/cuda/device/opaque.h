@@ -11,5 +11,10 @@ __device__ __forceinline__ int opaque(int x) {
   asm volatile("" : "+r"(x));
   return x;
 }
+// The same of what cannot be negative, as divisions and remainders by powers of 2 want it.
+__device__ __forceinline__ unsigned opaque(unsigned x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
 
 }  // namespace tessera::cuda

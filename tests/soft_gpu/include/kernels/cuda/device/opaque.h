@@ -4,5 +4,6 @@
 namespace tessera::cuda {
 
 inline int opaque(int x) { return x; }
+inline unsigned opaque(unsigned x) { return x; }
 
 }  // namespace tessera::cuda
