@@ -92,18 +92,22 @@ std::vector<int64_t> Sharding::shard_start(const Shape& global, int64_t device) 
 
 void Sharding::verify() const {
   AxisList seen;
-  auto take = [&](const AxisList& axes, std::string_view where) {
+  // `where` with `dim`, if there is one: no text is made before it is needed, since every value is verified after every
+  // pass.
+  auto take = [&](const AxisList& axes, std::string_view where, std::optional<int> dim = std::nullopt) {
+    if (axes.empty()) return;
+    const auto place = [&] { return dim ? cat(where, " ", *dim) : cat(where); };
     for (const AxisRef& ref : axes) {
       if (overlaps(seen, ref))
         throw_config_error("sharding ", *this, ": axis \"", print_axis(*mesh, ref),
-                           "\" is used twice (", where, ")");
+                           "\" is used twice (", place(), ")");
       seen.push_back(ref);
     }
     if (canonical(axes) != axes)
       throw_config_error("sharding ", *this, ": consecutive parts of one axis must be written as one (",
-                         where, ")");
+                         place(), ")");
   };
-  for (int d = 0; d < rank(); ++d) take(dims[d].axes, cat("dim ", d));
+  for (int d = 0; d < rank(); ++d) take(dims[d].axes, "dim", d);
   take(replicated, "replicated");
   take(partial, "partial");
 }

@@ -24,7 +24,8 @@ struct ResidualPair {
 
 class ResidualFuser {
  public:
-  ResidualFuser(const Graph& graph, const KernelTable& kernels) : graph_(graph), kernels_(kernels), uses_(graph.uses()) {
+  ResidualFuser(const Graph& graph, const KernelTable& kernels)
+      : graph_(graph), kernels_(kernels), uses_(graph.uses()) {
     for (const GraphOutput& output : graph.outputs)
       uses_[index(output.value)].push_back({-1, -1, output.value.result});
   }
@@ -93,12 +94,13 @@ class ResidualFuser {
       const Value dx = at(i).operands[static_cast<size_t>(side)], other = at(i).operands[static_cast<size_t>(1 - side)];
       const Instruction& norm = graph_.at(dx);
       if ((!norm.is(ops::kLayerNormGrad) && !norm.is(ops::kRmsNormGrad)) || dx.result != 0 || dx == other ||
-          norm.recompute != at(i).recompute || readers(dx) != 1 || depends_on(graph_, other.instruction, dx.instruction))
+          norm.recompute != at(i).recompute || readers(dx) != 1 ||
+          depends_on(graph_, other.instruction, dx.instruction))
         continue;
       std::vector<Value> operands = norm.operands;
       operands.push_back(other);
-      return ResidualPair{norm.is(ops::kLayerNormGrad) ? &ops::kLayerNormGradAdd : &ops::kRmsNormGradAdd, i, dx.instruction,
-                  operands};
+      const OpDef* op = norm.is(ops::kLayerNormGrad) ? &ops::kLayerNormGradAdd : &ops::kRmsNormGradAdd;
+      return ResidualPair{op, i, dx.instruction, operands};
     }
     return std::nullopt;
   }

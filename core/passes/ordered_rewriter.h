@@ -9,8 +9,8 @@
 
 namespace tessera {
 
-// For each instruction up to `last`, whether it comes to depend on one of `roots` (which do). Takes as long as these are
-// apart.
+// For each instruction up to `last`, whether it comes to depend on one of `roots` (which do). Takes as long as they
+// are apart.
 std::vector<bool> depending(const Graph& graph, const std::vector<int>& roots, int last);
 inline bool depends_on(const Graph& graph, int index, int root) {
   return depending(graph, {root}, index)[static_cast<size_t>(index)];
