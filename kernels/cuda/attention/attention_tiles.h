@@ -23,8 +23,8 @@ template <int kDim>
 inline constexpr int kTileRowBytes = 2 * kTileStride<kDim>;
 
 // Begins to copy kRows rows, `step` elements apart, by all of the block's kThreads threads. Rows from `rows` on
-// and columns from `dim` (a multiple of 8) on become zeros. With opaque(threadIdx.x) as `thread` the addresses are worked
-// out where the copy stands, and hold no registers through a loop.
+// and columns from `dim` (a multiple of 8) on become zeros. With opaque(threadIdx.x) as `thread` the addresses are
+// worked out where the copy stands, and hold no registers through a loop.
 template <int kDim, int kRows, int kThreads>
 __device__ __forceinline__ void copy_tile(bf16* tile, const bf16* from, int step, int rows, int dim,
                                           unsigned thread = threadIdx.x) {
