@@ -15,7 +15,7 @@ namespace {
 
 // What members of one bucket have in common: axes, combiner, dtype, partial axes that stay,
 // recompute.
-using Key = std::tuple<AxisList, ReduceKind, DType, AxisList, bool>;
+using ReduceKey = std::tuple<AxisList, ReduceKind, DType, AxisList, bool>;
 
 class Bucketer {
  public:
@@ -37,7 +37,7 @@ class Bucketer {
   }
 
  private:
-  using Bucket = BucketPlan<Key>::Bucket;
+  using Bucket = BucketPlan<ReduceKey>::Bucket;
 
   const Instruction& at(int index) const {
     return source_.instructions[static_cast<size_t>(index)];
@@ -50,7 +50,7 @@ class Bucketer {
            source_.info(instruction.operands[0]).sharding;
   }
 
-  Key key_of(const Instruction& reduce) const {
+  ReduceKey key_of(const Instruction& reduce) const {
     return {reduce.attributes.get<AxisList>(Attr::axes),
             reduce.attributes.get<ReduceKind>(Attr::reduce_kind), reduce.results[0].type.dtype,
             reduce.results[0].sharding->partial, reduce.recompute};
@@ -75,7 +75,7 @@ class Bucketer {
         if (const Bucket* used = plan_.of(operand.instruction)) plan_.close(*used);
       if (!is_candidate(instruction)) continue;
       const int64_t bytes = instruction.results[0].type.bytes();
-      const Key key = key_of(instruction);
+      const ReduceKey key = key_of(instruction);
       if (const int64_t limit = limits_.at(key); bytes <= limit)
         plan_.add(key, static_cast<int>(i), bytes, limit);
     }
@@ -146,9 +146,9 @@ class Bucketer {
 
   const Graph& source_;
   int64_t limit_;
-  std::map<Key, int64_t> limits_;
+  std::map<ReduceKey, int64_t> limits_;
   GraphRewriter rewriter_;
-  BucketPlan<Key> plan_;
+  BucketPlan<ReduceKey> plan_;
 };
 
 }  // namespace

@@ -15,7 +15,7 @@ namespace tessera {
 namespace {
 
 // What members of one bucket have in common.
-struct Key {
+struct ShardKey {
   const OpDef* op;
   AxisList axes;
   ReduceKind kind;  // of scatters
@@ -24,7 +24,7 @@ struct Key {
   std::string block;  // first part of the scope
   bool is_backward, recompute;
   bool is_of_parameters;  // gathers them: made where the first is needed
-  auto operator<=>(const Key&) const = default;
+  auto operator<=>(const ShardKey&) const = default;
 };
 
 class ShardBucketer {
@@ -48,7 +48,7 @@ class ShardBucketer {
   }
 
  private:
-  using Bucket = BucketPlan<Key>::Bucket;
+  using Bucket = BucketPlan<ShardKey>::Bucket;
 
   const Instruction& at(int index) const {
     return source_.instructions[static_cast<size_t>(index)];
@@ -103,7 +103,7 @@ class ShardBucketer {
     }
   }
 
-  Key key_of(const Instruction& collective) const {
+  ShardKey key_of(const Instruction& collective) const {
     const bool gathers_parameters =
         is_gather(collective) && is_of_parameter(collective.operands[0]);
     const ReduceKind kind = is_gather(collective)
@@ -232,7 +232,7 @@ class ShardBucketer {
   const MachineModel& machine_;
   GraphRewriter rewriter_;
   Builder& builder_ = rewriter_.builder();
-  BucketPlan<Key> plan_;
+  BucketPlan<ShardKey> plan_;
 };
 
 }  // namespace

@@ -1,8 +1,8 @@
 #include "partitioner/partition.h"
 
-#include <chrono>
 
 #include "core/base/error.h"
+#include "core/base/steady_clock.h"
 #include "core/ir/verifier.h"
 #include "partitioner/annotate.h"
 #include "partitioner/bucket_collectives.h"
@@ -43,10 +43,9 @@ class PassRunner {
 
   template <typename Pass>
   Graph run(std::string_view name, Stage stage, const Pass& pass) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = steady_seconds();
     Graph graph = pass();
-    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-    if (report_) report_->pass_seconds.emplace_back(name, spent.count());
+    if (report_) report_->pass_seconds.emplace_back(name, steady_seconds() - start);
     if (options_.verify) {
       verify(graph, stage == Stage::built   ? GraphStage::built
                     : stage == Stage::local ? GraphStage::local
@@ -101,7 +100,7 @@ std::vector<std::string> partition_passes() {
 
 Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& config,
                 const PartitionOptions& options, PartitionReport* report) {
-  const auto start = std::chrono::steady_clock::now();
+  const double start = steady_seconds();
   PartitionReport unread;
   PartitionReport& notes = report ? *report : unread;
   ReshardPlanner planner(mesh, options.machine);
@@ -200,7 +199,7 @@ Graph partition(const Graph& source, const MeshPtr& mesh, const ShardingConfig& 
     notes.warnings.push_back(
         cat(planner.over_memory(),
             " reshard plans hold more than twice the larger of source and target on the way"));
-  notes.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  notes.seconds = steady_seconds() - start;
   return graph;
 }
 

@@ -4,13 +4,12 @@
 #include <set>
 
 #include "core/compile/best_fit.h"
+#include "core/compile/views.h"
 
 namespace tessera {
 namespace {
 
-constexpr int64_t kAlignment = 64;
-
-int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+int64_t aligned(int64_t bytes) { return (bytes + kBufferAlignment - 1) / kBufferAlignment * kBufferAlignment; }
 
 class MemoryPlanner {
  public:

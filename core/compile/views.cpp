@@ -8,8 +8,6 @@
 namespace tessera {
 namespace {
 
-constexpr int64_t kAlignment = 64;
-
 // Contiguous iff only dims before the last cut one are of extent 1, and all after it are whole.
 std::optional<int64_t> slice_offset(const TensorType& operand, const Attributes& attributes) {
   const Ints& start = attributes.ints(Attr::start_indices);
@@ -24,7 +22,7 @@ std::optional<int64_t> slice_offset(const TensorType& operand, const Attributes&
   for (int d = 0; d < last_cut; ++d)
     if (limit[static_cast<size_t>(d)] - start[static_cast<size_t>(d)] != 1) return std::nullopt;
   const int64_t bytes = linear_index(start, operand.shape) * size_of(operand.dtype);
-  if (bytes % kAlignment != 0) return std::nullopt;
+  if (bytes % kBufferAlignment != 0) return std::nullopt;
   return bytes;
 }
 

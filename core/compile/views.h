@@ -8,6 +8,9 @@
 
 namespace tessera {
 
+// Bytes; where every planned buffer begins, a view in its operand too.
+inline constexpr int64_t kBufferAlignment = 64;
+
 // A collective (or all_slice, replicated_to_partial) over one device: the identity.
 bool is_trivial_collective(const Instruction& instruction);
 

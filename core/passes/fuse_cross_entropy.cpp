@@ -100,9 +100,9 @@ class Linear {
   std::vector<bool> depends_;
 };
 
-class Fuser {
+class CrossEntropyFuser {
  public:
-  Fuser(const Graph& graph, const KernelTable& kernels) : graph_(graph), kernels_(kernels) {}
+  CrossEntropyFuser(const Graph& graph, const KernelTable& kernels) : graph_(graph), kernels_(kernels) {}
 
   // The first parts that may be merged.
   std::optional<Parts> find() const {
@@ -176,10 +176,10 @@ class Fuser {
 
 // One after the other: cotangents of one may depend on another's loss, which merging both at once would
 // make a cycle of.
-Graph fuse_all(Graph graph, const KernelTable& kernels) {
+Graph fuse_losses(Graph graph, const KernelTable& kernels) {
   bool has_changed = false;
-  while (const std::optional<Parts> parts = Fuser(graph, kernels).find()) {
-    graph = Fuser(graph, kernels).merged(*parts);
+  while (const std::optional<Parts> parts = CrossEntropyFuser(graph, kernels).find()) {
+    graph = CrossEntropyFuser(graph, kernels).merged(*parts);
     has_changed = true;
   }
   return has_changed ? eliminate_dead_code(graph) : graph;  // the old cotangent of the sum
@@ -188,7 +188,7 @@ Graph fuse_all(Graph graph, const KernelTable& kernels) {
 }  // namespace
 
 Graph fuse_cross_entropy(const Graph& graph, const KernelTable& kernels) {
-  return with_regions(graph, [&](const Graph& source) { return fuse_all(source, kernels); });
+  return with_regions(graph, [&](const Graph& source) { return fuse_losses(source, kernels); });
 }
 
 }  // namespace tessera

@@ -1,9 +1,9 @@
 #include "core/passes/pass_runner.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "core/base/error.h"
+#include "core/base/steady_clock.h"
 
 namespace tessera {
 
@@ -11,10 +11,9 @@ Graph PassRunner::run(std::string_view name, GraphStage stage, const Graph& grap
                       const std::function<Graph(const Graph&)>& pass) {
   const bool skipped =
       std::find(options_.skip.begin(), options_.skip.end(), name) != options_.skip.end();
-  const auto start = std::chrono::steady_clock::now();
+  const double start = steady_seconds();
   Graph result = skipped ? graph : pass(graph);
-  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-  seconds_.emplace_back(name, spent.count());
+  seconds_.emplace_back(name, steady_seconds() - start);
   if (options_.verify) {
     try {
       verify(result, stage);

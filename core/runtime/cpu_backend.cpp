@@ -1,11 +1,11 @@
 #include <sys/mman.h>
 
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <new>
 
 #include "core/base/error.h"
+#include "core/base/steady_clock.h"
 #include "core/base/strings.h"
 #include "core/runtime/backend.h"
 
@@ -79,8 +79,7 @@ void Backend::set_bytes(void* to, int value, int64_t bytes) {
 }
 
 int Backend::mark_time(void* /*stream*/) {
-  times_.push_back(
-      std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count());
+  times_.push_back(steady_seconds());
   return static_cast<int>(times_.size()) - 1;
 }
 

@@ -6,16 +6,11 @@
 #include <thread>
 
 #include "core/base/error.h"
+#include "core/base/steady_clock.h"
 #include "core/runtime/shared_group.h"
 
 namespace tessera {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double now_seconds() {
-  return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
-}
 
 // As in the cost model of the scheduler.
 double wire_bytes(const CollectiveCall& call, int ranks) {
@@ -130,7 +125,7 @@ class DelayedCommunicator final : public Communicator {
     std::string_view tensor;
   };
 
-  double now() const { return link_->model.polls > 0 ? static_cast<double>(polls_) : now_seconds(); }
+  double now() const { return link_->model.polls > 0 ? static_cast<double>(polls_) : steady_seconds(); }
 
   std::unique_ptr<Communicator> inner_;
   std::shared_ptr<DelayedNetwork::Group> group_;

@@ -1,25 +1,17 @@
 #include "core/runtime/executor.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <tuple>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/steady_clock.h"
 #include "core/runtime/bound_step.h"
 #include "core/runtime/named_range.h"
 #include "core/runtime/rank_data.h"
 
 namespace tessera {
-namespace {
-
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-}  // namespace
-
 Executor::Executor(const Executable& executable, Backend& backend, World* world, int64_t device,
                    BufferStore& store, ExecutorOptions options)
     : executable_(executable),
@@ -134,10 +126,10 @@ void Executor::run_all() {
     if (segment >= 0) {
       next = run_segment(segments_[static_cast<size_t>(segment)]);
     } else if (options_.profile) {
-      const double begin = now_seconds();
+      const double begin = steady_seconds();
       next = run_at(step_);
       backend_.synchronize();
-      measure(bound_[step_], begin, now_seconds());
+      measure(bound_[step_], begin, steady_seconds());
     } else {
       next = run_at(step_);
     }

@@ -1,12 +1,6 @@
 #include "core/runtime/timeline.h"
 
-#include <chrono>
-
 namespace tessera {
-
-double steady_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 HostSpanScope::HostSpanScope(Timeline* timeline, const char* name, int64_t number)
     : timeline_(timeline), span_{.name = name, .number = number} {

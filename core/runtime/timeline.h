@@ -19,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/base/steady_clock.h"
 #include "core/compile/executable.h"
 
 namespace tessera {
@@ -65,9 +66,6 @@ class HostSpanScope {
   Timeline* const timeline_;
   Timeline::HostSpan span_;
 };
-
-// Seconds of the host's steady clock.
-double steady_seconds();
 
 // What a step is called in profiles: its op, what it does there ("start", "wait"), and the name of its result or
 // else its scope: "dot_general block.3/mlp", "wait all_gather block.3.mlp.up.weight", "copy of loss".

@@ -8,7 +8,7 @@
 namespace tessera::cpu {
 namespace {
 
-constexpr int64_t kPiece = 32768;  // elements
+constexpr int64_t kUpdatePiece = 32768;  // elements
 
 // Stores a vector as it is, or in bf16 to the neighbour that the bits choose.
 TESSERA_INLINE simd::F32x16 round_by(simd::F32x16 value, simd::F32x16 bits) {
@@ -86,7 +86,7 @@ template <typename T, typename P, typename M>
 void adamw(const AdamWStep& step, std::span<const AdamWTensor<T, P, M>> tensors) {
   const Factors<T> factors(step);
   const bool is_skipped = !std::isfinite(step.grad_scale);
-  for_each_piece(tensors, kPiece, [&](const AdamWTensor<T, P, M>& t, int64_t begin, int64_t end) {
+  for_each_piece(tensors, kUpdatePiece, [&](const AdamWTensor<T, P, M>& t, int64_t begin, int64_t end) {
     if (is_skipped) {
       keep(end - begin, t.param + begin, t.param_out + begin);
       keep(end - begin, t.m + begin, t.m_out + begin);

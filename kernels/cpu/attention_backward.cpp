@@ -7,7 +7,7 @@ namespace {
 
 // One block of queries and one of keys. "Columns" have queries along the lanes: [dim, kQueryBlock].
 template <typename Acc>
-struct Block {
+struct BackwardBlock {
   Acc* q_columns;  // times the scale
   Acc* dout_columns;
   Acc* dq_columns;
@@ -22,7 +22,7 @@ struct Block {
 };
 
 template <typename Acc>
-void carve(Block<Acc>& block, int64_t dim, int64_t ld) {
+void carve(BackwardBlock<Acc>& block, int64_t dim, int64_t ld) {
   Acc* at = scratch_array<Acc>(
       0, static_cast<size_t>(3 * dim * kQueryBlock + 2 * (kQueryBlock + kKeyBlock) * ld +
                              2 * kKeyBlock * kQueryBlock));
@@ -42,7 +42,7 @@ void carve(Block<Acc>& block, int64_t dim, int64_t ld) {
 // Loads a block of queries in both orders. Rows beyond the last are zero: they add nothing to sums.
 template <typename T, typename Acc>
 void load_queries(const AttentionShape& shape, int64_t rows, int64_t ld, const T* q, const T* out,
-                  const Acc* lse, const T* dout, Block<Acc>& block) {
+                  const Acc* lse, const T* dout, BackwardBlock<Acc>& block) {
   constexpr Acc kInf = std::numeric_limits<Acc>::infinity();
   const int64_t dim = shape.head_dim, step = shape.heads * dim;
   simd::transpose_in(rows, dim, kQueryBlock, q, step, block.q_columns, kQueryBlock);
@@ -71,7 +71,7 @@ void load_queries(const AttentionShape& shape, int64_t rows, int64_t ld, const T
 
 // probability = exp(score - lse); dscore = probability * (dprobability - delta).
 template <typename Acc>
-void softmax_gradient(int64_t keys, Block<Acc>& block) {
+void softmax_gradient(int64_t keys, BackwardBlock<Acc>& block) {
   constexpr int64_t kL = simd::kLanes<Acc>;
   for (int64_t i = 0; i < kQueryBlock; i += kL) {
     const auto lse = simd::load(block.lse + i), delta = simd::load(block.delta + i);
@@ -96,7 +96,7 @@ struct KeySums {
 // Adds one block of queries into the key gradients, and fills dq_columns.
 template <typename T, typename Acc>
 void backward_block(const AttentionShape& shape, BlockMask<Acc> mask, int64_t ld, const T* k,
-                    const T* v, const KeySums<Acc>& sums, Block<Acc>& block) {
+                    const T* v, const KeySums<Acc>& sums, BackwardBlock<Acc>& block) {
   const int64_t dim = shape.head_dim, k_step = shape.kv_heads * dim;
   mask.for_each_tile([&](int64_t key, int64_t keys) {
     load_rows(keys, dim, k + key * k_step, k_step, block.keys, ld);
@@ -154,7 +154,7 @@ void backward_group(const AttentionShape& shape, int64_t batch, int64_t group,
     std::fill(sums.dk + j * sums.step, sums.dk + j * sums.step + ld, Acc(0));
     std::fill(sums.dv + j * sums.step, sums.dv + j * sums.step + ld, Acc(0));
   }
-  Block<Acc> block;
+  BackwardBlock<Acc> block;
   carve(block, dim, ld);
   const int64_t members = shape.heads / shape.kv_heads, distances = t.extras.distances;
   for (int64_t head = group * members; head < (group + 1) * members; ++head) {

@@ -7,7 +7,7 @@ namespace {
 
 // The running softmax of one block of queries, a lane each.
 template <typename Acc>
-struct Block {
+struct ForwardBlock {
   Acc* queries;  // [dim, kQueryBlock], times the scale
   Acc* output;   // [dim, kQueryBlock]
   Acc* scores;   // [kKeyBlock, kQueryBlock]
@@ -19,7 +19,7 @@ struct Block {
 
 // Turns scores into exp(score - new maximum), and rescales what was summed under the old one.
 template <typename Acc>
-void online_softmax(int64_t keys, int64_t dim, Block<Acc>& block) {
+void online_softmax(int64_t keys, int64_t dim, ForwardBlock<Acc>& block) {
   using V = simd::Vec<Acc>;
   constexpr int64_t kL = simd::kLanes<Acc>;
   constexpr Acc kInf = std::numeric_limits<Acc>::infinity();
@@ -50,7 +50,7 @@ void online_softmax(int64_t keys, int64_t dim, Block<Acc>& block) {
 
 // Divides by the sums, and writes rows of out and lse.
 template <typename T, typename Acc>
-void finish_block(const AttentionShape& shape, int64_t rows, Block<Acc>& block, T* out, Acc* lse) {
+void finish_block(const AttentionShape& shape, int64_t rows, ForwardBlock<Acc>& block, T* out, Acc* lse) {
   using V = simd::Vec<Acc>;
   constexpr int64_t kL = simd::kLanes<Acc>;
   for (int64_t i = 0; i < kQueryBlock; i += kL) {
@@ -79,7 +79,7 @@ void forward_block(const AttentionShape& shape, int64_t batch, int64_t head, int
   prefetch_rows(rows, dim, q + q_at, q_step);
   Acc* scratch = scratch_array<Acc>(
       0, static_cast<size_t>(2 * dim * kQueryBlock + kKeyBlock * kQueryBlock + 2 * kKeyBlock * ld));
-  Block<Acc> block;
+  ForwardBlock<Acc> block;
   block.queries = scratch;
   block.output = block.queries + dim * kQueryBlock;
   block.scores = block.output + dim * kQueryBlock;

@@ -6,7 +6,7 @@
 namespace tessera::cpu {
 namespace {
 
-constexpr int64_t kPiece = 16384;  // elements
+constexpr int64_t kDropoutPiece = 16384;  // elements
 
 TESSERA_INLINE simd::F32x16 keep(simd::F32x16 value, simd::F32x16 bits, uint32_t threshold) {
   const auto is_kept = ((simd::U32x16)bits >> 16) >= threshold;
@@ -17,7 +17,7 @@ TESSERA_INLINE simd::F32x16 keep(simd::F32x16 value, simd::F32x16 bits, uint32_t
 
 template <typename T>
 void dropout(int64_t n, const DropoutMask& mask, const ShardRuns& runs, const T* x, T* y) {
-  parallel_ranges(n, kPiece, [&](int64_t begin, int64_t end) {
+  parallel_ranges(n, kDropoutPiece, [&](int64_t begin, int64_t end) {
     runs.each(begin, end, [&](int64_t at, int64_t index, int64_t count) {
       StepBits room;
       const bfloat16* bits = step_bits(mask.draw, index, count, room);

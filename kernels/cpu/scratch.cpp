@@ -6,17 +6,17 @@
 namespace tessera::cpu {
 namespace {
 
-struct Block {
+struct HeldBlock {
   std::byte* memory = nullptr;
   size_t bytes = 0;
-  ~Block() { std::free(memory); }
+  ~HeldBlock() { std::free(memory); }
 };
 
 }  // namespace
 
 std::byte* thread_scratch(int slot, size_t bytes) {
-  thread_local Block blocks[4];
-  Block& block = blocks[slot];
+  thread_local HeldBlock blocks[4];
+  HeldBlock& block = blocks[slot];
   if (block.bytes < bytes) {
     std::free(block.memory);
     block.bytes = 0;

@@ -1,11 +1,11 @@
 #include "launch/checkpoint/checkpoint_writer.h"
 
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <utility>
 
 #include "core/base/log.h"
+#include "core/base/steady_clock.h"
 #include "core/runtime/block_copy.h"
 #include "launch/checkpoint/agreement.h"
 #include "launch/checkpoint/checkpoint_folder.h"
@@ -185,7 +185,7 @@ void CheckpointWriter::fail(int64_t step, const std::string& error, int64_t byte
 }
 
 SaveReport CheckpointWriter::save(const CheckpointInfo& info, std::span<const TensorSlice> slices) {
-  const auto begin = std::chrono::steady_clock::now();
+  const double begin = steady_seconds();
   const std::string folder = checkpoints_folder(output_folder_) + "/" + step_name(info.step) +
                              std::string(kTemporarySuffix);
   const int64_t bytes = sum_over_ranks(world_, logical_bytes(slices));
@@ -214,8 +214,7 @@ SaveReport CheckpointWriter::save(const CheckpointInfo& info, std::span<const Te
   if (committed.failure == Failure::internal) throw InternalError(committed.error);
   if (committed.failed()) fail(info.step, committed.error, bytes);
 
-  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
-  return {checkpoints_folder(output_folder_) + "/" + step_name(info.step), bytes, spent.count()};
+  return {checkpoints_folder(output_folder_) + "/" + step_name(info.step), bytes, steady_seconds() - begin};
 }
 
 }  // namespace tessera

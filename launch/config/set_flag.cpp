@@ -56,7 +56,7 @@ bool is_bare(std::string_view word) {
   return !word.empty() && word.find_first_of("\"'{}[],:\\\n") == std::string_view::npos;
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') out += '\\';
@@ -76,13 +76,13 @@ std::string with_quotes(const std::string& value, const FieldDescriptor& field) 
   const std::string_view text = trim(value);
   if (!text.empty() && (text.front() == '"' || text.front() == '\'')) return value;
   if (!field.is_repeated() || text.empty() || text.front() != '[' || text.back() != ']') {
-    return quoted(value);
+    return in_quotes(value);
   }
   std::vector<std::string> words;
   if (trim(text.substr(1, text.size() - 2)).empty()) return "[]";
   for (const std::string& word : split(text.substr(1, text.size() - 2), ',')) {
     if (!is_bare(trim(word))) return value;
-    words.push_back(quoted(trim(word)));
+    words.push_back(in_quotes(trim(word)));
   }
   return cat("[", join(words), "]");
 }

@@ -1,9 +1,9 @@
 #include "launch/engine/peak.h"
 
 #include <algorithm>
-#include <chrono>
 #include <string>
 
+#include "core/base/steady_clock.h"
 #include "core/base/strings.h"
 #include "core/compile/compile.h"
 #include "core/ir/builder.h"
@@ -44,10 +44,10 @@ double PeakProbe::measure(World& world) {
   double best = 0;
   world.barrier();
   for (int round = 0; round < kRounds; ++round) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = steady_seconds();
     executor_->run();
     backend_.synchronize();
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = steady_seconds() - start;
     const auto n = static_cast<double>(size_);
     best = std::max(best, kProducts * 2.0 * n * n * n / seconds);
   }

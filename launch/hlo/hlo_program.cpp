@@ -1,20 +1,16 @@
 #include "launch/hlo/hlo_program.h"
 
-#include <chrono>
 #include <iostream>
 #include <iterator>
 #include <set>
 
 #include "core/base/error.h"
+#include "core/base/steady_clock.h"
 #include "core/runtime/buffer_store.h"
 #include "launch/checkpoint/file_system.h"
 
 namespace tessera {
 namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 // Above this size a module is not verified after every pass unless that is asked for.
 constexpr int64_t kVerifiedInstructions = 2000;
@@ -48,12 +44,12 @@ void carry_outputs(Graph& graph, const std::vector<std::pair<int, int>>& pairs) 
 
 HloProgram compile_hlo(const std::string& text, const KernelTable& kernels, const HloCompileOptions& options) {
   HloProgram program;
-  auto start = std::chrono::steady_clock::now();
+  double start = steady_seconds();
   const hlo::HloModule module = hlo::parse(text);
-  program.parse_seconds = seconds_since(start);
+  program.parse_seconds = steady_seconds() - start;
   program.instructions = module.instruction_count();
 
-  start = std::chrono::steady_clock::now();
+  start = steady_seconds();
   program.imported = hlo::import(module, {options.devices});
   Graph graph = hlo::simplify_imported(program.imported.graph);
   tell_inputs_apart(graph);
@@ -63,7 +59,7 @@ HloProgram compile_hlo(const std::string& text, const KernelTable& kernels, cons
   }
   program.compiled = lower(graph, program.imported.mesh, kernels,
                            {.strict = options.strict, .verify = options.check_passes || program.instructions <= kVerifiedInstructions});
-  program.compile_seconds = seconds_since(start);
+  program.compile_seconds = steady_seconds() - start;
   return program;
 }
 

@@ -1,12 +1,12 @@
 #include "launch/plan/plan_report.h"
 
 #include <algorithm>
-#include <chrono>
 #include <future>
 #include <map>
 #include <set>
 
 #include "core/base/error.h"
+#include "core/base/steady_clock.h"
 #include "core/ir/text.h"
 #include "launch/engine/rank_device.h"
 #include "launch/engine/step_config.h"
@@ -89,7 +89,7 @@ void count_tokens(const JobConfig& job, PlanReport& report) {
 }  // namespace
 
 PlanReport make_plan(const JobConfig& job, const PlanOptions& options) {
-  const auto start = std::chrono::steady_clock::now();
+  const double start = steady_seconds();
   const std::string profile = options.profile.empty() ? default_machine_profile(job.device) : options.profile;
   const MachineModel machine = machine_model(profile);
   PlanReport report;
@@ -130,7 +130,7 @@ PlanReport make_plan(const JobConfig& job, const PlanOptions& options) {
   report.padded = compiled.partition.padded;
   report.fallbacks = fallbacks_of(executable);
   report.partition_seconds = std::max(report.partition_seconds, compiled.partition.seconds);
-  report.plan_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.plan_seconds = steady_seconds() - start;
   return report;
 }
 

@@ -1,11 +1,11 @@
 #include "launch/trainer/trainer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/steady_clock.h"
 #include "launch/checkpoint/agreement.h"
 #include "launch/checkpoint/checkpoint_folder.h"
 #include "launch/checkpoint/checkpoint_writer.h"
@@ -27,12 +27,6 @@
 
 namespace tessera {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 class Trainer {
  public:
@@ -175,7 +169,7 @@ class Trainer {
 
   void train_step() {
     const HostSpanScope span(timeline(), kTrainStep, step_ + 1);
-    const auto start = Clock::now();
+    const double start = steady_seconds();
     const double rate = learning_rate(config_.schedule, step_);
     const ReadRows read = training_rows();
     const StepResult result = session_.train_step(step_, rate, read);
@@ -183,7 +177,7 @@ class Trainer {
     position_ = batches_.advance(position_, config_.train.global_batch);
     tokens_ += step_tokens();
     ++step_;
-    const double seconds = seconds_since(start);
+    const double seconds = steady_seconds() - start;
     summary_.losses.push_back(result.loss);
     step_seconds_.push_back(seconds);
     log_.step({.step = step_, .loss = result.loss, .grad_norm = result.grad_norm, .learning_rate = rate,

@@ -1,7 +1,6 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -10,6 +9,7 @@
 #include <string>
 
 #include "core/base/error.h"
+#include "core/base/steady_clock.h"
 #include "core/ops/philox.h"
 #include "kernels/comm/mpi_world.h"
 #include "launch/config/load.h"
@@ -20,12 +20,6 @@
 
 namespace tessera {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Bytes of this process in memory. `others` is what it maps but other processes account for: where
 // n processes map a page, (n - 1) / n of it. With the ranks of a host sharing their arenas, it is
@@ -84,10 +78,10 @@ StepRounds measure_steps(Session& session, PeakProbe& probe, World& world, int64
   for (int64_t round = 0; round < rounds; ++round) {
     result.peak.push_back(probe.measure(world));
     world.barrier();
-    const auto start = Clock::now();
+    const double start = steady_seconds();
     session.train_step(round + 1, 1e-4, random_rows);
     world.barrier();
-    result.seconds.push_back(seconds_since(start));
+    result.seconds.push_back(steady_seconds() - start);
   }
   result.profile = session.profile();
   for (auto& [name, seconds] : result.profile) {
@@ -115,14 +109,14 @@ std::vector<AllReduceRow> measure_all_reduce(World& world) {
     double ours = 1e9, library = 1e9;
     for (int round = 0; round < 9; ++round) {
       world.barrier();
-      auto start = Clock::now();
+      double start = steady_seconds();
       group->run({.kind = CollectiveKind::all_reduce, .input = buffer, .output = buffer, .dtype = DType::f32,
                   .shape = {count}, .tensor = "bench"});
-      ours = std::min(ours, seconds_since(start));
+      ours = std::min(ours, steady_seconds() - start);
       world.barrier();
-      start = Clock::now();
+      start = steady_seconds();
       mpi_library_all_reduce(world, buffer, count);
-      library = std::min(library, seconds_since(start));
+      library = std::min(library, steady_seconds() - start);
     }
     rows.push_back({bytes, static_cast<double>(bytes) / ours, static_cast<double>(bytes) / library});
   }

@@ -256,7 +256,7 @@ void import_replica_id(ImportContext& c) {
   c.set({ops::constant(c.builder(), 0.0, c.result_type())});
 }
 
-constexpr OpcodeEntry kOpcodes[] = {
+constexpr OpcodeEntry kCollectiveOpcodes[] = {
     {"all-reduce", import_all_reduce},         {"all-gather", import_all_gather},
     {"reduce-scatter", import_reduce_scatter}, {"all-to-all", import_all_to_all},
     {"collective-permute", import_moves},      {"collective-broadcast", import_moves},
@@ -265,6 +265,6 @@ constexpr OpcodeEntry kOpcodes[] = {
 
 }  // namespace
 
-std::span<const OpcodeEntry> collective_opcodes() { return kOpcodes; }
+std::span<const OpcodeEntry> collective_opcodes() { return kCollectiveOpcodes; }
 
 }  // namespace tessera::hlo

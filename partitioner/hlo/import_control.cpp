@@ -120,7 +120,7 @@ void import_barrier(ImportContext& c) {
   c.set(values.empty() ? values : ops::optimization_barrier(c.builder(), values));
 }
 
-constexpr OpcodeEntry kOpcodes[] = {
+constexpr OpcodeEntry kControlOpcodes[] = {
     {"call", import_call},
     {"while", import_while},
     {"conditional", import_conditional},
@@ -129,6 +129,6 @@ constexpr OpcodeEntry kOpcodes[] = {
 
 }  // namespace
 
-std::span<const OpcodeEntry> control_opcodes() { return kOpcodes; }
+std::span<const OpcodeEntry> control_opcodes() { return kControlOpcodes; }
 
 }  // namespace tessera::hlo

@@ -8,7 +8,7 @@
 namespace tessera::hlo {
 namespace {
 
-bool is_word(char symbol) {
+bool is_name_symbol(char symbol) {
   return std::isalnum(static_cast<unsigned char>(symbol)) || symbol == '_';
 }
 
@@ -46,7 +46,7 @@ bool NotationScanner::accept(std::string_view symbols) {
 bool NotationScanner::accept_word(std::string_view word) {
   if (!looks_at(word)) return false;
   const size_t end = at_ + word.size();
-  if (end < text_.size() && is_word(text_[end])) return false;
+  if (end < text_.size() && is_name_symbol(text_[end])) return false;
   at_ = end;
   return true;
 }
@@ -109,7 +109,7 @@ std::string NotationScanner::name() {
 std::string_view NotationScanner::word() {
   skip_blanks();
   const size_t start = at_;
-  while (at_ < text_.size() && (is_word(text_[at_]) || text_[at_] == '.' || text_[at_] == '-'))
+  while (at_ < text_.size() && (is_name_symbol(text_[at_]) || text_[at_] == '.' || text_[at_] == '-'))
     ++at_;
   return text_.substr(start, at_ - start);
 }

@@ -9,12 +9,12 @@
 #include <benchmark/benchmark.h>
 #include <omp.h>
 
-#include <chrono>
 #include <cstring>
 #include <thread>
 #include <numeric>
 #include <vector>
 
+#include "core/base/steady_clock.h"
 #include "kernels/cpu/adamw.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/cross_entropy.h"
@@ -30,11 +30,6 @@
 namespace tessera::cpu {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 // ---- Probes -------------------------------------------------------------------------------------
 
 // Seconds that `body(thread, threads)` takes on as many threads as the kernels use, best of three.
@@ -43,13 +38,13 @@ double best_on_all_threads(const Body& body) {
   const int threads = omp_get_max_threads();
   double best = 1e30;
   for (int round = 0; round < 3; ++round) {
-    const auto start = Clock::now();
+    const double start = steady_seconds();
     std::vector<std::thread> others;
     for (int t = 1; t < threads; ++t)
       others.emplace_back([&body, t, threads] { body(t, threads); });
     body(0, threads);
     for (std::thread& other : others) other.join();
-    best = std::min(best, seconds_since(start));
+    best = std::min(best, steady_seconds() - start);
   }
   return best;
 }
@@ -101,9 +96,9 @@ void measure(benchmark::State& state, double flops, double bytes, const Body& bo
   const double work = flops > 0 ? flops : bytes;
   double best = 1e30;
   for (auto _ : state) {
-    const auto start = Clock::now();
+    const double start = steady_seconds();
     body();
-    const double seconds = seconds_since(start);
+    const double seconds = steady_seconds() - start;
     state.SetIterationTime(seconds);
     best = std::min(best, seconds);
   }

@@ -24,7 +24,7 @@ int gathers(const Graph& graph) {
   return count;
 }
 
-CompileOptions slow_wires() {
+CompileOptions slow_host_link() {
   CompileOptions options;
   options.cost.links[0].bytes_per_second = 1e8;
   return options;
@@ -57,7 +57,7 @@ TEST(WeightGathers, NoMoreThanTwoBlocksAreWholeAtOnce) {
   const int64_t block = 2 * 16 * 32 * 8;
   for (const int layers : {3, 6, 10}) {
     const Graph local = partitioned(mlp_step(layers, 8, 16, 32), kSharded, each_alone());
-    const Executable executable = compile(local, KernelTable(), slow_wires());
+    const Executable executable = compile(local, KernelTable(), slow_host_link());
     EXPECT_GE(gathers(local), 2 * 2 * layers - 1) << "gathered anew for the backward pass";
     EXPECT_LE(most_gathered(executable), 2 * block) << layers << " layers";
     // The next block's weights are on the way before this one's last product.
@@ -78,11 +78,11 @@ TEST(WeightGathers, NoMoreThanTwoBlocksAreWholeAtOnce) {
 TEST(WeightGathers, AreKeptWhereMemoryAllows) {
   const Graph graph = mlp_step(6, 8, 16, 32);
   const Graph local = partitioned(graph, kSharded, each_alone());
-  const Executable lean = compile(local, KernelTable(), slow_wires());
+  const Executable lean = compile(local, KernelTable(), slow_host_link());
   int64_t before = lean.memory.peak_bytes();
   int last = gathers(lean.graph) + 1;
   for (const int64_t more : {int64_t{0}, int64_t{20000}, int64_t{40000}, int64_t{1} << 30}) {
-    CompileOptions options = slow_wires();
+    CompileOptions options = slow_host_link();
     options.memory_bytes = before + more;
     const Executable made = compile(local, KernelTable(), options);
     EXPECT_LE(made.memory.peak_bytes(), options.memory_bytes);

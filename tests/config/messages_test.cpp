@@ -15,9 +15,9 @@ struct Case {
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.added << join(c.sets, " "); }
 
-class Message : public testing::TestWithParam<Case> {};
+class ConfigMessage : public testing::TestWithParam<Case> {};
 
-TEST_P(Message, IsTheWholeStory) {
+TEST_P(ConfigMessage, IsTheWholeStory) {
   const Case& c = GetParam();
   EXPECT_EQ(error_of(kSmallJob + c.added, on_devices(c.devices, c.sets)), c.message);
 }
@@ -120,7 +120,7 @@ const Case kTextCases[] = {
      "read: No such file or directory (looked in " +
          std::filesystem::current_path().string() + ")"},
 };
-INSTANTIATE_TEST_SUITE_P(Text, Message, testing::ValuesIn(kTextCases), name_of_case);
+INSTANTIATE_TEST_SUITE_P(Text, ConfigMessage, testing::ValuesIn(kTextCases), name_of_case);
 
 const Case kValueCases[] = {
     {"Zero",
@@ -263,7 +263,7 @@ const Case kValueCases[] = {
      "or "
      "by --set data.paths=..."},
 };
-INSTANTIATE_TEST_SUITE_P(Value, Message, testing::ValuesIn(kValueCases), name_of_case);
+INSTANTIATE_TEST_SUITE_P(Value, ConfigMessage, testing::ValuesIn(kValueCases), name_of_case);
 
 const Case kSetCases[] = {
     {"NoEquals",
@@ -346,7 +346,7 @@ const Case kSetCases[] = {
      {"eval=5"},
      "--set eval=5: eval takes a block { ... } of interval, batches, at_end, not 5"},
 };
-INSTANTIATE_TEST_SUITE_P(Set, Message, testing::ValuesIn(kSetCases), name_of_case);
+INSTANTIATE_TEST_SUITE_P(Set, ConfigMessage, testing::ValuesIn(kSetCases), name_of_case);
 
 const Case kBatchCases[] = {
     {"ShardsDoNotDivide",
@@ -380,7 +380,7 @@ const Case kBatchCases[] = {
      "x microbatch 2 x accumulate 3 = 12; set train.global_batch=12 or train.accumulate=2",
      2},
 };
-INSTANTIATE_TEST_SUITE_P(Batch, Message, testing::ValuesIn(kBatchCases), name_of_case);
+INSTANTIATE_TEST_SUITE_P(Batch, ConfigMessage, testing::ValuesIn(kBatchCases), name_of_case);
 
 TEST(Messages, AllProblemsAtOnceInTheOrderOfTheFile) {
   const std::string message = error_of(R"(trian { steps: 5 }

@@ -10,6 +10,7 @@
 #include "core/ir/builder.h"
 #include "kernels/cuda/plugin/open.h"
 #include "tests/support/random_tensor.h"
+#include "tests/support/tensor_types.h"
 
 namespace tessera {
 namespace {
@@ -197,12 +198,6 @@ class KernelRun {
   const std::vector<HostTensor>& operands_;
   const std::vector<TensorType>& types_;
 };
-
-std::vector<TensorType> types_of(const std::vector<HostTensor>& tensors) {
-  std::vector<TensorType> types;
-  for (const HostTensor& tensor : tensors) types.push_back(tensor.type());
-  return types;
-}
 
 }  // namespace
 

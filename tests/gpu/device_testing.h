@@ -37,6 +37,14 @@ struct KernelCheck {
   int seeds = 1;
 };
 
+// For ops whose results are near their evaluation in f64 as `dtype` can be.
+inline KernelCheck check_of(const char* kernel, DType dtype) {
+  KernelCheck check;
+  check.kernel = kernel;
+  check.tolerance = dtype == DType::bf16 ? 1.0 / 256 : 1e-5;
+  return check;
+}
+
 struct CheckedKernel {
   std::string kernel;     // its name
   bool is_reference = false;
@@ -44,7 +52,7 @@ struct CheckedKernel {
   std::vector<HostTensor> results;  // of the last draw, as the device computed them
 };
 
-class DeviceTest : public testing::Test {
+class DeviceTest : public ::testing::Test {
  protected:
   // Skips with "skipped: no CUDA device (REASON)".
   void SetUp() override;

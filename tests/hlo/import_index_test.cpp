@@ -75,7 +75,7 @@ TEST(ImportIndex, ADimIsCollapsedOrBatchingButNotBoth) {
                {"gather: dim 1 of operand f32[4,4] is both in collapsed_slice_dims and in"});
 }
 
-const char kRegions[] = R"(
+const char kCombiners[] = R"(
   add {
     x = f32[] parameter(0)
     y = f32[] parameter(1)
@@ -93,7 +93,7 @@ std::string scatter_text(std::string_view region) {
     u = f32[3,2] parameter(2)
     ROOT y = f32[4,2] scatter(x, i, u), update_window_dims={1}, inserted_window_dims={0}, scatter_dims_to_operand_dims={0}, index_vector_dim=1, to_apply=)",
                        region),
-                   kRegions);
+                   kCombiners);
 }
 
 TEST(ImportIndex, ScatterAddsAndReplaces) {
@@ -117,7 +117,7 @@ TEST(ImportIndex, ScatterLeavesOutWholeWindows) {
     i = s32[4,1] parameter(0)
     u = f32[4,2,3] parameter(1)
     ROOT y = f32[5,3] scatter(z, i, u), update_window_dims={1,2}, inserted_window_dims={}, scatter_dims_to_operand_dims={0}, index_vector_dim=1, to_apply=add)",
-                                 {tensor<int32_t>({4, 1}, {3, 4, -1, 2}), updates}, kRegions);
+                                 {tensor<int32_t>({4, 1}, {3, 4, -1, 2}), updates}, kCombiners);
   EXPECT_EQ(reals(y), (Reals{0, 0, 0, 0, 0, 0, 19, 20, 21, 23, 25, 27, 4, 5, 6}));
 }
 

@@ -9,7 +9,7 @@
 namespace tessera {
 namespace {
 
-const std::vector<TensorType> kMatrices{{DType::f32, {8, 16}}, {DType::f32, {16, 32}}};
+const std::vector<TensorType> kMatrixTypes{{DType::f32, {8, 16}}, {DType::f32, {16, 32}}};
 const std::vector<TensorType> kProduct{{DType::f32, {8, 32}}};
 
 std::string error_of(const std::function<void()>& body) {
@@ -26,11 +26,11 @@ TEST(FactorRuleText, ReadsWhatRulesPrint) {
                        {Attr::rhs_contracting, Ints{0}},
                        {Attr::lhs_batch, Ints{}},
                        {Attr::rhs_batch, Ints{}}};
-  const FactorRule rule = factor_rule(ops::kDotGeneral, {kMatrices, dot}, kProduct);
-  const FactorRule read = ops::parse_factor_rule(cat(rule), kMatrices, kProduct);
+  const FactorRule rule = factor_rule(ops::kDotGeneral, {kMatrixTypes, dot}, kProduct);
+  const FactorRule read = ops::parse_factor_rule(cat(rule), kMatrixTypes, kProduct);
   EXPECT_EQ(read.factors.size(), 3u);
   EXPECT_EQ(
-      ops::parse_factor_rule("([i, k], [k, j]) -> ([i, j]) {k=reduction}", kMatrices, kProduct)
+      ops::parse_factor_rule("([i, k], [k, j]) -> ([i, j]) {k=reduction}", kMatrixTypes, kProduct)
           .operands,
       (std::vector<TensorFactors>{{{0}, {1}}, {{1}, {2}}}));
   const FactorRule heads =
@@ -42,12 +42,12 @@ TEST(FactorRuleText, ReadsWhatRulesPrint) {
 }
 
 TEST(FactorRuleText, ErrorsNameTextAndShapes) {
-  EXPECT_EQ(error_of([] { ops::parse_factor_rule("([i, k]) -> ([i, j])", kMatrices, kProduct); }),
+  EXPECT_EQ(error_of([] { ops::parse_factor_rule("([i, k]) -> ([i, j])", kMatrixTypes, kProduct); }),
             "custom_call: factor rule \"([i, k]) -> ([i, j])\" at \" -> ([i, j])\": expected 2 "
             "tensors for "
             "(f32[8,16], f32[16,32]) -> (f32[8,32])");
   EXPECT_NE(error_of([] {
-              ops::parse_factor_rule("([i, k], [j, k]) -> ([i, j])", kMatrices, kProduct);
+              ops::parse_factor_rule("([i, k], [j, k]) -> ([i, j])", kMatrixTypes, kProduct);
             }).find("multiply to"),
             std::string::npos);
 }

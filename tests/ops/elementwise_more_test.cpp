@@ -10,15 +10,12 @@ namespace tessera {
 namespace {
 
 using testing::evaluate;
+using testing::tensor;
 
-template <typename T>
-HostTensor tensor(Shape shape, std::vector<T> values) {
-  return HostTensor::of<T>(std::move(shape), values);
-}
 template <typename T>
 HostTensor line(std::vector<T> values) {
   const auto size = static_cast<int64_t>(values.size());
-  return tensor<T>({size}, std::move(values));
+  return tensor<T>({size}, values);
 }
 HostTensor preds(std::vector<int> values) {
   HostTensor made({DType::pred, {static_cast<int64_t>(values.size())}});

@@ -20,7 +20,6 @@ using testing::combine;
 using testing::difference;
 using testing::evaluate;
 using testing::random_operands;
-using testing::types_of;
 
 // Parameters have no value of their own; the dims of control flow are followed through its regions,
 // which are then cut with them (tests/partitioner).

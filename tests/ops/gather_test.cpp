@@ -104,7 +104,7 @@ TEST(Scatter, ShardedIndicesAddTheInputOnce) {
   const std::vector<HostTensor> operands{random_tensor({DType::f64, {5, 2}}, 100, 200, rng),
                                          tensor<int32_t>({6}, {0, 1, -1, 4, 5, 1}),
                                          random_tensor({DType::f64, {6, 2}}, -1, 1, rng)};
-  const std::vector<TensorType> types = testing::types_of(operands);
+  const std::vector<TensorType> types = types_of(operands);
   const Attributes attributes = add_rows();
   const OpCall call{types, attributes};
   const FactorRule rule = factor_rule(ops::kScatter, call, infer_types(ops::kScatter, call));

@@ -23,18 +23,10 @@ namespace {
 
 using testing::evaluate;
 using testing::random_tensor;
+using testing::Reals;
+using testing::reals;
+using testing::tensor;
 
-template <typename T>
-HostTensor tensor(Shape shape, std::vector<T> values) {
-  return HostTensor::of<T>(std::move(shape), values);
-}
-
-std::vector<double> reals(const HostTensor& x) {
-  std::vector<double> values;
-  for (int64_t i = 0; i < x.elements(); ++i) values.push_back(x.get_real(i));
-  return values;
-}
-using Reals = std::vector<double>;
 
 // ---- Philox -------------------------------------------------------------------------------------
 

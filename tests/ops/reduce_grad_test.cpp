@@ -14,8 +14,8 @@
 namespace tessera {
 namespace {
 
+using testing::Reals;
 using testing::tensor;
-using Reals = std::vector<double>;
 using Make = std::function<Value(Builder&, const std::vector<Value>&)>;
 
 // d sum(w * make(inputs)) / d inputs[0], w = 1, 10, 100, ...

@@ -15,7 +15,8 @@
 namespace tessera {
 namespace {
 
-using Reals = std::vector<double>;
+using testing::Reals;
+using testing::reals;
 
 // The outputs of what `write` makes of a constant f64 [rows, columns].
 std::vector<HostTensor> run(const Shape& shape, const Reals& values,
@@ -25,12 +26,6 @@ std::vector<HostTensor> run(const Shape& shape, const Reals& values,
   for (const Value output : write(b, ops::constant(b, HostTensor::of<double>(shape, values))))
     b.output(output, cat("y", graph.outputs.size()));
   return interpret(graph, {});
-}
-
-Reals reals(const HostTensor& x) {
-  Reals values;
-  for (int64_t i = 0; i < x.elements(); ++i) values.push_back(x.get_real(i));
-  return values;
 }
 
 void expect_near(const HostTensor& got, const Reals& want) {

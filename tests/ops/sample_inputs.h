@@ -8,8 +8,11 @@
 
 #include "core/ir/op_def.h"
 #include "core/types/host_tensor.h"
+#include "tests/support/tensor_types.h"
 
 namespace tessera::testing {
+
+using Reals = std::vector<double>;
 
 template <typename T>
 HostTensor tensor(Shape shape, const std::vector<T>& values) {
@@ -48,10 +51,10 @@ inline std::vector<HostTensor> random_operands(const OpSample& sample, std::mt19
   return operands;
 }
 
-inline std::vector<TensorType> types_of(const std::vector<HostTensor>& tensors) {
-  std::vector<TensorType> types;
-  for (const HostTensor& tensor : tensors) types.push_back(tensor.type());
-  return types;
+inline Reals reals(const HostTensor& x) {
+  Reals values;
+  for (int64_t i = 0; i < x.elements(); ++i) values.push_back(x.get_real(i));
+  return values;
 }
 
 // The results of one op, with types as inferred.

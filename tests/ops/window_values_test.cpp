@@ -12,9 +12,10 @@ namespace tessera {
 namespace {
 
 using testing::evaluate;
-using Reals = std::vector<double>;
+using testing::Reals;
+using testing::reals;
 
-HostTensor tensor(Shape shape, const Reals& values) {
+HostTensor f64s(Shape shape, const Reals& values) {
   return HostTensor::of<double>(std::move(shape), values);
 }
 
@@ -28,13 +29,11 @@ Reals made_by(const std::vector<HostTensor>& operands, Make make) {
     inputs.push_back(b.input(InputKind::data, cat("x", i), operands[i].type()));
   const Instruction& last = graph.at(make(b, inputs));
   const HostTensor result = evaluate(*last.op, last.attributes, operands)[0];
-  Reals values;
-  for (int64_t i = 0; i < result.elements(); ++i) values.push_back(result.get_real(i));
-  return values;
+  return reals(result);
 }
 
 TEST(WindowValues, Convolution) {
-  const HostTensor x = tensor({1, 4, 1}, {1, 2, 3, 4}), w = tensor({3, 1, 1}, {1, 10, 100});
+  const HostTensor x = f64s({1, 4, 1}, {1, 2, 3, 4}), w = f64s({3, 1, 1}, {1, 10, 100});
   ops::Convolution c = ops::Convolution::channels_last(1);
   const auto convolved = [&](const ops::Convolution& how) {
     return made_by({x, w}, [&](Builder& b, const std::vector<Value>& in) {
@@ -57,7 +56,7 @@ TEST(WindowValues, Convolution) {
 }
 
 TEST(WindowValues, Pooling) {
-  const HostTensor x = tensor({5}, {3, 1, 4, 1, 5});
+  const HostTensor x = f64s({5}, {3, 1, 4, 1, 5});
   const auto pooled = [&](const ops::Pooling& how, ReduceKind kind) {
     return made_by({x}, [&](Builder& b, const std::vector<Value>& in) {
       return ops::reduce_window(b, in[0], how, kind);
@@ -69,15 +68,15 @@ TEST(WindowValues, Pooling) {
   // Both windows of 2 over the 4 choose it; of equals the first is taken.
   const Attributes windows{{Attr::window_dimensions, Ints{2}},
                            {Attr::reduce_kind, ReduceKind::max}};
-  const HostTensor source = tensor({4}, {1, 10, 100, 1000});
+  const HostTensor source = f64s({4}, {1, 10, 100, 1000});
   EXPECT_EQ(evaluate(ops::kSelectAndScatter, windows, {x, source})[0],
-            tensor({5}, {1, 0, 110, 0, 1000}));
-  EXPECT_EQ(evaluate(ops::kSelectAndScatter, windows, {tensor({5}, {2, 2, 2, 2, 2}), source})[0],
-            tensor({5}, {1, 10, 100, 1000, 0}));
+            f64s({5}, {1, 0, 110, 0, 1000}));
+  EXPECT_EQ(evaluate(ops::kSelectAndScatter, windows, {f64s({5}, {2, 2, 2, 2, 2}), source})[0],
+            f64s({5}, {1, 10, 100, 1000, 0}));
 }
 
 TEST(WindowValues, Scans) {
-  const HostTensor x = tensor({4}, {2, 3, 1, 4});
+  const HostTensor x = f64s({4}, {2, 3, 1, 4});
   const auto scanned = [&](ReduceKind kind, ops::ScanOptions options = {}) {
     return made_by({x}, [&](Builder& b, const std::vector<Value>& in) {
       return ops::scan(b, in[0], 0, kind, options);
@@ -91,7 +90,7 @@ TEST(WindowValues, Scans) {
     return ops::log_sum_exp_scan(b, in[0], 0);
   });
   EXPECT_NEAR(logs[3], std::log(std::exp(2) + std::exp(3) + std::exp(1) + std::exp(4)), 1e-14);
-  EXPECT_EQ(made_by({tensor({3}, {9, 2, 3}), tensor({3}, {1, 1, 1})},
+  EXPECT_EQ(made_by({f64s({3}, {9, 2, 3}), f64s({3}, {1, 1, 1})},
                     [&](Builder& b, const std::vector<Value>& in) {
                       return ops::linear_recurrence(b, in[0], in[1], 0);
                     }),
@@ -99,17 +98,17 @@ TEST(WindowValues, Scans) {
 }
 
 TEST(WindowValues, TurnedDims) {
-  const HostTensor x = tensor({5}, {0, 1, 2, 3, 4});
+  const HostTensor x = f64s({5}, {0, 1, 2, 3, 4});
   EXPECT_EQ(evaluate(ops::kReverse, {{Attr::dimensions, Ints{0}}}, {x})[0],
-            tensor({5}, {4, 3, 2, 1, 0}));
+            f64s({5}, {4, 3, 2, 1, 0}));
   EXPECT_EQ(
       evaluate(ops::kRotate, {{Attr::dimension, int64_t{0}}, {Attr::shift, int64_t{-1}}}, {x})[0],
-      tensor({5}, {4, 0, 1, 2, 3}));
+      f64s({5}, {4, 0, 1, 2, 3}));
   EXPECT_EQ(
       evaluate(ops::kPad,
                {{Attr::edge_low, Ints{-3}}, {Attr::edge_high, Ints{2}}, {Attr::interior, Ints{1}}},
-               {x, tensor({}, {9})})[0],
-      tensor({8}, {9, 2, 9, 3, 9, 4, 9, 9}));
+               {x, f64s({}, {9})})[0],
+      f64s({8}, {9, 2, 9, 3, 9, 4, 9, 9}));
 }
 
 }  // namespace

@@ -22,24 +22,24 @@ const Feature kFeatures[] = {
     {"all", models::Family::llama, models::Position::relative, 5, 1},
 };
 
-struct Scheme {
+struct AttentionScheme {
   const char* name;
   const char* mesh;
   const char* parameters;
   const char* activations;
 };
-constexpr const char* kTensor = "heads=model kv_heads=model mlp=model vocab=model";
-const Scheme kSchemes[] = {
-    {"tensor_sequence", "data=2,model=2", kTensor,
+constexpr const char* kByHeads = "heads=model kv_heads=model mlp=model vocab=model";
+const AttentionScheme kAttentionSchemes[] = {
+    {"tensor_sequence", "data=2,model=2", kByHeads,
      "batch=data heads=model kv_heads=model mlp=model vocab=model length=model"},
     // Attention itself has its queries cut.
     {"length", "sequence=4", "", "length=sequence"},
-    {"heads_and_length", "sequence=2,model=2", kTensor,
+    {"heads_and_length", "sequence=2,model=2", kByHeads,
      "heads=model kv_heads=model mlp=model vocab=model length=sequence"},
     {"fsdp", "data=4", "embed=data mlp=data heads=data kv_heads=data positions=data", "batch=data"},
 };
 
-class AttentionFeatures : public ::testing::TestWithParam<std::tuple<Scheme, Feature>> {};
+class AttentionFeatures : public ::testing::TestWithParam<std::tuple<AttentionScheme, Feature>> {};
 
 TEST_P(AttentionFeatures, AreTheSameAfterEveryPass) {
   const auto& [scheme, feature] = GetParam();
@@ -60,7 +60,7 @@ TEST_P(AttentionFeatures, AreTheSameAfterEveryPass) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Schemes, AttentionFeatures,
-                         ::testing::Combine(::testing::ValuesIn(kSchemes),
+                         ::testing::Combine(::testing::ValuesIn(kAttentionSchemes),
                                             ::testing::ValuesIn(kFeatures)),
                          [](const auto& info) {
                            return std::string(std::get<0>(info.param).name) + "_" +

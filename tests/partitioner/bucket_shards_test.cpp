@@ -24,7 +24,7 @@ std::string collectives_in(const Graph& local) {
   return join(found, "; ");
 }
 
-struct Program : MeshProgram {
+struct BucketProgram : MeshProgram {
   using MeshProgram::MeshProgram;
 
   Value in(Shape shape, const char* sharding, InputKind kind = InputKind::parameter) {
@@ -40,7 +40,7 @@ struct Program : MeshProgram {
 };
 
 TEST(BucketShards, ScattersThatAreReadyTogether) {
-  Program p("x=4");
+  BucketProgram p("x=4");
   p.out(p.in({16}, "[{}] partial{sum: x}"), "[{x}]");
   p.out(p.in({3, 8}, "[{}, {}] partial{sum: x}"), "[{}, {x}]");
   p.out(p.in({8, 2}, "[{}, {}] partial{sum: x}"), "[{x}, {}]");
@@ -49,7 +49,7 @@ TEST(BucketShards, ScattersThatAreReadyTogether) {
 }
 
 TEST(BucketShards, GathersOfParametersWhereTheFirstIsNeeded) {
-  Program p("x=4");
+  BucketProgram p("x=4");
   const Sharding whole(p.mesh, 2);
   auto lies = [&](Value value) {
     p.graph.info(value).sharding = whole;
@@ -74,7 +74,7 @@ TEST(BucketShards, GathersOfParametersWhereTheFirstIsNeeded) {
 
 // A member that has the shape of the flat buffer's part already is no new value: it lies as before.
 TEST(BucketShards, OperandsKeepTheirShardings) {
-  Program p("x=2,y=4");
+  BucketProgram p("x=2,y=4");
   p.out(p.in({4, 8}, "[{y}, {x}]"), "[{y}, {}]");
   p.out(p.in({8, 4}, "[{x}, {y}]"), "[{}, {y}]");
   EXPECT_EQ(p.collectives(1 << 20), "all_gather [1,8]");
@@ -82,14 +82,14 @@ TEST(BucketShards, OperandsKeepTheirShardings) {
 
 // A tensor whose copy takes longer than a collective's latency travels alone.
 TEST(BucketShards, LargeOnesTravelAlone) {
-  Program p("x=4");
+  BucketProgram p("x=4");
   for (int i = 0; i < 2; ++i) p.out(p.in({256, 256}, "[{}, {}] partial{sum: x}"), "[{x}, {}]");
   EXPECT_EQ(p.collectives(32 << 20), "reduce_scatter [256,256]; reduce_scatter [256,256]");
 }
 
 // Members of two axes: what is cut along another axis besides keeps its place.
 TEST(BucketShards, MembersThatAreCutAlongOtherAxes) {
-  Program p("x=2,y=2");
+  BucketProgram p("x=2,y=2");
   p.out(p.in({8, 4}, "[{}, {y}] partial{sum: x}"), "[{x}, {y}]");
   p.out(p.in({8, 4}, "[{}, {}] partial{sum: x}"), "[{}, {x}]");
   EXPECT_EQ(p.collectives(1 << 20), "reduce_scatter [2,24]");

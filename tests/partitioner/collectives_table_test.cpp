@@ -27,7 +27,7 @@ struct Table : MeshProgram {
   Value matmul(Value x, Value y) { return ops::matmul(b, x, y); }
 };
 
-struct Case {
+struct TableCase {
   const char* name;
   const char* mesh;
   std::function<void(Table&)> build;
@@ -40,7 +40,7 @@ std::function<void(Table&)> lying(const char* from, const char* to, Shape shape 
 }
 
 // A matrix of 16 x 16 f32 has 1024 B.
-const Case kCases[] = {
+const TableCase kCases[] = {
     // ---- Lyings -------------------------------------------------------------------------------
     {"a tile moves from dim 0 to dim 1", "x=4", lying("[{x}, {}]", "[{}, {x}]"),
      "all_to_all{x} x1 256 B"},
@@ -279,7 +279,7 @@ const Case kCases[] = {
 };
 
 TEST(CollectivesTable, SmallPrograms) {
-  for (const Case& one : kCases) {
+  for (const TableCase& one : kCases) {
     Table table(one.mesh);
     one.build(table);
     PartitionOptions options;
@@ -301,7 +301,7 @@ TEST(CollectivesTable, SmallPrograms) {
 
 // The same programs compute what they did before.
 TEST(CollectivesTable, SmallProgramsAreRight) {
-  for (const Case& one : kCases) {
+  for (const TableCase& one : kCases) {
     Table table(one.mesh);
     one.build(table);
     bool is_partial = false;  // inputs and outputs that are addends: interpreted from there on

@@ -29,7 +29,7 @@ models::StepConfig small_step(models::Family family) {
   return config;
 }
 
-struct Scheme {
+struct DecoderScheme {
   const char* name;
   const char* mesh;
   const char* parameters;
@@ -38,7 +38,7 @@ struct Scheme {
 };
 
 constexpr const char* kTensor = "heads=model kv_heads=model mlp=model vocab=model";
-const Scheme kSchemes[] = {
+const DecoderScheme kDecoderSchemes[] = {
     {"data", "data=2", "", "batch=data", ""},
     {"zero1", "data=2", "", "batch=data", "embed=data mlp=data heads=data kv_heads=data"},
     {"fsdp", "data=2", "embed=data mlp=data heads=data kv_heads=data", "batch=data", ""},
@@ -52,7 +52,7 @@ const Scheme kSchemes[] = {
      "batch=data heads=model kv_heads=model mlp=model vocab=model embed=model", ""},
 };
 
-class Decoder : public ::testing::TestWithParam<std::tuple<Scheme, models::Family>> {};
+class Decoder : public ::testing::TestWithParam<std::tuple<DecoderScheme, models::Family>> {};
 
 TEST_P(Decoder, IsTheSameAfterEveryPass) {
   const auto& [scheme, family] = GetParam();
@@ -90,7 +90,7 @@ TEST(DecoderGroupedHeads, IsTheSameAfterEveryPass) {
 TEST(DecoderRemat, IsTheSameAfterEveryPass) {
   models::StepConfig config = small_step(models::Family::gpt2);
   config.remat = RematPolicy::full;
-  for (const Scheme& scheme : {kSchemes[2], kSchemes[5]}) {
+  for (const DecoderScheme& scheme : {kDecoderSchemes[2], kDecoderSchemes[5]}) {
     const std::string failure =
         check_every_pass(models::build_step(config, false), mesh_of(scheme.mesh),
                          config_of(scheme.parameters, scheme.activations, scheme.optimizer));
@@ -106,7 +106,7 @@ TEST(DecoderDraws, AreTheSameAfterEveryPass) {
   config.parameters = DType::bf16;
   config.seed = 3;
   config.remat = RematPolicy::full;
-  for (const Scheme& scheme : kSchemes) {
+  for (const DecoderScheme& scheme : kDecoderSchemes) {
     const std::string failure =
         check_every_pass(models::build_step(config, true), mesh_of(scheme.mesh),
                          config_of(scheme.parameters, scheme.activations, scheme.optimizer));
@@ -119,7 +119,7 @@ TEST(DecoderBf16, IsRoughlyTheSameAfterEveryPass) {
   models::StepConfig config = small_step(models::Family::llama);
   config.compute = DType::bf16;
   config.clip_norm = 0;
-  const Scheme& scheme = kSchemes[6];
+  const DecoderScheme& scheme = kDecoderSchemes[6];
   const std::string failure =
       check_every_pass(models::build_accumulate(config), mesh_of(scheme.mesh),
                        config_of(scheme.parameters, scheme.activations, scheme.optimizer), {}, 0.1);
@@ -127,7 +127,7 @@ TEST(DecoderBf16, IsRoughlyTheSameAfterEveryPass) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Schemes, Decoder,
-                         ::testing::Combine(::testing::ValuesIn(kSchemes),
+                         ::testing::Combine(::testing::ValuesIn(kDecoderSchemes),
                                             ::testing::Values(models::Family::gpt2,
                                                               models::Family::llama)));
 

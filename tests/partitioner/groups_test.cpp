@@ -15,7 +15,7 @@ namespace {
 
 using Kind = ShardingGroup::Kind;
 
-struct Program : MeshProgram {
+struct GroupProgram : MeshProgram {
   using MeshProgram::MeshProgram;
 
   void group(int64_t id, Kind kind, std::initializer_list<Value> members) {
@@ -41,7 +41,7 @@ struct Program : MeshProgram {
 };
 
 TEST(Groups, ShardAsMakesOneLying) {
-  Program p("x=2,y=2");
+  GroupProgram p("x=2,y=2");
   const Value a = p.input("a", {4, 4}, "[{x}, {?}]");
   const Value b = p.input("b", {4, 4}, "[{?}, {y}]");
   p.group(1, Kind::as, {a, b});
@@ -51,7 +51,7 @@ TEST(Groups, ShardAsMakesOneLying) {
 }
 
 TEST(Groups, ShardLikeLetsShardingsFlow) {
-  Program p("x=2,y=2");
+  GroupProgram p("x=2,y=2");
   const Value a = p.input("a", {4, 4}, "[{x}, {}]");
   const Value b = p.input("b", {8, 4}, "[{?}, {?}]");
   p.group(1, Kind::like, {a, b});
@@ -61,7 +61,7 @@ TEST(Groups, ShardLikeLetsShardingsFlow) {
 
 TEST(Groups, ContradictionsAreRefused) {
   {
-    Program p("x=2,y=2");
+    GroupProgram p("x=2,y=2");
     const Value a = p.input("a", {4, 4}, "[{x}, {}]"), b = p.input("b", {4, 4}, "[{}, {y}]");
     p.group(3, Kind::as, {a, b});
     EXPECT_EQ(p.refusal(),
@@ -69,7 +69,7 @@ TEST(Groups, ContradictionsAreRefused) {
               "\"b\" (%1) [{}, {y}]; annotate one of them, or use shard_like");
   }
   {
-    Program p("x=2");
+    GroupProgram p("x=2");
     const Value a = p.input("a", {4, 4}, "[{x}, {}]"), b = p.input("b", {4}, "[{?}]");
     p.group(3, Kind::like, {a, b});
     EXPECT_EQ(p.refusal(),
@@ -77,7 +77,7 @@ TEST(Groups, ContradictionsAreRefused) {
               "its members must have one rank");
   }
   {
-    Program p("x=2");
+    GroupProgram p("x=2");
     const Value a = p.input("a", {4}, "[{x}]"), b = p.input("b", {4}, "[{?}]");
     p.group(3, Kind::like, {a});
     p.group(3, Kind::as, {b});
@@ -88,7 +88,7 @@ TEST(Groups, ContradictionsAreRefused) {
 }
 
 TEST(Groups, OfTheConfigByName) {
-  Program p("x=2,y=2");
+  GroupProgram p("x=2,y=2");
   const Value a = p.input("table", {4, 4}, "[{x}, {}]", InputKind::parameter);
   const Value b = p.b.annotate(ops::tanh(p.b, p.input("c", {4, 4}, "[{}, {}]")), {}, "head");
   (void)a;
@@ -98,7 +98,7 @@ TEST(Groups, OfTheConfigByName) {
 }
 
 TEST(Groups, AGradientFollowsAParameterThatOnlyAnOverridePlaced) {
-  Program p("x=2");
+  GroupProgram p("x=2");
   const Value w = p.b.input(InputKind::parameter, "w", {DType::f32, {4, 8}});
   const Value in = p.input("in", {2, 4}, "[{}, {}]");
   const Value loss = ops::reduce_all(p.b, ops::tanh(p.b, ops::matmul(p.b, in, w)));
@@ -112,7 +112,7 @@ TEST(Priority, GoesBeforeTheOrderOfOps) {
   // Both inputs want x on their own dim of the sum; the one that is later in the program but of
   // lower priority number wins.
   for (const bool second_first : {false, true}) {
-    Program p("x=2");
+    GroupProgram p("x=2");
     const Value a = p.input("a", {4, 4}, second_first ? "[{x}p1, {}p1]" : "[{x}, {}]");
     const Value b = p.input("b", {4, 4}, second_first ? "[{}, {x}]" : "[{}p1, {x}p1]");
     const Value sum = ops::add(p.b, a, b);
@@ -121,7 +121,7 @@ TEST(Priority, GoesBeforeTheOrderOfOps) {
 }
 
 TEST(Priority, OfRulesAndOverridesIsTheDims) {
-  Program p("x=2");
+  GroupProgram p("x=2");
   const Value a = p.b.input(InputKind::parameter, "a", {DType::f32, {4, 4}}, {"rows", "columns"});
   const Value b = p.b.input(InputKind::parameter, "b", {DType::f32, {4, 4}}, {"", ""});
   const Value sum = ops::add(p.b, a, b);
@@ -135,7 +135,7 @@ TEST(Priority, OfRulesAndOverridesIsTheDims) {
 }
 
 TEST(OpenDims, OfAnOverrideMayBeShardedFurther) {
-  Program p("x=2,y=2");
+  GroupProgram p("x=2,y=2");
   const Value a = p.input("a", {8, 4}, "[{x, y}, {}]");
   const Value h = p.b.annotate(ops::tanh(p.b, a), {}, "h");
   ShardingConfig config;
@@ -146,7 +146,7 @@ TEST(OpenDims, OfAnOverrideMayBeShardedFurther) {
 }
 
 TEST(BadShardings, AreRefusedWithOpAndLocation) {
-  Program p("x=2,y=2");
+  GroupProgram p("x=2,y=2");
   const Value a = p.input("a", {8, 4}, "[{}, {}]");
   p.b.push_scope("block.0");
   const Value h = ops::tanh(p.b, a);

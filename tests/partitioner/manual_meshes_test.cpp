@@ -15,8 +15,8 @@
 namespace tessera::testing {
 namespace {
 
-struct Program : MeshProgram {
-  explicit Program(const char* home) : MeshProgram(home, DType::f64) {}
+struct ManualMeshProgram : MeshProgram {
+  explicit ManualMeshProgram(const char* home) : MeshProgram(home, DType::f64) {}
 
   TensorType type(Shape shape) const { return {DType::f64, std::move(shape)}; }
 
@@ -51,7 +51,7 @@ Value stated(Builder& b, const OpDef& op, Value x, Attributes attributes, Ints s
 
 // Each coordinate along x of `over` has 16 / size rows: passes them on in a ring, adds up all columns,
 // counts in its number, and turns rows into columns and back.
-void add_ring(Program& p, const MeshPtr& over, const char* outside) {
+void add_ring(ManualMeshProgram& p, const MeshPtr& over, const char* outside) {
   const AxisList x = {over->axis("x")};
   const int64_t parts = size_of(x), rows = 16 / parts;
   const GraphRef body = region(over, {p.type({rows, 8})}, [&](Builder& b, std::vector<Value> v) {
@@ -93,7 +93,7 @@ TEST(ManualMeshes, OtherAxesAndOrders) {
         Meshes{"a=2,b=2", "<x=4, device_order=[3,0,2,1]>"}, Meshes{"a=2,b=4", "<x=4, y=2>"},
         Meshes{"a=8", "<y=2, x=2, z=2>"}, Meshes{"a=2,b=3", "<y=3, x=2, device_order=[5,1,0,3,2,4]>"}})
     for (const char* outside : {"[{}, {}]", "[{a}, {}]", "[{}, {a}]"}) {
-      Program p(home);
+      ManualMeshProgram p(home);
       add_ring(p, mesh_of(over), outside);
       EXPECT_EQ(p.check(), "") << home << " " << over << " " << outside;
     }
@@ -101,7 +101,7 @@ TEST(ManualMeshes, OtherAxesAndOrders) {
 
 // The axes of the other mesh are those of the program's along which the devices stand where they did.
 TEST(ManualMeshes, WhatIsTheSameUnderAnotherNameDoesNotMove) {
-  Program p("a=2,b=2");
+  ManualMeshProgram p("a=2,b=2");
   const MeshPtr over = mesh_of("<x=4>");
   const GraphRef body = region(over, {p.type({4, 8})}, [&](Builder& b, std::vector<Value> v) {
     return std::vector{ops::shift(b, v[0], {over->axis("x")}, 1, true)};
@@ -115,7 +115,7 @@ TEST(ManualMeshes, WhatIsTheSameUnderAnotherNameDoesNotMove) {
 
 TEST(ManualMeshes, NestedOverOneMesh) {
   for (const char* over_text : {"<x=2, y=2, z=2>", "<z=2, y=2, x=2, device_order=[7,1,2,4,3,5,6,0]>"}) {
-    Program p("a=8");
+    ManualMeshProgram p("a=8");
     const MeshPtr over = mesh_of(over_text);
     const AxisList x = {over->axis("x")}, y = {over->axis("y")};
     auto lying = [&](const char* text) { return parse_sharding(over, text); };
@@ -137,7 +137,7 @@ TEST(ManualMeshes, NestedOverOneMesh) {
 
 // Collectives in the body of a loop are over the mesh of the computation around it.
 TEST(ManualMeshes, ALoopInside) {
-  Program p("a=2,b=2");
+  ManualMeshProgram p("a=2,b=2");
   const MeshPtr over = mesh_of("<x=2, y=2, device_order=[3,1,2,0]>");
   const AxisList y = {over->axis("y")};
   const TensorType carried = p.type({4, 5}), counter{DType::s32, {}};
@@ -160,7 +160,7 @@ TEST(ManualMeshes, ALoopInside) {
 }
 
 TEST(ManualMeshes, TwoMeshesAndTheProgramsOwn) {
-  Program p("a=2,b=2");
+  ManualMeshProgram p("a=2,b=2");
   Value value = p.input("in", {8, 8}, "[{a}, {b}]");
   for (const auto& [text, name] : {std::pair{"<x=4>", "x"}, std::pair{"<u=2, v=2, device_order=[0,3,1,2]>", "v"},
                                    std::pair{"<a=2, b=2>", "b"}}) {
@@ -180,7 +180,7 @@ TEST(ManualMeshes, TwoMeshesAndTheProgramsOwn) {
 }
 
 TEST(ManualMeshes, Gradients) {
-  Program p("a=2,b=2");
+  ManualMeshProgram p("a=2,b=2");
   const MeshPtr over = mesh_of("<x=4, device_order=[0,2,1,3]>");
   const AxisList x = {over->axis("x")};
   const GraphRef body =
@@ -205,13 +205,13 @@ TEST(ManualMeshes, Gradients) {
 
 // All that a graph says is over one mesh, which is not the one that it is partitioned for.
 TEST(ManualMeshes, AProgramOverAnotherMesh) {
-  Program p("x=4");
+  ManualMeshProgram p("x=4");
   add_ring(p, p.mesh, "[{x}, {}]");
   EXPECT_EQ(check_every_pass(p.graph, mesh_of("a=2,b=2"), {}), "");
 }
 
 TEST(ManualMeshes, TextIsReadAgain) {
-  Program p("a=2,b=2");
+  ManualMeshProgram p("a=2,b=2");
   add_ring(p, mesh_of("<x=2, y=2, device_order=[0,2,1,3]>"), "[{a}, {}]");
   const std::string text = print_graph(p.graph);
   EXPECT_NE(text.find("mesh <x=2, y=2, device_order=[0,2,1,3]>"), std::string::npos) << text;
@@ -224,7 +224,7 @@ void expect_parts(const std::string& message, const std::vector<std::string>& pa
 }
 
 TEST(ManualMeshes, AnotherNumberOfDevicesIsRefused) {
-  Program p("a=2,b=2");
+  ManualMeshProgram p("a=2,b=2");
   p.input("first", {4}, "[{}]");
   add_ring(p, mesh_of("<x=8>"), "[{}, {}]");
   expect_parts(p.refusal(), {"manual_computation %2", "is over mesh <x=8> of 8 devices",
@@ -233,7 +233,7 @@ TEST(ManualMeshes, AnotherNumberOfDevicesIsRefused) {
 }
 
 TEST(ManualMeshes, NestedOverTwoMeshesIsRefused) {
-  Program p("a=2,b=2");
+  ManualMeshProgram p("a=2,b=2");
   const MeshPtr over = mesh_of("<x=2, y=2>");
   const AxisList x = {over->axis("x")}, b_axis = {p.mesh->axis("b")};
   const Sharding inside = parse_sharding(p.mesh, "[{b}]"), outside = parse_sharding(over, "[{x}]");
@@ -250,7 +250,7 @@ TEST(ManualMeshes, NestedOverTwoMeshesIsRefused) {
 }
 
 TEST(ManualMeshes, ACalleeOverAnotherMeshThanItsBoundaryIsRefused) {
-  Program p("a=2,b=2");
+  ManualMeshProgram p("a=2,b=2");
   const MeshPtr over = mesh_of("<x=4>");
   const GraphRef body = region(p.mesh, {p.type({4})}, [&](Builder& b, std::vector<Value> v) {
     return std::vector{ops::tanh(b, v[0])};

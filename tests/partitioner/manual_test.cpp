@@ -12,8 +12,8 @@
 namespace tessera::testing {
 namespace {
 
-struct Program : MeshProgram {
-  explicit Program(const char* mesh_text) : MeshProgram(mesh_text, DType::f64) {}
+struct ManualProgram : MeshProgram {
+  explicit ManualProgram(const char* mesh_text) : MeshProgram(mesh_text, DType::f64) {}
 
   Sharding lying(const char* text) const { return parse_sharding(mesh, text); }
   AxisList axis(const char* name) const { return {mesh->axis(name)}; }
@@ -28,7 +28,7 @@ struct Program : MeshProgram {
 
 // data manual { x automatic, model manual { x automatic } }: each level reduces over its own axis.
 // `rows` are cut over data, `columns` over model, `inner` (contracted) over x.
-void add_nested(Program& p, int64_t rows, int64_t columns, int64_t inner, const char* x_in,
+void add_nested(ManualProgram& p, int64_t rows, int64_t columns, int64_t inner, const char* x_in,
                 const char* x_inside) {
   const Value x = p.input("x", {rows, inner}, x_in), w = p.input("w", {inner, columns}, "[{?}, {?}]");
   const Shape own{rows / 2, columns / 2};
@@ -57,7 +57,7 @@ void add_nested(Program& p, int64_t rows, int64_t columns, int64_t inner, const 
 }
 
 TEST(Manual, InsideAutomaticInsideManual) {
-  Program p("data=2,model=2,x=2");
+  ManualProgram p("data=2,model=2,x=2");
   add_nested(p, 8, 8, 8, "[{data}, {x}]", "[{data, ?}, {?}]");
   EXPECT_EQ(p.check(), "");
 }
@@ -67,7 +67,7 @@ TEST(Manual, PaddedDimsInside) {
   for (const auto& [rows, columns, inner] :
        {std::tuple{8, 8, 5}, std::tuple{8, 6, 8}, std::tuple{6, 8, 8}, std::tuple{6, 6, 3}})
     for (const char* inside : {"[{data, ?}, {x}]", "[{data, x}, {?}]", "[{data, ?}, {?}]"}) {
-      Program p("data=2,model=2,x=2");
+      ManualProgram p("data=2,model=2,x=2");
       add_nested(p, rows, columns, inner, "[{data}, {?}]", inside);
       EXPECT_EQ(p.check(), "") << rows << " " << columns << " " << inner << " " << inside;
     }
@@ -78,7 +78,7 @@ TEST(Manual, PaddedDimsInside) {
 TEST(Manual, AFreeAxisThatDoesNotDivideBehindAManualOne) {
   for (const char* outside : {"[{data, x}]", "[{data}]", "[{x}]", "[{}]"})
     for (const char* inside : {"[{data, x}]", "[{data, ?}]"}) {
-      Program p("data=2,x=4");
+      ManualProgram p("data=2,x=4");
       const Value x = p.input("x", {12}, outside);
       const GraphRef body = region(p.mesh, {p.type({6})}, [&](Builder& b, std::vector<Value> v) {
         const Value total = ops::reduce(b, ops::exponential(b, v[0]), {0});
@@ -96,7 +96,7 @@ TEST(Manual, AFreeAxisThatDoesNotDivideBehindAManualOne) {
 // What coordinates of a manual axis hold differs: no reshard inside may cut it along that axis, though
 // by way of {x, data} the same tiles would be a permute away.
 TEST(Manual, ReshardsInsideKeepOffManualAxes) {
-  Program p("data=2,x=2,y=4");
+  ManualProgram p("data=2,x=2,y=4");
   const Value x = p.input("x", {4096}, "[{data, x}]");
   const GraphRef body = region(p.mesh, {p.type({2048})}, [&](Builder& b, std::vector<Value> v) {
     return std::vector{ops::shift(b, ops::tanh(b, v[0]), p.axis("data"), 1, true)};
@@ -109,7 +109,7 @@ TEST(Manual, ReshardsInsideKeepOffManualAxes) {
 
 // The body of a loop within, its carried value cut over the free axis.
 TEST(Manual, ALoopOfShiftsWithPaddedRows) {
-  Program p("data=2,x=2");
+  ManualProgram p("data=2,x=2");
   const Value x = p.input("x", {8, 5}, "[{data}, {x}]");
   const TensorType carried = p.type({4, 5}), counter{DType::s32, {}};
   const GraphRef body = region(p.mesh, {carried, counter}, [&](Builder& b, std::vector<Value> v) {
@@ -135,7 +135,7 @@ TEST(Manual, ALoopOfShiftsWithPaddedRows) {
 // or an override. A rule says it of the whole tensor, whose rows the coordinates have already.
 TEST(Manual, AnnotationsAlongManualAxes) {
   auto program = [](const char* inside) {
-    Program p("a=2,b=2");
+    ManualProgram p("a=2,b=2");
     const GraphRef body = region(p.mesh, {p.type({8})}, [&](Builder& b, std::vector<Value> v) {
       const Value t = b.annotate(ops::tanh(b, v[0]), {"rows"}, "t");
       if (inside) b.graph().info(t).sharding = p.lying(inside);

@@ -19,8 +19,8 @@
 namespace tessera::testing {
 namespace {
 
-struct Program : MeshProgram {
-  explicit Program(const char* mesh_text) : MeshProgram(mesh_text, DType::f64) {}
+struct OtherMeshProgram : MeshProgram {
+  explicit OtherMeshProgram(const char* mesh_text) : MeshProgram(mesh_text, DType::f64) {}
 
   std::string collectives() const {
     PartitionOptions options;
@@ -65,14 +65,14 @@ TEST(MeshTranslation, Refusals) {
 }
 
 TEST(OtherMeshes, WhatIsTheSameUnderAnotherNameDoesNotMove) {
-  Program p("a=2,b=2");
+  OtherMeshProgram p("a=2,b=2");
   p.output(ops::tanh(p.b, p.input("x", {8, 4}, "[{x}, {}] on <x=4>")), "[{x}, {}] on <x=4>");
   EXPECT_EQ(p.collectives(), "");
   EXPECT_EQ(p.check(), "");
 }
 
 TEST(OtherMeshes, AnotherOrderIsOnePermute) {
-  Program p("x=4");
+  OtherMeshProgram p("x=4");
   const char* order = "[{x}, {}] on <x=4, device_order=[0,3,1,2]>";
   const Value x = p.input("x", {8, 4}, order);
   p.output(ops::tanh(p.b, x), "[{x}, {}]");
@@ -87,7 +87,7 @@ TEST(OtherMeshes, AnotherOrderIsOnePermute) {
 
 // Only devices that lack their tile are sent one; replicas suffice.
 TEST(OtherMeshes, ReplicasThatAreInPlaceStay) {
-  Program p("x=2,y=2");
+  OtherMeshProgram p("x=2,y=2");
   const MeshPtr other = mesh_of("<x=2, y=2, device_order=[0,1,3,2]>");
   const Sharding from = parse_sharding(other, "[{x}]"), to = parse_sharding(p.mesh, "[{x}]");
   EXPECT_TRUE(relabelling(from, to, *p.mesh).empty());
@@ -96,7 +96,7 @@ TEST(OtherMeshes, ReplicasThatAreInPlaceStay) {
 }
 
 TEST(OtherMeshes, AnOutputLiesAsTheInputThatItOverwrites) {
-  Program p("x=4");
+  OtherMeshProgram p("x=4");
   const char* order = "[{x}] on <x=4, device_order=[2,3,1,0]>";
   const Value w = p.input("w", {8}, order, InputKind::parameter);
   p.b.output(ops::scale(p.b, w, 0.5), "w", 0);
@@ -106,7 +106,7 @@ TEST(OtherMeshes, AnOutputLiesAsTheInputThatItOverwrites) {
 }
 
 TEST(OtherMeshes, AnnotationsInBetweenSayHowAValueIsTiled) {
-  Program p("a=2,b=2");
+  OtherMeshProgram p("a=2,b=2");
   const Value x = p.input("x", {8, 8}, "[{a}, {}]"), w = p.input("w", {8, 8}, "[{}, {b}]");
   const Value y = ops::matmul(p.b, x, w);
   p.graph.info(y).name = "y";
@@ -118,7 +118,7 @@ TEST(OtherMeshes, AnnotationsInBetweenSayHowAValueIsTiled) {
 }
 
 TEST(OtherMeshes, Refusals) {
-  Program p("x=4");
+  OtherMeshProgram p("x=4");
   p.output(p.input("x", {8}, "[{z}] on <z=8>"));
   try {
     partition(p.graph, p.mesh, {});
@@ -142,7 +142,7 @@ TEST(OtherMeshes, RandomOrders) {
   std::mt19937_64 random(11);
   for (const Devices& devices : all)
     for (int round = 0; round < 6; ++round) {
-      Program p(devices.home);
+      OtherMeshProgram p(devices.home);
       auto foreign = [&](int rank, bool may_be_partial) {
         const Mesh plain = parse_mesh(devices.others[random() % devices.others.size()]);
         std::vector<int64_t> order(static_cast<size_t>(plain.devices()));

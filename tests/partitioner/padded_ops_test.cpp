@@ -26,7 +26,7 @@ namespace {
 // What the operands' padding holds before the op: by mask, or as stored (zero), or garbage.
 enum class Planted { garbage, zero, one, max_identity };
 
-struct Case {
+struct PaddedCase {
   const OpDef& op;
   const OpSample& sample;
   MeshPtr mesh;
@@ -35,7 +35,7 @@ struct Case {
 };
 
 // The op on operands that lie as the factor axes demand.
-Graph graph_of(const Case& c) {
+Graph graph_of(const PaddedCase& c) {
   Graph graph;
   graph.mesh = c.mesh;
   Builder builder(graph);
@@ -76,7 +76,7 @@ Graph graph_of(const Case& c) {
 }
 
 // "" or the stage at which the results differ.
-std::string check(const Case& c, std::mt19937_64& rng) {
+std::string check(const PaddedCase& c, std::mt19937_64& rng) {
   const std::vector<HostTensor> inputs = random_operands(c.sample, rng);
   const std::vector<HostTensor> expected = evaluate(c.op, c.sample.attributes, inputs);
   auto tolerance_of = [](DType dtype) {

@@ -22,8 +22,8 @@
 namespace tessera::testing {
 namespace {
 
-struct Program : MeshProgram {
-  explicit Program(const char* mesh_text)
+struct PassProgram : MeshProgram {
+  explicit PassProgram(const char* mesh_text)
       : MeshProgram(mesh_text), planner(mesh, machine_model("cpu-shm")) {}
 
   Graph explicit_reshards() {
@@ -49,7 +49,7 @@ std::string ops_of(const Graph& graph) {
 const TensorType kMatrix{DType::f32, {512, 512}};
 
 TEST(PlaceReductions, OneReductionBehindASum) {
-  Program p("x=4");
+  PassProgram p("x=4");
   const Value a = p.input("a", kMatrix, "[{}, {x}]"), b = p.input("b", kMatrix, "[{x}, {}]");
   const Value c = p.input("c", kMatrix, "[{}, {x}]"), d = p.input("d", kMatrix, "[{x}, {}]");
   p.output(ops::tanh(p.b, ops::add(p.b, ops::matmul(p.b, a, b), ops::matmul(p.b, c, d))));
@@ -57,20 +57,20 @@ TEST(PlaceReductions, OneReductionBehindASum) {
 }
 
 TEST(PlaceReductions, BeforeABroadcastAndBehindAReduction) {
-  Program p("x=4");
+  PassProgram p("x=4");
   const Value a = p.input("a", kMatrix, "[{}, {x}]"), b = p.input("b", kMatrix, "[{x}, {}]");
   const Value product = ops::matmul(p.b, a, b);
   p.output(ops::tanh(p.b, ops::reduce(p.b, product, {0})));
   EXPECT_EQ(ops_of(p.collectives()), "dot_general reduce all_reduce tanh");
 
-  Program q("x=4");
+  PassProgram q("x=4");
   const Value v = q.input("v", kMatrix, "[{x}, {}]");
   q.output(ops::tanh(q.b, ops::broadcast_in_dim(q.b, ops::reduce(q.b, v, {0}), {64, 512}, {1})));
   EXPECT_EQ(ops_of(q.collectives()), "reduce all_reduce broadcast_in_dim tanh");
 }
 
 TEST(PlaceReductions, ScattersWhereAllUsersWantAShard) {
-  Program p("x=4");
+  PassProgram p("x=4");
   const Value a = p.input("a", kMatrix, "[{}, {x}]"), b = p.input("b", kMatrix, "[{x}, {}]");
   const Value m = p.input("m", kMatrix, "[{x}, {}]");
   const Value product = ops::matmul(p.b, a, b);
@@ -80,14 +80,14 @@ TEST(PlaceReductions, ScattersWhereAllUsersWantAShard) {
 }
 
 TEST(PlaceReductions, NotAcrossANarrowingConvert) {
-  Program p("x=4");
+  PassProgram p("x=4");
   const Value a = p.input("a", kMatrix, "[{}, {x}]"), b = p.input("b", kMatrix, "[{x}, {}]");
   p.output(ops::convert(p.b, ops::matmul(p.b, a, b), DType::bf16));
   EXPECT_EQ(ops_of(p.collectives()), "dot_general all_reduce convert");
 }
 
 TEST(PlaceReductions, DemandedPartialOutputsAreLeftAlone) {
-  Program p("x=4");
+  PassProgram p("x=4");
   const Value a = p.input("a", kMatrix, "[{}, {x}]"), b = p.input("b", kMatrix, "[{x}, {}]");
   const Value old = p.input("old", kMatrix, "[{}, {}] partial{sum: x}");
   p.output(ops::add(p.b, old, ops::matmul(p.b, a, b)), "[{}, {}] partial{sum: x}");
@@ -95,7 +95,7 @@ TEST(PlaceReductions, DemandedPartialOutputsAreLeftAlone) {
 }
 
 TEST(PlaceReductions, MaxPartialsPassOnlyMonotoneOps) {
-  Program p("x=4");
+  PassProgram p("x=4");
   const Value a = p.input("a", kMatrix, "[{x}, {}]");
   const Value largest = ops::reduce(p.b, a, {0}, ReduceKind::max);
   p.output(ops::tanh(p.b, ops::negate(p.b, largest)));
@@ -103,7 +103,7 @@ TEST(PlaceReductions, MaxPartialsPassOnlyMonotoneOps) {
 }
 
 TEST(CheckShardings, FindsWhatNeedsCommunication) {
-  Program p("x=4");
+  PassProgram p("x=4");
   const Value a = p.input("a", kMatrix, "[{}, {x}]"), b = p.input("b", kMatrix, "[{x}, {}]");
   p.output(ops::tanh(p.b, ops::matmul(p.b, a, b)));
   Graph graph = p.collectives();
@@ -166,7 +166,7 @@ TEST(Peepholes, AllReduceAndSliceBecomeReduceScatter) {
 }
 
 TEST(Buckets, JoinWhatIsReadyUpToTheLimit) {
-  Program p("x=2");
+  PassProgram p("x=2");
   std::vector<Value> values;
   for (int i = 0; i < 4; ++i) {
     const Value a = p.input(cat("a", i).c_str(), {DType::f32, {4, 8}}, "[{}, {x}]");
@@ -177,7 +177,7 @@ TEST(Buckets, JoinWhatIsReadyUpToTheLimit) {
   EXPECT_EQ(ops_of(bucket_collectives(local, 1 << 20)), ops_of(local));
 
   // ... unless they are all made first.
-  Program q("x=2");
+  PassProgram q("x=2");
   for (int i = 0; i < 4; ++i)
     values.push_back(
         ops::reduce(q.b, q.input(cat("a", i).c_str(), {DType::f32, {4, 8}}, "[{}, {x}]"), {1}));
@@ -195,7 +195,7 @@ TEST(Buckets, JoinWhatIsReadyUpToTheLimit) {
 }
 
 TEST(Localize, PositionalOpsGetTheirPlace) {
-  Program p("x=4");
+  PassProgram p("x=4");
   p.output(ops::iota(p.b, {DType::s32, {8, 4}}, 0), "[{x}, {}]");
   Graph local = localize(p.collectives());
   EXPECT_EQ(ops_of(local), "multiply iota");  // axis_index has no operand

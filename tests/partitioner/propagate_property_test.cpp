@@ -16,15 +16,15 @@
 namespace tessera::testing {
 namespace {
 
-struct Case {
+struct PropertyCase {
   Graph annotated;
   PropagateResult result;
 };
 
-Case propagated(uint64_t seed, const RandomOptions& options = {}) {
+PropertyCase propagated(uint64_t seed, const RandomOptions& options = {}) {
   const RandomProgram program = random_program(random_tape(seed), options);
   Origins origins;
-  Case one;
+  PropertyCase one;
   one.annotated = annotate(split_constants(program.graph), program.mesh, {}, &origins);
   one.result = propagate(one.annotated, origins);
   return one;
@@ -32,7 +32,7 @@ Case propagated(uint64_t seed, const RandomOptions& options = {}) {
 
 TEST(PropagateProperties, AnnotationsStayAndAxesAreAppended) {
   for (uint64_t seed = 0; seed < 300; ++seed) {
-    const Case one = propagated(seed);
+    const PropertyCase one = propagated(seed);
     for (size_t i = 0; i < one.annotated.instructions.size(); ++i)
       for (size_t r = 0; r < one.annotated.instructions[i].results.size(); ++r) {
         const Sharding &before = *one.annotated.instructions[i].results[r].sharding,
@@ -54,7 +54,7 @@ TEST(PropagateProperties, TheSameProgramGivesTheSameResult) {
 
 TEST(PropagateProperties, AFixedPointStays) {
   for (uint64_t seed = 0; seed < 200; ++seed) {
-    const Case one = propagated(seed, {.control = false});  // boundaries of regions get closed
+    const PropertyCase one = propagated(seed, {.control = false});  // boundaries of regions get closed
     Origins origins;
     ASSERT_EQ(print_graph(propagate(one.result.graph, origins).graph), print_graph(one.result.graph))
         << seed;
@@ -63,7 +63,7 @@ TEST(PropagateProperties, AFixedPointStays) {
 
 TEST(PropagateProperties, WorkIsBounded) {
   for (uint64_t seed = 0; seed < 300; ++seed) {
-    const Case one = propagated(seed);
+    const PropertyCase one = propagated(seed);
     // Every append lets the neighbours in again; a tensor has few axes to take.
     EXPECT_LT(one.result.steps, 200 * instruction_count(one.result.graph)) << seed;
   }
@@ -106,7 +106,7 @@ Graph shuffled(const Graph& graph, uint64_t seed, std::vector<int>& place) {
 TEST(PropagateProperties, WithoutConflictsTheOrderOfInstructionsDoesNotMatter) {
   int64_t compared = 0, same = 0;
   for (uint64_t seed = 0; seed < 400; ++seed) {
-    const Case one = propagated(seed, {.control = false});
+    const PropertyCase one = propagated(seed, {.control = false});
     if (!one.result.conflicts.empty()) continue;
     std::vector<int> place;
     const Graph other = shuffled(one.annotated, seed, place);

@@ -30,8 +30,8 @@ Value next(Builder& b, Value counter) {
   return ops::add(b, counter, ops::constant(b, 1.0, {DType::s32, {}}));
 }
 
-struct Program : MeshProgram {
-  explicit Program(const char* mesh_text) : MeshProgram(mesh_text, DType::f64) {}
+struct RegionProgram : MeshProgram {
+  explicit RegionProgram(const char* mesh_text) : MeshProgram(mesh_text, DType::f64) {}
 
   Value zero() { return ops::constant(b, 0.0, {DType::s32, {}}); }
   PropagateResult propagated() { return propagate(annotate(graph, mesh, {}), origins); }
@@ -54,8 +54,8 @@ int64_t count(const Graph& graph, const OpDef& op) {
 }
 
 // x -> tanh(x w) three times.
-Program layers(const char* x_sharding, Value* out) {
-  Program p("data=2,model=2");
+RegionProgram layers(const char* x_sharding, Value* out) {
+  RegionProgram p("data=2,model=2");
   const Value x = p.input("x", {8, 8}, x_sharding), w = p.input("w", {8, 8}, "[{}, {}]");
   const std::vector<Value> init = {x, w, p.zero()};
   const auto carried = types(p.b, init);
@@ -69,7 +69,7 @@ Program layers(const char* x_sharding, Value* out) {
 
 TEST(Regions, ShardingsFlowThroughALoop) {
   Value out;
-  Program p = layers("[{data}, {}]", &out);
+  RegionProgram p = layers("[{data}, {}]", &out);
   const PropagateResult result = p.propagated();
   EXPECT_EQ(cat(result.graph.sharding(out).closed()), "[{data}, {}]");
   const Graph& body = *result.graph.at(out).attributes.get<GraphRef>(Attr::body);
@@ -84,7 +84,7 @@ TEST(Regions, ShardingsFlowThroughALoop) {
 
 TEST(Regions, BackwardThroughALoopToo) {
   Value out;
-  Program p = layers("[{?}, {?}]", &out);
+  RegionProgram p = layers("[{?}, {?}]", &out);
   p.graph.info(out).sharding = parse_sharding(p.mesh, "[{data}, {}]");
   p.graph.info(out).name = "out";
   EXPECT_EQ(cat(p.propagated().graph.sharding({0, 0}).closed()), "[{data}, {}]");
@@ -93,7 +93,7 @@ TEST(Regions, BackwardThroughALoopToo) {
 
 // Gradients of four microbatches are added up; each is a product over the sharded batch.
 TEST(Regions, AccumulatedPartialsAreReducedOnceAfterTheLoop) {
-  Program p("data=4");
+  RegionProgram p("data=4");
   const Value x = p.input("x", {64, 8}, "[{data}, {}]"), dy = p.input("dy", {64, 16}, "[{data}, {}]");
   const Value sum = ops::constant(p.b, 0.0, {DType::f64, {8, 16}});
   const std::vector<Value> init = {sum, x, dy, p.zero()};
@@ -116,7 +116,7 @@ TEST(Regions, AccumulatedPartialsAreReducedOnceAfterTheLoop) {
 
 TEST(Regions, ReshardsStandBeforeTheLoop) {
   // The body wants w in columns; it comes in rows.
-  Program p("model=2");
+  RegionProgram p("model=2");
   const Value x = p.input("x", {8, 8}, "[{}, {}]"), w = p.input("w", {8, 8}, "[{model}, {}]");
   const std::vector<Value> init = {x, w, p.zero()};
   const auto carried = types(p.b, init);
@@ -138,7 +138,7 @@ TEST(Regions, ReshardsStandBeforeTheLoop) {
 }
 
 TEST(Regions, BranchesAndCalls) {
-  Program p("data=2,model=2");
+  RegionProgram p("data=2,model=2");
   const Value x = p.input("x", {8, 8}, "[{data}, {}]"), w = p.input("w", {8, 8}, "[{}, {model}]");
   const Value index = p.b.input(InputKind::scalar, "index", {DType::s32, {}});
   const std::vector<TensorType> both = types(p.b, {x, w});
@@ -158,7 +158,7 @@ TEST(Regions, BranchesAndCalls) {
 // Manual over data, automatic over model: the body reduces over data itself, the product inside is
 // cut over model.
 TEST(Regions, ManualComputationsAreAutomaticOverTheOtherAxes) {
-  Program p("data=2,model=2");
+  RegionProgram p("data=2,model=2");
   const Value x = p.input("x", {8, 8}, "[{data}, {}]"), w = p.input("w", {8, 8}, "[{}, {model}]");
   const AxisList data{p.mesh->axis("data")};
   const GraphRef body =
@@ -182,7 +182,7 @@ TEST(Regions, ManualComputationsAreAutomaticOverTheOtherAxes) {
 }
 
 TEST(Regions, CollectivesOutsideManualComputationsAreRefused) {
-  Program p("data=2");
+  RegionProgram p("data=2");
   const Value x = p.input("x", {8, 8}, "[{data}, {}]");
   p.b.push_scope("block.7");
   p.b.output(ops::all_reduce(p.b, x, {p.mesh->axis("data")}), "y");
@@ -198,7 +198,7 @@ TEST(Regions, CollectivesOutsideManualComputationsAreRefused) {
 }
 
 TEST(Regions, ProgramsThatDoNotVerifyAreRefused) {
-  Program p("data=2");
+  RegionProgram p("data=2");
   const Value x = p.input("x", {8, 8}, "[{data}, {}]");
   const Value y = ops::tanh(p.b, x);
   p.graph.info(y).type.shape = {4, 4};

@@ -7,7 +7,7 @@
 namespace tessera {
 namespace {
 
-struct Case {
+struct SearchCase {
   const char* mesh;
   Shape shape;
   const char* from;
@@ -23,7 +23,7 @@ std::string moves_of(const ReshardPlan& plan) {
 
 // Large tensors, so that bytes decide and not latency.
 // clang-format off
-const Case kCases[] = {
+const SearchCase kCases[] = {
     // Nothing to do, and slices, which cost no communication.
     {"x=2", {4096, 4096}, "[{}, {}]", "[{}, {}]", ""},
     {"x=2", {4096, 4096}, "[{x}, {}]", "[{x}, {}]", ""},
@@ -74,7 +74,7 @@ const Case kCases[] = {
 // clang-format on
 
 TEST(ReshardSearch, Table) {
-  for (const Case& one : kCases) {
+  for (const SearchCase& one : kCases) {
     const auto mesh = std::make_shared<const Mesh>(parse_mesh(one.mesh));
     MachineModel machine = machine_model("h100-nvlink-ib");
     machine.devices_per_host = 64;  // all links equal

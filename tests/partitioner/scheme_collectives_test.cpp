@@ -107,7 +107,7 @@ Graph plan(const models::StepConfig& config, const char* mesh, const char* param
                    config_of(parameters, activations, optimizer), options);
 }
 
-constexpr const char* kTensor = "heads=model kv_heads=model mlp=model vocab=model";
+constexpr const char* kTensorParallel = "heads=model kv_heads=model mlp=model vocab=model";
 constexpr const char* kTensor2d = "heads=model kv_heads=model mlp=model vocab=model embed=data";
 constexpr const char* kSharded = "embed=data mlp=data heads=data kv_heads=data";
 
@@ -117,7 +117,7 @@ class SchemeCollectives : public ::testing::TestWithParam<models::Family> {
   std::vector<Parameter> parameters() const { return parameters_of_block(GetParam()); }
   models::StepConfig step(int64_t batch) const { return step_config(GetParam(), batch); }
   static std::string activations(const char* more) {
-    return cat("batch=data ", kTensor, " ", more);
+    return cat("batch=data ", kTensorParallel, " ", more);
   }
 };
 
@@ -188,7 +188,7 @@ TEST_P(SchemeCollectives, Tensor) {
     const bool is_cut = p.kind == Parameter::weight || p.kind == Parameter::inner_bias;
     expected.add("all_reduce{data}", p.elements * kGradient / (is_cut ? kModel : 1));
   }
-  EXPECT_EQ(collectives_of_block(plan(step(4), "data=2,model=8", kTensor, activations("").c_str()),
+  EXPECT_EQ(collectives_of_block(plan(step(4), "data=2,model=8", kTensorParallel, activations("").c_str()),
                                  "block.1"),
             expected.counts);
 }
@@ -209,7 +209,7 @@ TEST_P(SchemeCollectives, TensorAndSequence) {
       expected.add("all_reduce{data,model}", p.elements * kGradient);
   EXPECT_EQ(
       collectives_of_block(
-          plan(step(4), "data=2,model=8", kTensor, activations("length=model").c_str()), "block.1"),
+          plan(step(4), "data=2,model=8", kTensorParallel, activations("length=model").c_str()), "block.1"),
       expected.counts);
 }
 
@@ -279,7 +279,7 @@ TEST(Accumulation, DelaysReductions) {
 
 // A vocabulary sharded over model never gathers logits or table: only [tokens]-sized reductions.
 TEST(Vocabulary, StaysSharded) {
-  const Graph local = plan(step_config(models::Family::gpt2, 4), "data=2,model=8", kTensor,
+  const Graph local = plan(step_config(models::Family::gpt2, 4), "data=2,model=8", kTensorParallel,
                            "batch=data heads=model kv_heads=model mlp=model vocab=model");
   const int64_t per_token = 2 * kLength * 4;
   Expected loss;

@@ -52,7 +52,7 @@ struct Loss {
   }
 };
 
-Graph check(const Graph& plain, bool is_merged, double tolerance = 1e-12) {
+Graph check_merge(const Graph& plain, bool is_merged, double tolerance = 1e-12) {
   const KernelTable kernels = cpu_kernel_table();
   const Graph made = fuse_cross_entropy(plain, kernels);
   verify(made, GraphStage::built);
@@ -75,7 +75,7 @@ Graph check(const Graph& plain, bool is_merged, double tolerance = 1e-12) {
 TEST(FuseCrossEntropy, WeightsAreKnownBeforehand) {
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
     Loss loss(dtype);
-    const Graph made = check(loss.with_gradient(loss.weighted()), true,
+    const Graph made = check_merge(loss.with_gradient(loss.weighted()), true,
                              dtype == DType::f64 ? 1e-12 : dtype == DType::f32 ? 1e-5 : 2e-2);
     for (const Instruction& instruction : made.instructions)
       if (instruction.is(ops::kCrossEntropyWithGrad)) {
@@ -86,13 +86,13 @@ TEST(FuseCrossEntropy, WeightsAreKnownBeforehand) {
 
 TEST(FuseCrossEntropy, ZLossIsLinearInLse) {
   Loss loss;
-  const Graph made = check(loss.with_gradient(loss.with_z_loss(1e-2)), true);
+  const Graph made = check_merge(loss.with_gradient(loss.with_z_loss(1e-2)), true);
   for (const Instruction& instruction : made.instructions)
     if (instruction.is(ops::kCrossEntropyWithGrad)) {
       EXPECT_EQ(instruction.operands.size(), 5u);
     }
   Loss alone;  // the offset is zero
-  check(alone.with_gradient(ops::multiply(alone.b, alone.entropy.lse, alone.entropy.lse)), true);
+  check_merge(alone.with_gradient(ops::multiply(alone.b, alone.entropy.lse, alone.entropy.lse)), true);
 }
 
 // The old parts die, and logits nobody else reads are written over.
@@ -113,11 +113,11 @@ TEST(FuseCrossEntropy, GradientsLieOverTheLogits) {
 TEST(FuseCrossEntropy, WhatDependsOnTheLossStays) {
   {
     Loss loss;
-    check(loss.with_gradient(ops::multiply(loss.b, loss.entropy.loss, loss.entropy.loss)), false);
+    check_merge(loss.with_gradient(ops::multiply(loss.b, loss.entropy.loss, loss.entropy.loss)), false);
   }
   {
     Loss loss;
-    check(loss.with_gradient(ops::multiply(loss.b, loss.weighted(), ops::tanh(loss.b, loss.entropy.lse))), false);
+    check_merge(loss.with_gradient(ops::multiply(loss.b, loss.weighted(), ops::tanh(loss.b, loss.entropy.lse))), false);
   }
   {
     Loss loss;  // another maximum, as one that is reduced over shards

@@ -28,7 +28,7 @@ using Pass = std::function<Graph(const Graph&)>;
 
 GraphRef share(Graph graph) { return std::make_shared<const Graph>(std::move(graph)); }
 
-int count(const Graph& graph, const OpDef& op) {
+int count_in_all(const Graph& graph, const OpDef& op) {
   int found = 0;
   for_each_region(graph, [&](const Graph& each) {
     for (const Instruction& instruction : each.instructions) found += instruction.is(op);
@@ -67,7 +67,7 @@ TEST(RegionPasses, NoneChangesAResultOfARandomProgram) {
             << name << " seed " << seed << "\n" << print_graph(graph) << print_graph(changed);
       graph = changed;  // the next one works on what this one leaves
     }
-    EXPECT_EQ(count(graph, ops::kCall), 0);
+    EXPECT_EQ(count_in_all(graph, ops::kCall), 0);
     for_each_region(graph, [](const Graph& each) {
       for (const Instruction& instruction : each.instructions)
         EXPECT_TRUE(!instruction.is(ops::kWhile) || instruction.attributes.has(Attr::trip_count));
@@ -131,7 +131,7 @@ TEST(LoopInvariants, AreComputedOnceBeforeTheLoop) {
   int before = 0;
   for (const Instruction& instruction : hoisted.instructions) before += instruction.is(ops::kSine);
   EXPECT_EQ(before, 1);
-  EXPECT_EQ(count(hoisted, ops::kSine), 1);
+  EXPECT_EQ(count_in_all(hoisted, ops::kSine), 1);
   const auto inputs = RandomRegions::inputs(f.graph, 1);
   EXPECT_EQ(interpret(hoisted, inputs), interpret(f.graph, inputs));
   // Not above the bound.
@@ -153,9 +153,9 @@ TEST(SimplifyCase, TakesTheOnlyBranch) {
     const Value x = b.input(InputKind::data, "x", {DType::f64, {2}});
     b.output(ops::case_of(b, ops::constant(b, index, {DType::s32, {}}), {x}, branches)[0], "y");
     const Graph simple = simplify_case(graph);
-    EXPECT_EQ(count(simple, ops::kCase), 0);
-    EXPECT_EQ(count(simple, ops::kSine), index == 0);
-    EXPECT_EQ(count(simple, ops::kTanh), index != 0);
+    EXPECT_EQ(count_in_all(simple, ops::kCase), 0);
+    EXPECT_EQ(count_in_all(simple, ops::kSine), index == 0);
+    EXPECT_EQ(count_in_all(simple, ops::kTanh), index != 0);
   }
 }
 
@@ -165,7 +165,7 @@ TEST(Barriers, AreNeitherMergedNorFolded) {
   const Value one = ops::constant(b, 1, {DType::f64, {2}});
   b.output(ops::optimization_barrier(b, {one})[0], "x");
   b.output(ops::optimization_barrier(b, {one})[0], "y");
-  EXPECT_EQ(count(merge_common_subexpressions(fold_constants(graph)), ops::kOptimizationBarrier), 2);
+  EXPECT_EQ(count_in_all(merge_common_subexpressions(fold_constants(graph)), ops::kOptimizationBarrier), 2);
 }
 
 // ---- Collectives before partitioning ------------------------------------------------------------

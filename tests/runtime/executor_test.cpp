@@ -52,7 +52,7 @@ class CountingBackend final : public Backend {
   std::unique_ptr<Backend> cpu_ = create_cpu_backend(KernelTable());
 };
 
-HostTensor counting(const TensorType& type, double first = 0.1) {
+HostTensor values_from(const TensorType& type, double first = 0.1) {
   HostTensor tensor(type);
   for (int64_t i = 0; i < tensor.elements(); ++i)
     tensor.set_real(i,
@@ -100,7 +100,7 @@ TEST(Executor, EqualsTheInterpreterAndUpdatesInPlace) {
                     {.poison_freed = true, .profile = true});
   std::vector<HostTensor> inputs;
   for (int i = 0; i < 4; ++i) {
-    inputs.push_back(counting(executor.input(i).type, 0.1 * (i + 1)));
+    inputs.push_back(values_from(executor.input(i).type, 0.1 * (i + 1)));
     put(executor.input(i), inputs.back());
   }
   const int allocations = backend.allocations;

@@ -11,7 +11,7 @@
 namespace tessera {
 namespace {
 
-HostTensor counting(const Shape& shape) {
+HostTensor small_steps(const Shape& shape) {
   HostTensor tensor({DType::f64, shape});
   for (int64_t i = 0; i < tensor.elements(); ++i)
     tensor.set_real(i, 0.01 * static_cast<double>(i) + 0.1);
@@ -68,8 +68,8 @@ std::string loop_text(const char* mesh, const char* inner_sharding) {
 
 TEST(ShardedControl, LoopsCarryShardsAndReduceInside) {
   const Graph graph = parse_graph(loop_text("<a=2, b=2>", "[{a}, {}]"), all_ops());
-  expect_as_whole(graph, {s32(0), counting({4, 6})});
-  EXPECT_NE(message_of(graph, {s32(-1), counting({4, 6})}).find("trip_count of 3"), std::string::npos);
+  expect_as_whole(graph, {s32(0), small_steps({4, 6})});
+  EXPECT_NE(message_of(graph, {s32(-1), small_steps({4, 6})}).find("trip_count of 3"), std::string::npos);
 }
 
 // Until propagation went into the regions, a loop is computed on whole tensors.
@@ -81,13 +81,13 @@ TEST(ShardedControl, RegionsWithoutShardingsRunWhole) {
       for (ResultInfo& result : instruction.results) result.sharding.reset();
     graph.instructions[2].attributes.set(key, std::make_shared<const Graph>(region));
   }
-  expect_as_whole(graph, {s32(0), counting({4, 6})});
+  expect_as_whole(graph, {s32(0), small_steps({4, 6})});
 }
 
 // The body takes x otherwise than it is given.
 TEST(ShardedControl, ABoundaryThatDoesNotFitIsFound) {
   const Graph graph = parse_graph(loop_text("<a=2, b=2>", "[{}, {b}]"), all_ops());
-  EXPECT_NE(message_of(graph, {s32(0), counting({4, 6})}).find("in a region of %2 while"),
+  EXPECT_NE(message_of(graph, {s32(0), small_steps({4, 6})}).find("in a region of %2 while"),
             std::string::npos);
 }
 
@@ -111,12 +111,12 @@ TEST(ShardedControl, DevicesThatPartMustNotMeet) {
   };
   const Graph apart = parse_graph(text("negate(%0)"), all_ops());
   verify(apart, GraphStage::local);
-  const HostTensor y = interpret_sharded(apart, std::vector{counting({4})})[0];
+  const HostTensor y = interpret_sharded(apart, std::vector{small_steps({4})})[0];
   EXPECT_DOUBLE_EQ(y.get_real(1), 0.11);
   EXPECT_DOUBLE_EQ(y.get_real(2), -0.12);
   const Graph meeting = parse_graph(
       text("all_reduce(%0) {shape=[2], reduce_kind=sum, axes={a}}"), all_ops());
-  EXPECT_NE(message_of(meeting, {counting({4})}).find("of which only one is here"), std::string::npos);
+  EXPECT_NE(message_of(meeting, {small_steps({4})}).find("of which only one is here"), std::string::npos);
 }
 
 // Manual over a, automatic over b: along a the program exchanges, along b the partitioner does.
@@ -138,11 +138,11 @@ TEST(ShardedControl, ManualComputationsAreAutomaticAlongOtherAxes) {
     return %1 as "sum", %1:1 as "turned"
   })";
   const Graph graph = parse_graph(kText, all_ops());
-  expect_as_whole(graph, {counting({4, 6})});
+  expect_as_whole(graph, {small_steps({4, 6})});
   Graph wrong = graph;
   wrong.instructions[1].attributes.set(Attr::in_shardings,
                                        Shardings{parse_sharding(graph.mesh, "[{a}, {}]")});
-  EXPECT_NE(message_of(wrong, {counting({4, 6})}).find("operand 0 lies as [{a}, {b}], is taken as"),
+  EXPECT_NE(message_of(wrong, {small_steps({4, 6})}).find("operand 0 lies as [{a}, {b}], is taken as"),
             std::string::npos);
 }
 

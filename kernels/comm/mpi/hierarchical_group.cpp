@@ -8,7 +8,6 @@
 namespace tessera {
 namespace {
 
-constexpr int kInFlight = 32;
 // Below this the three latencies cost more than the bytes saved.
 constexpr int64_t kWorthBytes = 32 * 1024;
 
@@ -25,7 +24,7 @@ HierarchicalGroup::HierarchicalGroup(int number, GroupInfo info, int rank, Parts
       places_(static_cast<int>(parts_.order[0].size())),
       memory_(memory),
       engine_(engine),
-      operations_(kInFlight) {
+      operations_(kCollectivesInFlight) {
   engine_->add_group(number_, info_);
   engine_->attach(this);
 }
@@ -40,8 +39,8 @@ bool HierarchicalGroup::worth_it(const CollectiveCall& call) const {
 
 Ticket HierarchicalGroup::start(const CollectiveCall& call) {
   const uint64_t sequence = sequence_ + 1;
-  if (sequence > kInFlight) wait(static_cast<Ticket>(sequence - kInFlight));
-  Operation& operation = operations_[sequence % kInFlight];
+  if (sequence > kCollectivesInFlight) wait(static_cast<Ticket>(sequence - kCollectivesInFlight));
+  Operation& operation = operations_[sequence % kCollectivesInFlight];
   operation.geometry.assign(call, size_);
   operation.call = call;
   if (worth_it(call)) {
@@ -268,7 +267,7 @@ bool HierarchicalGroup::progress() {
   progressing_ = true;
   bool moved = false, staged = false;
   for (uint64_t sequence = next_done_; sequence <= sequence_; ++sequence) {
-    Operation& operation = operations_[sequence % kInFlight];
+    Operation& operation = operations_[sequence % kCollectivesInFlight];
     const bool plain = operation.stage == Stage::flat;
     if (!plain && operation.stage != Stage::done) {
       if (staged) continue;
@@ -277,7 +276,7 @@ bool HierarchicalGroup::progress() {
     while (step(operation)) moved = true;
     if (!plain && operation.stage == Stage::done) staged = false;
   }
-  for (; next_done_ <= sequence_ && operations_[next_done_ % kInFlight].stage == Stage::done;
+  for (; next_done_ <= sequence_ && operations_[next_done_ % kCollectivesInFlight].stage == Stage::done;
        ++next_done_)
     engine_->note_finished(number_, next_done_);
   progressing_ = false;
@@ -287,7 +286,7 @@ bool HierarchicalGroup::progress() {
 void HierarchicalGroup::wait(Ticket ticket) {
   const auto sequence = static_cast<uint64_t>(ticket);
   if (sequence < next_done_) return;
-  const Operation& operation = operations_[sequence % kInFlight];
+  const Operation& operation = operations_[sequence % kCollectivesInFlight];
   const WaitSite site{number_, static_cast<int>(operation.call.kind), sequence,
                       operation.call.tensor, true};
   engine_->wait_until(site, [&] { return sequence < next_done_; });

@@ -9,7 +9,6 @@
 namespace tessera {
 namespace {
 
-constexpr int kInFlight = 32;
 constexpr int kTags = 8192;  // MPI promises tags up to 32767 only
 
 int64_t padded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -25,7 +24,7 @@ MpiGroup::MpiGroup(int number, GroupInfo info, int rank, OwnedComm comm, PeerMem
       comm_(std::move(comm)),
       memory_(memory),
       engine_(engine),
-      operations_(kInFlight),
+      operations_(kCollectivesInFlight),
       sources_(static_cast<size_t>(size_)) {
   engine_->add_group(number_, info_);
   engine_->attach(this);
@@ -63,9 +62,9 @@ void MpiGroup::chunk_bounds(const Operation& operation, int peer, int64_t& begin
 
 Ticket MpiGroup::start(const CollectiveCall& call) {
   const uint64_t sequence = sequence_ + 1;
-  if (sequence > kInFlight) wait(static_cast<Ticket>(sequence - kInFlight));
+  if (sequence > kCollectivesInFlight) wait(static_cast<Ticket>(sequence - kCollectivesInFlight));
   sequence_ = engine_->note_start(number_, static_cast<int>(call.kind), call.tensor);
-  Operation& operation = operations_[sequence % kInFlight];
+  Operation& operation = operations_[sequence % kCollectivesInFlight];
   operation.sequence = sequence;
   operation.geometry.assign(call, size_);
   operation.input = static_cast<const std::byte*>(call.input);
@@ -234,7 +233,7 @@ void MpiGroup::finish(Operation& operation) {
 bool MpiGroup::progress() {
   bool moved = false;
   for (uint64_t sequence = next_done_; sequence <= sequence_; ++sequence) {
-    Operation& operation = operations_[sequence % kInFlight];
+    Operation& operation = operations_[sequence % kCollectivesInFlight];
     while (operation.phase != Phase::done) {
       int arrived = 0;
       check_mpi(MPI_Testall(static_cast<int>(operation.requests.size()), operation.requests.data(),
@@ -246,7 +245,7 @@ bool MpiGroup::progress() {
       moved = true;
     }
   }
-  for (; next_done_ <= sequence_ && operations_[next_done_ % kInFlight].phase == Phase::done;
+  for (; next_done_ <= sequence_ && operations_[next_done_ % kCollectivesInFlight].phase == Phase::done;
        ++next_done_)
     engine_->note_finished(number_, next_done_);
   return moved;
@@ -256,7 +255,7 @@ void MpiGroup::wait(Ticket ticket) {
   if (completed(ticket)) return;
   TESSERA_CHECK(static_cast<uint64_t>(ticket) <= sequence_, "group '", info_.name,
                 "' has no ticket ", ticket);
-  const Operation& operation = operations_[static_cast<uint64_t>(ticket) % kInFlight];
+  const Operation& operation = operations_[static_cast<uint64_t>(ticket) % kCollectivesInFlight];
   const WaitSite site{number_, static_cast<int>(operation.geometry.kind),
                       static_cast<uint64_t>(ticket), operation.tensor, true};
   engine_->wait_until(site, [&] { return completed(ticket); });

@@ -11,6 +11,9 @@
 
 namespace tessera {
 
+// Of one group; a further one first waits for the oldest.
+inline constexpr int kCollectivesInFlight = 32;
+
 // UserError with MPI's own words where `code` is not MPI_SUCCESS.
 void check_mpi(int code, std::string_view what);
 

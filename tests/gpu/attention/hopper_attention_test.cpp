@@ -22,7 +22,7 @@ std::optional<long> launches(const char* part) {
   return reinterpret_cast<long (*)(const char*)>(dlsym(library, "soft_gpu_launches"))(part);
 }
 
-struct Case {
+struct Sizes {
   int64_t batch = 1, queries = 0, keys = 0, heads = 1, kv_heads = 1, head_dim = 0;
   bool causal = true;
   std::optional<int64_t> start = std::nullopt;
@@ -31,20 +31,20 @@ struct Case {
   int64_t document = 0;  // positions of a segment; 0: no segments
   int64_t bias = 0;      // columns of a distance_bias
 };
-std::ostream& operator<<(std::ostream& to, const Case& c) {
+std::ostream& operator<<(std::ostream& to, const Sizes& c) {
   return to << cat("b", c.batch, " lq", c.queries, " lk", c.keys, " h", c.heads, " kv", c.kv_heads, " d", c.head_dim,
                    c.causal ? " causal" : "", c.start ? cat(" start ", *c.start) : std::string(), " window ", c.window,
                    " document ", c.document, " bias ", c.bias);
 }
 
-class HopperAttention : public DeviceTest, public ::testing::WithParamInterface<Case> {
+class HopperAttention : public DeviceTest, public ::testing::WithParamInterface<Sizes> {
  protected:
   static bool is_hopper() {
     const cuda::DeviceInfo device = plugin().devices().front();
     return device.major == 9 && device.minor == 0;
   }
   // Both passes; the backward pass on the results of the forward pass.
-  static void check(const Case& c, bool takes) {
+  static void check(const Sizes& c, bool takes) {
     const TensorType q{DType::bf16, {c.batch, c.queries, c.heads, c.head_dim}},
         k{DType::bf16, {c.batch, c.keys, c.kv_heads, c.head_dim}};
     Attributes attributes{{Attr::causal, c.causal}, {Attr::scale, 1.0 / std::sqrt(double(c.head_dim))}};
@@ -87,26 +87,26 @@ INSTANTIATE_TEST_SUITE_P(
     Sizes, HopperAttention,
     ::testing::Values(
         // Whole tiles, of several turns of the rings of stages, and lengths on both sides of tiles.
-        Case{1, 128, 128, 1, 1, 64}, Case{1, 128, 128, 1, 1, 128, false}, Case{1, 128, 640, 1, 1, 64, false},
-        Case{1, 256, 256, 1, 1, 64}, Case{1, 129, 127, 1, 1, 128, false}, Case{1, 127, 129, 1, 1, 64, false},
-        Case{2, 65, 63, 2, 2, 128}, Case{1, 64, 65, 1, 1, 64}, Case{1, 2, 2, 1, 1, 64},
-        Case{1, 300, 2, 1, 1, 64, false}, Case{3, 7, 9, 1, 1, 64, false},
+        Sizes{1, 128, 128, 1, 1, 64}, Sizes{1, 128, 128, 1, 1, 128, false}, Sizes{1, 128, 640, 1, 1, 64, false},
+        Sizes{1, 256, 256, 1, 1, 64}, Sizes{1, 129, 127, 1, 1, 128, false}, Sizes{1, 127, 129, 1, 1, 64, false},
+        Sizes{2, 65, 63, 2, 2, 128}, Sizes{1, 64, 65, 1, 1, 64}, Sizes{1, 2, 2, 1, 1, 64},
+        Sizes{1, 300, 2, 1, 1, 64, false}, Sizes{3, 7, 9, 1, 1, 64, false},
         // Grouped heads.
-        Case{1, 70, 70, 4, 2, 64}, Case{1, 130, 40, 3, 1, 128},
+        Sizes{1, 70, 70, 4, 2, 64}, Sizes{1, 130, 40, 3, 1, 128},
         // Queries behind keys, and before the first one.
-        Case{1, 1, 150, 2, 1, 128, true, 149}, Case{1, 40, 200, 1, 1, 64, true, 100},
-        Case{1, 140, 150, 1, 1, 128, true, -9},
-        Case{1, 140, 270, 1, 1, 64, true, -135}, Case{1, 5, 9, 1, 1, 128, true, int64_t{1} << 40},
-        Case{1, 5, 9, 1, 1, 64, true, -(int64_t{1} << 40)},
+        Sizes{1, 1, 150, 2, 1, 128, true, 149}, Sizes{1, 40, 200, 1, 1, 64, true, 100},
+        Sizes{1, 140, 150, 1, 1, 128, true, -9},
+        Sizes{1, 140, 270, 1, 1, 64, true, -135}, Sizes{1, 5, 9, 1, 1, 128, true, int64_t{1} << 40},
+        Sizes{1, 5, 9, 1, 1, 64, true, -(int64_t{1} << 40)},
         // Scores far apart: the softmax's reference moves.
-        Case{1, 20, 400, 1, 1, 64, false, std::nullopt, 30.0},
+        Sizes{1, 20, 400, 1, 1, 64, false, std::nullopt, 30.0},
         // Windows that begin in a later tile, and documents that leave tiles out.
-        Case{.queries = 400, .keys = 400, .head_dim = 64, .window = 100},
-        Case{.queries = 140, .keys = 300, .heads = 2, .kv_heads = 1, .head_dim = 128, .start = 150, .window = 7},
-        Case{.batch = 2, .queries = 300, .keys = 300, .head_dim = 64, .document = 77},
-        Case{.queries = 270, .keys = 390, .heads = 2, .kv_heads = 1, .head_dim = 128, .causal = false, .document = 140},
-        Case{.queries = 150, .keys = 150, .heads = 2, .kv_heads = 2, .head_dim = 128, .bias = 160},
-        Case{.queries = 140, .keys = 140, .head_dim = 64, .window = 90, .document = 64,
+        Sizes{.queries = 400, .keys = 400, .head_dim = 64, .window = 100},
+        Sizes{.queries = 140, .keys = 300, .heads = 2, .kv_heads = 1, .head_dim = 128, .start = 150, .window = 7},
+        Sizes{.batch = 2, .queries = 300, .keys = 300, .head_dim = 64, .document = 77},
+        Sizes{.queries = 270, .keys = 390, .heads = 2, .kv_heads = 1, .head_dim = 128, .causal = false, .document = 140},
+        Sizes{.queries = 150, .keys = 150, .heads = 2, .kv_heads = 2, .head_dim = 128, .bias = 160},
+        Sizes{.queries = 140, .keys = 140, .head_dim = 64, .window = 90, .document = 64,
              .bias = 20}));
 
 // What was not written yet behind the last key that is seen may be anything.

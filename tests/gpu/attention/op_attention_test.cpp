@@ -9,6 +9,7 @@
 #include "core/base/strings.h"
 #include "kernels/cuda/plugin/open.h"
 #include "tests/gpu/device_testing.h"
+#include "tests/support/tensor_types.h"
 
 namespace tessera {
 namespace {
@@ -19,12 +20,6 @@ HostTensor normal_tensor(const TensorType& type, unsigned seed, double deviation
   HostTensor tensor(type);
   for (int64_t i = 0; i < tensor.elements(); ++i) tensor.set_real(i, normal(generator));
   return tensor;
-}
-
-std::vector<TensorType> types_of(const std::vector<HostTensor>& tensors) {
-  std::vector<TensorType> types;
-  for (const HostTensor& tensor : tensors) types.push_back(tensor.type());
-  return types;
 }
 
 KernelTable::Choice choice_for(const OpDef& op, const Attributes& attributes,
@@ -92,7 +87,7 @@ int64_t segment_of(Segments segments, int64_t position, bool is_query) {
   return 0;
 }
 
-struct Case {
+struct AttentionCase {
   DType dtype;
   int64_t batch, queries, keys, heads, kv_heads, head_dim;
   bool causal = true;
@@ -102,21 +97,21 @@ struct Case {
   Segments segments = Segments::none;
   int64_t bias_size = 0, bias_origin = 0;  // a distance_bias of so many columns
 };
-Case with_window(Case c, int64_t window) {
+AttentionCase with_window(AttentionCase c, int64_t window) {
   c.window = window;
   return c;
 }
-Case with_segments(Case c, Segments segments) {
+AttentionCase with_segments(AttentionCase c, Segments segments) {
   c.segments = segments;
   return c;
 }
-Case with_bias(Case c, int64_t size, int64_t origin = 0) {
+AttentionCase with_bias(AttentionCase c, int64_t size, int64_t origin = 0) {
   c.bias_size = size;
   c.bias_origin = origin;
   return c;
 }
 
-std::ostream& operator<<(std::ostream& to, const Case& c) {
+std::ostream& operator<<(std::ostream& to, const AttentionCase& c) {
   return to << cat(c.dtype, " b", c.batch, " lq", c.queries, " lk", c.keys, " h", c.heads, " kv", c.kv_heads, " d",
                    c.head_dim, c.causal ? " causal" : "", c.start ? cat(" start ", *c.start) : std::string(),
                    c.window > 0 ? cat(" window ", c.window) : std::string(),
@@ -124,7 +119,7 @@ std::ostream& operator<<(std::ostream& to, const Case& c) {
                    c.bias_size > 0 ? cat(" bias ", c.bias_size, " from ", c.bias_origin) : std::string());
 }
 
-Tolerance tolerance_of(DType dtype) { return dtype == DType::bf16 ? Tolerance{1e-2, 1.0 / 64} : Tolerance{5e-6, 2e-5}; }
+Tolerance attention_tolerance(DType dtype) { return dtype == DType::bf16 ? Tolerance{1e-2, 1.0 / 64} : Tolerance{5e-6, 2e-5}; }
 
 HostTensor scalar(int64_t value) {
   HostTensor tensor({DType::s64, Shape{}});
@@ -132,14 +127,14 @@ HostTensor scalar(int64_t value) {
   return tensor;
 }
 
-Attributes attributes_of(const Case& c) {
+Attributes attributes_of(const AttentionCase& c) {
   Attributes attributes{{Attr::causal, c.causal}, {Attr::scale, 1.0 / std::sqrt(static_cast<double>(c.head_dim))}};
   if (c.window > 0) attributes.set(Attr::window, c.window);
   if (c.bias_origin != 0) attributes.set(Attr::bias_origin, c.bias_origin);
   return attributes;
 }
 
-HostTensor segments_of(const Case& c, bool is_query) {
+HostTensor segments_of(const AttentionCase& c, bool is_query) {
   const int64_t length = is_query ? c.queries : c.keys;
   HostTensor tensor({DType::s32, {c.batch, length}});
   // Sequences differ.
@@ -150,7 +145,7 @@ HostTensor segments_of(const Case& c, bool is_query) {
 }
 
 // The operands behind those that are always there.
-std::vector<HostTensor> extras_of(const Case& c) {
+std::vector<HostTensor> extras_of(const AttentionCase& c) {
   std::vector<HostTensor> extras;
   if (c.bias_size > 0) extras.push_back(normal_tensor({DType::f32, {c.heads, c.bias_size}}, 5));
   if (c.segments != Segments::none) {
@@ -165,14 +160,14 @@ std::vector<HostTensor> operator+(std::vector<HostTensor> a, const std::vector<H
   return a;
 }
 
-std::vector<HostTensor> qkv_of(const Case& c) {
+std::vector<HostTensor> qkv_of(const AttentionCase& c) {
   const TensorType q{c.dtype, {c.batch, c.queries, c.heads, c.head_dim}},
       k{c.dtype, {c.batch, c.keys, c.kv_heads, c.head_dim}};
   return {normal_tensor(q, 1, c.deviation), normal_tensor(k, 2), normal_tensor(k, 3)};
 }
 
 // (q, k, v, out, lse, dout), out and lse as the forward pass stores them.
-std::vector<HostTensor> grad_operands(const Case& c) {
+std::vector<HostTensor> grad_operands(const AttentionCase& c) {
   std::vector<HostTensor> operands = qkv_of(c);
   const std::vector<HostTensor> results =
       evaluate_in_f64(ops::kAttention, attributes_of(c), operands + extras_of(c));
@@ -193,7 +188,7 @@ class AttentionTest : public DeviceTest {
     for (size_t r = 0; r < want.size(); ++r) {
       SCOPED_TRACE(cat("result ", r));
       // A bias' gradient is in f32, and as exact as scores are.
-      expect_near(got[r], want[r], tolerance_of(r == 3 ? operands[0].dtype() : got[r].dtype()));
+      expect_near(got[r], want[r], attention_tolerance(r == 3 ? operands[0].dtype() : got[r].dtype()));
     }
     return got;
   }
@@ -202,20 +197,20 @@ class AttentionTest : public DeviceTest {
     return check_kernel(op, attributes, operands, {.tolerance = INFINITY}).results;
   }
 };
-class Attention : public AttentionTest, public ::testing::WithParamInterface<Case> {};
+class Attention : public AttentionTest, public ::testing::WithParamInterface<AttentionCase> {};
 using AttentionEdges = AttentionTest;
 using Rotary = AttentionTest;
 
-bool on_tensor_cores(const Case& c) { return c.dtype == DType::bf16 && c.head_dim <= 128 && c.head_dim % 8 == 0; }
+bool on_tensor_cores(const AttentionCase& c) { return c.dtype == DType::bf16 && c.head_dim <= 128 && c.head_dim % 8 == 0; }
 
 TEST_P(Attention, ForwardIsItsEvaluation) {
-  const Case& c = GetParam();
+  const AttentionCase& c = GetParam();
   run_and_check(ops::kAttention, attributes_of(c), qkv_of(c) + extras_of(c),
                 on_tensor_cores(c) ? "cuda.attention" : "cuda.attention_plain");
 }
 
 TEST_P(Attention, GradientIsItsEvaluation) {
-  Case c = GetParam();
+  AttentionCase c = GetParam();
   c.keys = std::max<int64_t>(c.keys, 2);  // of one key the gradient is zero, and all that is computed is rounding
   Attributes attributes = attributes_of(c);
   if (c.bias_size > 0) attributes.set(Attr::bias_gradient, true);
@@ -229,31 +224,31 @@ INSTANTIATE_TEST_SUITE_P(
     Sizes, Attention,
     ::testing::Values(
         // Whole tiles, and lengths on both sides of them.
-        Case{kBf16, 1, 128, 64, 1, 1, 64}, Case{kBf16, 1, 64, 64, 1, 1, 128, false},
-        Case{kBf16, 1, 129, 65, 1, 1, 64, false}, Case{kBf16, 2, 31, 31, 2, 2, 64}, Case{kBf16, 1, 70, 97, 1, 1, 128},
-        Case{kBf16, 1, 33, 1, 1, 1, 128, false}, Case{kBf16, 1, 1, 1, 1, 1, 64},
+        AttentionCase{kBf16, 1, 128, 64, 1, 1, 64}, AttentionCase{kBf16, 1, 64, 64, 1, 1, 128, false},
+        AttentionCase{kBf16, 1, 129, 65, 1, 1, 64, false}, AttentionCase{kBf16, 2, 31, 31, 2, 2, 64}, AttentionCase{kBf16, 1, 70, 97, 1, 1, 128},
+        AttentionCase{kBf16, 1, 33, 1, 1, 1, 128, false}, AttentionCase{kBf16, 1, 1, 1, 1, 1, 64},
         // Head sizes between tiles' widths: columns beyond them are zeros.
-        Case{kBf16, 1, 40, 50, 2, 1, 80}, Case{kBf16, 1, 50, 40, 1, 1, 96, false}, Case{kBf16, 1, 20, 33, 2, 1, 40},
-        Case{kBf16, 1, 20, 20, 1, 1, 112}, Case{kBf16, 1, 20, 20, 1, 1, 8}, Case{kBf16, 1, 20, 20, 1, 1, 32},
+        AttentionCase{kBf16, 1, 40, 50, 2, 1, 80}, AttentionCase{kBf16, 1, 50, 40, 1, 1, 96, false}, AttentionCase{kBf16, 1, 20, 33, 2, 1, 40},
+        AttentionCase{kBf16, 1, 20, 20, 1, 1, 112}, AttentionCase{kBf16, 1, 20, 20, 1, 1, 8}, AttentionCase{kBf16, 1, 20, 20, 1, 1, 32},
         // Grouped heads.
-        Case{kBf16, 1, 17, 17, 4, 1, 64}, Case{kBf16, 1, 17, 17, 8, 1, 64}, Case{kBf16, 1, 35, 35, 4, 2, 128},
+        AttentionCase{kBf16, 1, 17, 17, 4, 1, 64}, AttentionCase{kBf16, 1, 17, 17, 8, 1, 64}, AttentionCase{kBf16, 1, 35, 35, 4, 2, 128},
         // One query behind a cache of keys; a block of them; queries before the first key, which see none.
-        Case{kBf16, 1, 1, 70, 8, 1, 128, true, 69}, Case{kBf16, 1, 37, 100, 2, 1, 64, true, 50},
-        Case{kBf16, 1, 40, 50, 1, 1, 64, true, -7}, Case{kBf16, 1, 5, 9, 1, 1, 128, true, -5},
-        Case{kBf16, 1, 5, 9, 1, 1, 64, true, int64_t{1} << 40},
-        Case{kBf16, 1, 5, 9, 1, 1, 64, true, -(int64_t{1} << 40)},
+        AttentionCase{kBf16, 1, 1, 70, 8, 1, 128, true, 69}, AttentionCase{kBf16, 1, 37, 100, 2, 1, 64, true, 50},
+        AttentionCase{kBf16, 1, 40, 50, 1, 1, 64, true, -7}, AttentionCase{kBf16, 1, 5, 9, 1, 1, 128, true, -5},
+        AttentionCase{kBf16, 1, 5, 9, 1, 1, 64, true, int64_t{1} << 40},
+        AttentionCase{kBf16, 1, 5, 9, 1, 1, 64, true, -(int64_t{1} << 40)},
         // Scores far apart: the softmax's reference moves in some tiles, and stays in others.
-        Case{kBf16, 1, 20, 130, 1, 1, 64, false, std::nullopt, 20.0},
-        Case{kBf16, 1, 20, 130, 1, 1, 64, false, std::nullopt, 4.0}));
+        AttentionCase{kBf16, 1, 20, 130, 1, 1, 64, false, std::nullopt, 20.0},
+        AttentionCase{kBf16, 1, 20, 130, 1, 1, 64, false, std::nullopt, 4.0}));
 
 INSTANTIATE_TEST_SUITE_P(
     Plain, Attention,
-    ::testing::Values(Case{kF32, 1, 64, 64, 1, 1, 64}, Case{kF32, 2, 37, 70, 4, 2, 64, true, 20},
-                      Case{kF32, 1, 65, 33, 2, 1, 80, false}, Case{kF32, 1, 40, 50, 1, 1, 128, true, -7},
-                      Case{kF32, 1, 20, 17, 2, 1, 200}, Case{kF32, 1, 17, 33, 2, 1, 7},
-                      Case{kF32, 1, 1, 40, 4, 1, 256, false},
-                      Case{kF32, 1, 1, 1, 1, 1, 1},
-                      Case{kBf16, 1, 20, 33, 2, 1, 7}, Case{kBf16, 1, 20, 33, 1, 1, 256}));
+    ::testing::Values(AttentionCase{kF32, 1, 64, 64, 1, 1, 64}, AttentionCase{kF32, 2, 37, 70, 4, 2, 64, true, 20},
+                      AttentionCase{kF32, 1, 65, 33, 2, 1, 80, false}, AttentionCase{kF32, 1, 40, 50, 1, 1, 128, true, -7},
+                      AttentionCase{kF32, 1, 20, 17, 2, 1, 200}, AttentionCase{kF32, 1, 17, 33, 2, 1, 7},
+                      AttentionCase{kF32, 1, 1, 40, 4, 1, 256, false},
+                      AttentionCase{kF32, 1, 1, 1, 1, 1, 1},
+                      AttentionCase{kBf16, 1, 20, 33, 2, 1, 7}, AttentionCase{kBf16, 1, 20, 33, 1, 1, 256}));
 
 // Tiles are 128 queries by 64 keys forward, 128 and 64 by 32 backward on matrix units, and 64, 32 or 16 square without.
 INSTANTIATE_TEST_SUITE_P(
@@ -321,7 +316,7 @@ INSTANTIATE_TEST_SUITE_P(
 // for all other tiles is more than kernels promise.
 TEST_F(AttentionEdges, TilesThatAreNotSeenAreLeftOut) {
   for (DType dtype : {kBf16, kF32}) {
-    const auto check = [](const Case& c, int64_t first, int64_t end, const std::vector<HostTensor>& extras) {
+    const auto check = [](const AttentionCase& c, int64_t first, int64_t end, const std::vector<HostTensor>& extras) {
       std::vector<HostTensor> operands = qkv_of(c);
       for (size_t o : {1, 2})
         for (int64_t i = first * c.head_dim; i < end * c.head_dim; ++i) operands[o].set_real(i, NAN);
@@ -332,7 +327,7 @@ TEST_F(AttentionEdges, TilesThatAreNotSeenAreLeftOut) {
     };
     check(with_window({dtype, 1, 64, 300, 1, 1, 32, true, 236}, 100), 0, 128, {scalar(236)});
     HostTensor segments({DType::s32, {1, 384}});
-    Case apart{dtype, 1, 384, 384, 1, 1, 32};
+    AttentionCase apart{dtype, 1, 384, 384, 1, 1, 32};
     for (int64_t i = 0; i < 384; ++i) segments.set_int(i, i < 128 ? 3 : 1 - i / 256);
     check(apart, 0, 128, {segments, segments});
     apart.causal = false;
@@ -342,7 +337,7 @@ TEST_F(AttentionEdges, TilesThatAreNotSeenAreLeftOut) {
 
 TEST_F(AttentionEdges, WithoutKeysABiasHasNoGradient) {
   for (DType dtype : {kBf16, kF32}) {
-    const Case c = with_bias({dtype, 1, 5, 0, 2, 2, 64, false}, 3);
+    const AttentionCase c = with_bias({dtype, 1, 5, 0, 2, 2, 64, false}, 3);
     Attributes attributes = attributes_of(c);
     attributes.set(Attr::bias_gradient, true);
     const auto grads = run(ops::kAttentionGrad, attributes, grad_operands(c) + extras_of(c));
@@ -352,7 +347,7 @@ TEST_F(AttentionEdges, WithoutKeysABiasHasNoGradient) {
 
 TEST_F(AttentionEdges, WithoutKeysOutIsZero) {
   for (DType dtype : {kBf16, kF32}) {
-    const Case c{dtype, 1, 5, 0, 2, 2, 64, false};
+    const AttentionCase c{dtype, 1, 5, 0, 2, 2, 64, false};
     const auto got = run(ops::kAttention, attributes_of(c), qkv_of(c));
     for (int64_t i = 0; i < got[0].elements(); ++i) ASSERT_EQ(got[0].get_real(i), 0.0);
     for (int64_t i = 0; i < got[1].elements(); ++i) ASSERT_EQ(got[1].get_real(i), -INFINITY);
@@ -363,7 +358,7 @@ TEST_F(AttentionEdges, WithoutKeysOutIsZero) {
 
 TEST_F(AttentionEdges, WithoutQueriesGradientsOfKeysAreZero) {
   for (DType dtype : {kBf16, kF32}) {
-    const Case c{dtype, 1, 0, 5, 2, 2, 64};
+    const AttentionCase c{dtype, 1, 0, 5, 2, 2, 64};
     run(ops::kAttention, attributes_of(c), qkv_of(c));
     const auto grads = run(ops::kAttentionGrad, attributes_of(c), grad_operands(c));
     for (int r : {1, 2})
@@ -372,7 +367,7 @@ TEST_F(AttentionEdges, WithoutQueriesGradientsOfKeysAreZero) {
 }
 
 TEST_F(AttentionEdges, NanStaysInItsRow) {
-  const Case c{kBf16, 1, 20, 20, 1, 1, 64, false};
+  const AttentionCase c{kBf16, 1, 20, 20, 1, 1, 64, false};
   std::vector<HostTensor> operands = qkv_of(c);
   operands[0].set_real(3 * 64, NAN);
   const auto got = run(ops::kAttention, attributes_of(c), operands);
@@ -381,19 +376,19 @@ TEST_F(AttentionEdges, NanStaysInItsRow) {
 }
 
 TEST_F(AttentionEdges, WhatNoKernelTakesIsRefusedWithTheReason) {
-  const auto refusals = [](const Case& c, double scale) {
+  const auto refusals = [](const AttentionCase& c, double scale) {
     const auto choice = choice_for(ops::kAttention, {{Attr::causal, true}, {Attr::scale, scale}}, types_of(qkv_of(c)));
     return choice.kernel->is_reference ? join(choice.refusals, "; ") : "taken by " + choice.kernel->name;
   };
   EXPECT_NE(refusals({kBf16, 1, 4, 4, 1, 1, 264}, 1.0).find("head_dim 264 is not from 1 to 256"), std::string::npos);
   EXPECT_NE(refusals({DType::f64, 1, 4, 4, 1, 1, 64}, 1.0).find("not f64"), std::string::npos);
   EXPECT_NE(refusals({kF32, 1, 4, 4, 1, 1, 64}, -1.0).find("is not positive"), std::string::npos);
-  const auto with = [](Attr attribute, int64_t value, Case c) {
+  const auto with = [](Attr attribute, int64_t value, AttentionCase c) {
     Attributes attributes = attributes_of(c);
     attributes.set(attribute, value);
     return join(choice_for(ops::kAttention, attributes, types_of(qkv_of(c) + extras_of(c))).refusals, "; ");
   };
-  const Case small{kF32, 1, 4, 4, 1, 1, 64};
+  const AttentionCase small{kF32, 1, 4, 4, 1, 1, 64};
   EXPECT_NE(with(Attr::window, int64_t{1} << 28, small).find("window 268435456 is not below 2^28"), std::string::npos);
   EXPECT_NE(with(Attr::bias_origin, int64_t{1} << 40, with_bias(small, 2)).find("not within 2^40"), std::string::npos);
 }

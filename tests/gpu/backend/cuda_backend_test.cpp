@@ -100,9 +100,9 @@ TEST_F(CudaBackendTest, AReplayDoesWhatWasRecorded) {
 }
 
 // x -> x w, slices and concatenations, for steps that are copies and fills at least.
-struct Program {
+struct SmallProgram {
   Graph graph;
-  Program() {
+  SmallProgram() {
     Builder b(graph);
     const Value x = b.input(InputKind::data, "x", {DType::f32, {6, 8}});
     const Value w = b.input(InputKind::parameter, "w", {DType::f32, {8, 4}});
@@ -115,7 +115,7 @@ struct Program {
 };
 
 TEST_F(CudaBackendTest, AnExecutorWithRecordingsComputesTheSame) {
-  Program program;
+  SmallProgram program;
   const Executable executable = compile(program.graph, backend().kernels());
   const auto run = [&](bool capture) {
     BufferStore store(backend(), nullptr);
@@ -167,7 +167,7 @@ TEST_F(CudaBackendTest, MarksPassInTheOrderOfTheWork) {
 }
 
 TEST_F(CudaBackendTest, ATimelineChangesNothingAndKnowsEveryStep) {
-  Program program;
+  SmallProgram program;
   const Executable executable = compile(program.graph, backend().kernels());
   BufferStore store(backend(), nullptr);
   Executor executor(executable, backend(), nullptr, 0, store);

@@ -19,18 +19,18 @@ bool is_same(const HostTensor& a, const HostTensor& b) {
   return true;
 }
 
-struct Program {
+struct FusedProgram {
   Attributes attributes;
   std::vector<HostTensor> operands;
   int in_place = -1;
   std::string what;
 };
 
-void check_programs(const std::vector<Program>& programs) {
+void check_programs(const std::vector<FusedProgram>& programs) {
   const testing::TemporaryFolder folder;
   const auto backend = testing::backend_with_cache(folder.path());
   KernelBatch batch(*backend);
-  for (const Program& program : programs)
+  for (const FusedProgram& program : programs)
     batch.add(ops::kFusion, program.attributes, program.operands, 0, program.in_place);
   batch.finish();
   for (size_t p = 0; p < programs.size(); ++p) {
@@ -41,14 +41,14 @@ void check_programs(const std::vector<Program>& programs) {
   }
 }
 
-std::vector<Program> random_programs(int bodies, int operations, unsigned seed) {
-  std::vector<Program> programs;
+std::vector<FusedProgram> random_programs(int bodies, int operations, unsigned seed) {
+  std::vector<FusedProgram> programs;
   std::mt19937 random(seed);
   for (const testing::BroadcastShapes& shapes : testing::broadcast_shapes())
     for (int i = 0; i < bodies; ++i) {
       testing::RandomFusion fusion(random, shapes.shape, shapes.narrow);
       const int results = 1 + static_cast<int>(random() % 3);
-      Program program;
+      FusedProgram program;
       program.attributes.set(Attr::body, fusion.body(operations, results));
       for (const TensorType& type : fusion.operands())
         program.operands.push_back(testing::random_tensor(type, random, -9, 9));
@@ -73,11 +73,11 @@ TEST(GeneratedFusionLong, RandomBodies) {
 TEST(GeneratedFusion, ManyOperands) {
   if (const std::string why = testing::no_device(); !why.empty()) GTEST_SKIP() << why;
   std::mt19937 random(5);
-  std::vector<Program> programs;
+  std::vector<FusedProgram> programs;
   for (int count : {20, 70}) {
     auto body = std::make_shared<Graph>();
     Builder b(*body);
-    Program program;
+    FusedProgram program;
     Value sum;
     for (int i = 0; i < count; ++i) {
       const TensorType type{i % 3 == 0 ? DType::f32 : i % 3 == 1 ? DType::bf16 : DType::s32, {3, 67}};
@@ -99,7 +99,7 @@ TEST(GeneratedFusion, EmptyTensors) {
   auto body = std::make_shared<Graph>();
   Builder b(*body);
   b.output(ops::tanh(b, b.input(InputKind::data, "x", {DType::f32, {0, 5}})), "y");
-  Program program;
+  FusedProgram program;
   program.attributes.set(Attr::body, GraphRef(body));
   program.operands.emplace_back(TensorType{DType::f32, {0, 5}});
   check_programs({program});

@@ -11,19 +11,19 @@ namespace {
 
 using ops::DotDims;
 
-struct Case {
+struct EpilogueCase {
   const OpDef* op;
   const char* kernel;
   bool adds = false;  // of dot_general_bias_grad: into an accumulator
 };
-constexpr Case kBias{&ops::kDotGeneralBias, "cuda.cublaslt_bias"};
-constexpr Case kBiasGelu{&ops::kDotGeneralBiasGelu, "cuda.cublaslt_bias_gelu"};
-constexpr Case kGeluGrad{&ops::kDotGeneralGeluGrad, "cuda.cublaslt_gelu_grad"};
-constexpr Case kBiasGrad{&ops::kDotGeneralBiasGrad, "cuda.cublaslt_bias_grad"};
-constexpr Case kBiasGradAdds{&ops::kDotGeneralBiasGrad, "cuda.cublaslt_bias_grad", true};
+constexpr EpilogueCase kBias{&ops::kDotGeneralBias, "cuda.cublaslt_bias"};
+constexpr EpilogueCase kBiasGelu{&ops::kDotGeneralBiasGelu, "cuda.cublaslt_bias_gelu"};
+constexpr EpilogueCase kGeluGrad{&ops::kDotGeneralGeluGrad, "cuda.cublaslt_gelu_grad"};
+constexpr EpilogueCase kBiasGrad{&ops::kDotGeneralBiasGrad, "cuda.cublaslt_bias_grad"};
+constexpr EpilogueCase kBiasGradAdds{&ops::kDotGeneralBiasGrad, "cuda.cublaslt_bias_grad", true};
 
 // The op on a product of these operands.
-OpSample sample_of(const Case& what, DType in, const Shape& lhs, const Shape& rhs, const DotDims& dims,
+OpSample sample_of(const EpilogueCase& what, DType in, const Shape& lhs, const Shape& rhs, const DotDims& dims,
                    std::optional<DType> out = {}) {
   OpSample sample{{{in, lhs}, {in, rhs}}, attributes_of(dims, out)};
   const TensorType product = infer_types(ops::kDotGeneral, {sample.operands, sample.attributes})[0];
@@ -59,7 +59,7 @@ TEST_F(ProductEpilogue, GeluKeepsWhatItsGradientReads) {
 }
 
 TEST_F(ProductEpilogue, SumsOfABiasGradientAreAsWideAsTheProduct) {
-  for (const Case& what : {kBiasGrad, kBiasGradAdds})
+  for (const EpilogueCase& what : {kBiasGrad, kBiasGradAdds})
     for (const auto& [m, n, k] : {std::tuple{16, 32, 24}, {17, 31, 45}, {3, 1, 70}, {1, 9, 1}})
       for (const auto& [in, out] :
            {std::pair{DType::f32, DType::f32}, {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}}) {
@@ -86,7 +86,7 @@ TEST_F(ProductEpilogue, SeveralDims) {
 }
 
 TEST_F(ProductEpilogue, SaysWhatItDoesNotTake) {
-  const auto refusals = [](const Case& what, const OpSample& sample) {
+  const auto refusals = [](const EpilogueCase& what, const OpSample& sample) {
     const OpCall call{sample.operands, sample.attributes};
     const auto choice = plugin().kernels().choose(*what.op, call, infer_types(*what.op, call));
     EXPECT_TRUE(choice.kernel->is_reference);
@@ -109,7 +109,7 @@ TEST_F(ProductEpilogue, SaysWhatItDoesNotTake) {
 // cuBLASLt may have no algorithm then (the software GPU's has none), and the epilogue is a kernel of its own.
 TEST_F(ProductEpilogue, AlignedToAnElementOnly) {
   const DotDims plain{{1}, {0}}, over_rows{{0}, {0}};
-  const std::pair<Case, OpSample> cases[] = {
+  const std::pair<EpilogueCase, OpSample> cases[] = {
       {kBias, sample_of(kBias, DType::f32, {6, 16}, {16, 24}, plain)},
       {kBias, sample_of(kBias, DType::bf16, {6, 16}, {16, 24}, plain)},
       {kBiasGelu, sample_of(kBiasGelu, DType::bf16, {6, 16}, {16, 24}, plain)},

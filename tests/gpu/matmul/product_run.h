@@ -6,6 +6,7 @@
 #include "core/ops/accumulate.h"
 #include "core/ops/contraction.h"
 #include "tests/gpu/device_testing.h"
+#include "tests/support/tensor_types.h"
 
 namespace tessera {
 
@@ -15,12 +16,6 @@ inline HostTensor normal_tensor(const TensorType& type, unsigned seed) {
   HostTensor tensor(type);
   for (int64_t i = 0; i < tensor.elements(); ++i) tensor.set_real(i, normal(generator));
   return tensor;
-}
-
-inline std::vector<TensorType> types_of(const std::vector<HostTensor>& tensors) {
-  std::vector<TensorType> types;
-  for (const HostTensor& tensor : tensors) types.push_back(tensor.type());
-  return types;
 }
 
 // The op's own evaluation, in f64 on the very operands that the device has.

@@ -12,13 +12,6 @@ namespace {
 
 using CudaRouting = OpTest;
 
-KernelCheck check_of(const char* kernel, DType dtype) {
-  KernelCheck check;
-  check.kernel = kernel;
-  check.tolerance = dtype == DType::bf16 ? 1.0 / 256 : 1e-5;
-  return check;
-}
-
 Attributes routing_attributes(const std::string& function, bool normalize) {
   return {{Attr::score_function, function}, {Attr::normalize, normalize}, {Attr::scale, 1.5}};
 }

@@ -15,13 +15,6 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // bf16 results (the gradient's) are rounded once, 2^-9; everything else is f32 of the exact operands.
-KernelCheck check_of(const char* kernel, DType dtype) {
-  KernelCheck check;
-  check.kernel = kernel;
-  check.tolerance = dtype == DType::bf16 ? 1.0 / 256 : 1e-5;
-  return check;
-}
-
 HostTensor random_reals(const TensorType& type, double low, double high, unsigned seed) {
   std::mt19937 generator(seed);
   std::uniform_real_distribution<double> uniform(low, high);
