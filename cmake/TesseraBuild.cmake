@@ -20,6 +20,9 @@ endif()
 if(TESSERA_FUZZERS)
   add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -g1)
   add_link_options(-fsanitize=address,undefined)
+elseif(TESSERA_SANITIZE)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined> -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=address,undefined)
 endif()
 
 # ccache takes precompiled headers only when told that they may hold dates and defines.
