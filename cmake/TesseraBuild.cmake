@@ -21,8 +21,8 @@ if(TESSERA_FUZZERS)
   add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -g1)
   add_link_options(-fsanitize=address,undefined)
 elseif(TESSERA_SANITIZE)
-  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined> -fno-omit-frame-pointer -g1)
-  add_link_options(-fsanitize=address,undefined)
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${TESSERA_SANITIZE}>" -fno-omit-frame-pointer -g1 -O1)
+  add_link_options(-fsanitize=${TESSERA_SANITIZE})
 endif()
 
 # ccache takes precompiled headers only when told that they may hold dates and defines.
