@@ -76,13 +76,14 @@ class ColumnSums {
   Floats<kWidth> held_[kSums][kHeld];
 };
 
-// Rows [first, end) of a group, in steps of `step`.
+// `rows` rows from `begin` on, those of one team: its number, and every `step`-th after it.
 template <typename T, typename W, bool kCentred, Team kTeam, int kWidth, int kPacks, typename Sums>
-__device__ __forceinline__ void backward_rows(const NormBackward<T, W>& norm, int64_t first, int64_t end, int step,
+__device__ __forceinline__ void backward_rows(const NormBackward<T, W>& norm, int64_t begin, int rows,
                                               RowTeam<kTeam>& team, const RowWalk<kWidth, kPacks>& walk, Sums& sums) {
   const float share = 1.0f / static_cast<float>(norm.columns);
-  for (int64_t row = first; row < end; row += step) {
-    const int64_t offset = row * norm.columns;
+  const int first = team.index();
+  for (int in_group = first; in_group < rows; in_group += team.teams()) {
+    const int64_t row = begin + in_group, offset = row * norm.columns;
     const float mean = kCentred ? norm.mean[row] : 0.0f, rstd = norm.rstd[row];
     HeldRow<T, kWidth, kPacks> x, dy;
     x.load_from(norm.x + offset, walk);
@@ -100,8 +101,8 @@ __device__ __forceinline__ void backward_rows(const NormBackward<T, W>& norm, in
         totals[0] += g * normal;
         if constexpr (kCentred) totals[1] += g;
       }
-      sums.template add<0>(i, column, row == first, along);
-      if constexpr (kCentred) sums.template add<1>(i, column, row == first, slope);
+      sums.template add<0>(i, column, in_group == first, along);
+      if constexpr (kCentred) sums.template add<1>(i, column, in_group == first, slope);
     });
     float average_dot, average = 0;
     if constexpr (kCentred) {
@@ -139,10 +140,11 @@ __global__ void __launch_bounds__(kThreads, kBlocksAtOnce<T, kTeam, kWidth>) nor
   const int columns = static_cast<int>(norm.columns);
   RowTeam<kTeam> team;
   const RowWalk<kWidth, kPacks> walk{columns, team.thread(), team.threads()};
-  const int64_t begin = blockIdx.x * groups.rows_per_group, end = min(norm.rows, begin + groups.rows_per_group);
+  const int64_t begin = blockIdx.x * groups.rows_per_group;
+  const int rows = static_cast<int>(min(norm.rows - begin, groups.rows_per_group));
   float* partial = norm.workspace + blockIdx.x * kSums * norm.columns;
   ColumnSums<kSums, kWidth, kPacks> sums(partial, columns);
-  backward_rows<T, W, kCentred, kTeam>(norm, begin + team.index(), end, team.teams(), team, walk, sums);
+  backward_rows<T, W, kCentred, kTeam>(norm, begin, rows, team, walk, sums);
   if constexpr (kTeam == Team::warp) {
     float* of_warps = dynamic_shared<float>();  // [warps, kSums, columns]
     const int elements = kSums * columns;
