@@ -76,7 +76,7 @@ class ColumnSums {
   Floats<kWidth> held_[kSums][kHeld];
 };
 
-// `rows` rows from `begin` on, those of one team: its number, and every `step`-th after it.
+// Of the group's `rows` rows from `begin` on those of one team.
 template <typename T, typename W, bool kCentred, Team kTeam, int kWidth, int kPacks, typename Sums>
 __device__ __forceinline__ void backward_rows(const NormBackward<T, W>& norm, int64_t begin, int rows,
                                               RowTeam<kTeam>& team, const RowWalk<kWidth, kPacks>& walk, Sums& sums) {
