@@ -101,7 +101,7 @@ Device& device_at(int index) {
     device.legacy = new CUstream_st;
     device.legacy->device = index;
     device.streams.push_back(device.legacy);
-    device.random = Random(seed() + static_cast<uint64_t>(index));
+    device.random = device.launches = Random(seed() + static_cast<uint64_t>(index));
   }
   return device;
 }

@@ -55,6 +55,7 @@ struct Device {
   std::vector<cudaStream_t> streams;
   cudaStream_t legacy = nullptr;
   Random random{1};
+  Random launches{1};  // drawn from as kernels and graphs are launched: the n-th runs alike however fast the host is
   double oldest = 0;  // when the oldest pending work was submitted
   int64_t pending = 0;
 };

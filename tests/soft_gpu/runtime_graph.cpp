@@ -140,7 +140,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   if (!real || !executable) return remember(cudaErrorInvalidResourceHandle);
   auto replay = std::make_shared<Replay>();
   replay->nodes = executable->nodes;
-  replay->random = Random(device_at(real->device).random.next());
+  replay->random = Random(device_at(real->device).launches.next());
   replay->start();
   // One graph runs once at a time.
   const After before{executable->clock, executable->launched};

@@ -83,7 +83,7 @@ cudaError_t soft_gpu::submit_kernel(const cudaLaunchConfig_t& config, const void
   const cudaStream_t real = resolve(config.stream);
   if (!real) return remember(cudaErrorInvalidResourceHandle);
   // Launches into another device's stream work as on hardware; no stream of another device is ever current.
-  launch->run.seed = device_at(real->device).random.next();
+  launch->run.seed = device_at(real->device).launches.next();
   return remember(submit(real, {"a kernel", [launch] {
                                   run_kernel(launch->run);
                                   ++launch->run.seed;

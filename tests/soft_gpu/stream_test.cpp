@@ -13,12 +13,15 @@ using CaptureTest = SoftGpuTest;
 __global__ void set_kernel(int* to, int value) { *to = value; }
 __global__ void copy_kernel(int* to, const int* from) { *to = *from; }
 
+// Enough that no order stays unseen: the least likely one comes once in five.
+constexpr int kTries = 100;
+
 // One stream writes, the other reads: right in every order that events allow?
 int wrong_handovers(bool has_event) {
   const DeviceArray<int> from(1), to(1);
   const Stream first, second;
   const Event written;
-  return count_wrong(20, [&] {
+  return count_wrong(kTries, [&] {
     from.set(0);
     EXPECT_EQ(launch({1, 1, 0, first.get}, set_kernel, from.data(), 7), cudaSuccess);
     EXPECT_EQ(cudaEventRecord(written.get, first.get), cudaSuccess);
@@ -39,7 +42,7 @@ TEST_F(StreamTest, AnEventStandsForWhatWasBeforeItOnly) {
   const DeviceArray<int> from(1), to(1);
   const Stream first, second;
   const Event early;
-  EXPECT_GT(count_wrong(20,
+  EXPECT_GT(count_wrong(kTries,
                         [&] {
                           from.set(0);
                           EXPECT_EQ(cudaEventRecord(early.get, first.get), cudaSuccess);
@@ -56,7 +59,7 @@ TEST_F(StreamTest, NothingIsDoneBeforeSomebodyWaits) {
   int* pinned = nullptr;
   ASSERT_EQ(cudaMallocHost(&pinned, 4), cudaSuccess);
   const Stream stream;
-  EXPECT_GT(count_wrong(20,
+  EXPECT_GT(count_wrong(kTries,
                         [&] {
                           *pinned = 0;
                           launch({1, 1, 0, stream.get}, set_kernel, memory.data(), 7);
@@ -113,7 +116,7 @@ TEST_F(CaptureTest, ReplaysKeepToTheEdgesAndToNothingElse) {
     EXPECT_EQ(cudaStreamEndCapture(origin.get, &graph), cudaSuccess);
     cudaGraphExec_t executable;
     EXPECT_EQ(cudaGraphInstantiate(&executable, graph), cudaSuccess);
-    const int wrong = count_wrong(20, [&] {
+    const int wrong = count_wrong(kTries, [&] {
       from.set(0);
       EXPECT_EQ(cudaGraphLaunch(executable, origin.get), cudaSuccess);
       return to.get()[0] == 7;

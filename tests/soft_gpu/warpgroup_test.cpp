@@ -122,7 +122,8 @@ __global__ void product_kernel(TensorMap a, TensorMap b, float* out, Fault fault
       }
     }
     if (fault != Fault::commit) wgmma_commit();
-    if (fault == Fault::early_reuse) shared.b[0][5] ^= 0x40;
+    // By one thread, before its warp waits; its warp sees it on every schedule.
+    if (fault == Fault::early_reuse && threadIdx.x == 128) shared.b[0][5] ^= 0x40;
     if (fault == Fault::wait)
       wgmma_wait<1>();
     else
@@ -190,10 +191,11 @@ __global__ void barrier_kernel(int arrivals, int expected, bool initialised) {
   auto* barrier = reinterpret_cast<Mbarrier*>(current_block().dynamic_shared);
   if (threadIdx.x == 0 && initialised) mbarrier_init(barrier, arrivals);
   __syncthreads();
+  if (threadIdx.x == 32) mbarrier_wait(barrier, 1);  // nothing came before the first phase
+  __syncthreads();
   if (threadIdx.x < 32) mbarrier_arrive(barrier);
   if (threadIdx.x == 32) {
     if (expected > 0) mbarrier_arrive_expect(barrier, expected);
-    mbarrier_wait(barrier, 1);  // nothing came before the first phase
     mbarrier_wait(barrier, 0);
   }
 }
