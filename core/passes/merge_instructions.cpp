@@ -47,6 +47,16 @@ bool has_order(const Graph& graph, const Taken& merges) {
   return left == 0;
 }
 
+void check_members(const Graph& graph, const std::vector<Merge>& merges) {
+  std::vector<bool> is_member(graph.instructions.size(), false);
+  for (const Merge& merge : merges)
+    for (const int member : merge.members) {
+      TESSERA_CHECK(!is_member[static_cast<size_t>(member)], "instruction %", member, " of graph \"", graph.name,
+                    "\" is a member of two merges");
+      is_member[static_cast<size_t>(member)] = true;
+    }
+}
+
 Taken without_circles(const Graph& graph, const std::vector<Merge>& merges) {
   Taken all;
   for (const Merge& merge : merges) all.push_back(&merge);
@@ -62,6 +72,7 @@ Taken without_circles(const Graph& graph, const std::vector<Merge>& merges) {
 }  // namespace
 
 Graph merge_instructions(const Graph& graph, const std::vector<Merge>& merges) {
+  check_members(graph, merges);
   const Taken taken = without_circles(graph, merges);
   TESSERA_CHECK(!taken.empty() || merges.empty(), "no merge of graph \"", graph.name, "\" is possible alone");
   OrderedRewriter rewriter(graph);

@@ -95,5 +95,17 @@ TEST(MergeInstructions, CirclesMayBeLong) {
   EXPECT_EQ(count(squares.check(merges), ops::kMultiSumOfSquares), 2);
 }
 
+TEST(MergeInstructions, AnInstructionHasOneMerge) {
+  Squares squares;
+  const Value x = squares.input("x");
+  const Value first = squares.square(x), second = squares.square(x), third = squares.square(x);
+  try {
+    merge_instructions(squares.graph, {squares.merge({first, second}), squares.merge({second, third})});
+    FAIL() << "was done";
+  } catch (const InternalError& error) {
+    EXPECT_NE(std::string(error.what()).find("is a member of two merges"), std::string::npos) << error.what();
+  }
+}
+
 }  // namespace
 }  // namespace tessera
