@@ -131,6 +131,8 @@ std::span<const OpDef* const> all_ops() {
       &kUnpermuteTokens,
       &kTokenDots,
       &kScaledDotGeneral,
+      &kScaledDotGeneralGelu,
+      &kScaledDotGeneralAdd,
       &kDotGeneralFp8,
       &kDotGeneralFp8GradLeft,
       &kDotGeneralFp8GradRight,

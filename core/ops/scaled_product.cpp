@@ -2,104 +2,190 @@
 
 #include "core/base/error.h"
 #include "core/ops/contraction.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/support.h"
 
 namespace tessera::ops {
 namespace {
 
-constexpr std::string_view kName = "scaled_dot_general";
-
 OpCall product_of(const OpCall& call) { return {call.operands.first(2), call.attributes}; }
 
-bool has_bias(const OpCall& call) { return call.operands.size() == 5; }
+bool has_fifth(const OpCall& call) { return call.operands.size() == 5; }
 
 int rhs_free(const OpCall& call) {
   return call.operands[1].rank() - static_cast<int>(call.attributes.ints(Attr::rhs_contracting).size());
 }
 
-TensorType product_type(const OpCall& call) {
+// ---- infer --------------------------------------------------------------------------------------
+
+TensorType infer_product(std::string_view op, const OpCall& call) {
+  for (const TensorType& type : call.operands.first(2))
+    require(is_f8(type.dtype), op, ": multiplies f8, not ", type);
+  require(call.attributes.ints(Attr::lhs_batch).empty(), op, ": takes no batch dims, but ", call.operands[0],
+          " has [", join(call.attributes.ints(Attr::lhs_batch), ","), "]");
+  for (const TensorType& scale : call.operands.subspan(2, 2))
+    require(scale == TensorType{DType::f32, {}}, op, ": a scale is f32[], not ", scale);
   try {
     return kDotGeneral.infer(product_of(call))[0];
   } catch (const UserError& error) {
-    throw_user_error(kName, ": ", error.what());
+    throw_user_error(op, ": ", error.what());
   }
 }
 
-std::vector<TensorType> infer(const OpCall& call) {
-  if (!has_bias(call)) check_operand_count(kName, call, 4);
-  for (const TensorType& type : call.operands.first(2))
-    require(is_f8(type.dtype), kName, ": multiplies f8, not ", type);
-  require(call.attributes.ints(Attr::lhs_batch).empty(), kName, ": takes no batch dims, but ", call.operands[0],
-          " has [", join(call.attributes.ints(Attr::lhs_batch), ","), "]");
-  for (const TensorType& scale : call.operands.subspan(2, 2))
-    require(scale == TensorType{DType::f32, {}}, kName, ": a scale is f32[], not ", scale);
-  const TensorType product = product_type(call);
-  if (!has_bias(call)) return {product};
+TensorType infer_biased(std::string_view op, const OpCall& call) {
+  const TensorType product = infer_product(op, call);
   TensorType bias{product.dtype, {}};
   for (int d = product.rank() - rhs_free(call); d < product.rank(); ++d) bias.shape.push_back(product.shape[d]);
-  require(call.operands[4] == bias, kName, ": the bias of a product ", product, " is ", bias, ", not ",
-          call.operands[4]);
+  require(call.operands[4] == bias, op, ": the bias of a product ", product, " is ", bias, ", not ", call.operands[4]);
+  return product;
+}
+
+std::vector<TensorType> infer(const OpCall& call) {
+  constexpr std::string_view kName = "scaled_dot_general";
+  if (has_fifth(call)) return {infer_biased(kName, call)};
+  check_operand_count(kName, call, 4);
+  return {infer_product(kName, call)};
+}
+
+std::vector<TensorType> infer_gelu(const OpCall& call) {
+  constexpr std::string_view kName = "scaled_dot_general_gelu";
+  check_operand_count(kName, call, 5);
+  return std::vector(2, infer_biased(kName, call));
+}
+
+std::vector<TensorType> infer_add(const OpCall& call) {
+  constexpr std::string_view kName = "scaled_dot_general_add";
+  check_operand_count(kName, call, 5);
+  const TensorType product = infer_product(kName, call);
+  require(call.operands[4] == product, kName, ": the accumulator is ", call.operands[4], ", the product ", product);
   return {product};
 }
 
-void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
+// ---- eval ---------------------------------------------------------------------------------------
+
+// In f64, with the fifth operand added along the last dims.
+HostTensor scaled_sum(const OpCall& call, std::span<const HostTensor* const> x, const Shape& shape) {
   std::vector<HostTensor> product;
-  product.emplace_back(TensorType{DType::f64, y[0].shape()});
+  product.emplace_back(TensorType{DType::f64, shape});
   kDotGeneral.eval(product_of(call), x.first(2), product);
   std::vector<double> values = reals_of(product[0]);
   const double scale = x[2]->get_real(0) * x[3]->get_real(0);
   for (double& value : values) value *= scale;
-  if (has_bias(call)) {
-    const std::vector<double> bias = reals_of(*x[4]);
-    for (size_t i = 0; i < values.size(); ++i) values[i] += bias[i % bias.size()];
+  if (has_fifth(call)) {
+    const std::vector<double> added = reals_of(*x[4]);
+    for (size_t i = 0; i < values.size(); ++i) values[i] += added[i % added.size()];
   }
-  set_reals(y[0], values);
+  set_reals(product[0], values);
+  return std::move(product[0]);
 }
 
-// The product's rule; contracted dims must be whole, for the bias is added once.
-FactorRule factors(const OpCall& call, std::span<const TensorType> results) {
-  FactorRule rule = kDotGeneral.factors(product_of(call), results);
+void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
+  set_reals(y[0], reals_of(scaled_sum(call, x, y[0].shape())));
+}
+
+void eval_gelu(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
+  const HostTensor sum = scaled_sum(call, x, y[0].shape());
+  const HostTensor* const operand = &sum;
+  const Attributes attributes{{Attr::is_approximate, true}};
+  kGelu.eval({std::span(&sum.type(), 1), attributes}, std::span(&operand, 1), y.first(1));
+  set_reals(y[1], reals_of(sum));
+}
+
+// ---- factors ------------------------------------------------------------------------------------
+
+// The product's rule; contracted dims must be whole, for what is added is added once.
+FactorRule product_factors(const OpCall& call, std::span<const TensorType> results) {
+  FactorRule rule = kDotGeneral.factors(product_of(call), results.first(1));
   for (Factor& factor : rule.factors)
     if (factor.kind == FactorKind::reduction) factor.kind = FactorKind::need_replication;
   rule.operands.resize(4);
-  if (has_bias(call)) rule.operands.push_back({rule.results[0].end() - rhs_free(call), rule.results[0].end()});
   return rule;
 }
 
+FactorRule factors(const OpCall& call, std::span<const TensorType> results) {
+  FactorRule rule = product_factors(call, results);
+  if (has_fifth(call)) rule.operands.push_back({rule.results[0].end() - rhs_free(call), rule.results[0].end()});
+  rule.results.resize(results.size(), rule.results[0]);
+  return rule;
+}
+
+FactorRule factors_add(const OpCall& call, std::span<const TensorType> results) {
+  FactorRule rule = product_factors(call, results);
+  rule.operands.push_back(rule.results[0]);
+  return rule;
+}
+
+// ---- the rest -----------------------------------------------------------------------------------
+
+// Per element of the result, beside the product's own.
+template <int kPerResult>
 double flops(const OpCall& call, std::span<const TensorType> results) {
-  return kDotGeneral.flops(product_of(call), results) + 2 * static_cast<double>(results[0].elements());
+  return kDotGeneral.flops(product_of(call), results.first(1)) +
+         kPerResult * static_cast<double>(results[0].elements());
+}
+
+// [2, 4, 16] by [16, 2, 8]
+OpSample sample(DType lhs, DType rhs, DType out, std::vector<TensorType> fifth) {
+  const TensorType scale{DType::f32, {}};
+  OpSample made{{{lhs, {2, 4, 16}}, {rhs, {16, 2, 8}}, scale, scale},
+                {{Attr::lhs_contracting, Ints{2}},
+                 {Attr::rhs_contracting, Ints{0}},
+                 {Attr::lhs_batch, Ints{}},
+                 {Attr::rhs_batch, Ints{}},
+                 {Attr::dtype, out}},
+                {},
+                false};
+  made.operands.insert(made.operands.end(), fifth.begin(), fifth.end());
+  return made;
 }
 
 std::vector<OpSample> samples() {
-  const TensorType scale{DType::f32, {}};
-  const auto sample = [&](DType lhs, DType rhs, DType out, bool biased) {
-    OpSample made{{{lhs, {2, 4, 16}}, {rhs, {16, 2, 8}}, scale, scale},
-                  {{Attr::lhs_contracting, Ints{2}},
-                   {Attr::rhs_contracting, Ints{0}},
-                   {Attr::lhs_batch, Ints{}},
-                   {Attr::rhs_batch, Ints{}},
-                   {Attr::dtype, out}},
-                  {},
-                  false};
-    if (biased) made.operands.push_back({out, {2, 8}});
-    return made;
-  };
-  return {sample(DType::f8e4m3fn, DType::f8e4m3fn, DType::bf16, true),
-          sample(DType::f8e5m2, DType::f8e4m3fn, DType::bf16, false),
-          sample(DType::f8e4m3fn, DType::f8e5m2, DType::f32, false)};
+  return {sample(DType::f8e4m3fn, DType::f8e4m3fn, DType::bf16, {{DType::bf16, {2, 8}}}),
+          sample(DType::f8e5m2, DType::f8e4m3fn, DType::bf16, {}),
+          sample(DType::f8e4m3fn, DType::f8e5m2, DType::f32, {})};
 }
+
+std::vector<OpSample> gelu_samples() {
+  return {sample(DType::f8e4m3fn, DType::f8e4m3fn, DType::bf16, {{DType::bf16, {2, 8}}})};
+}
+
+std::vector<OpSample> add_samples() {
+  return {sample(DType::f8e4m3fn, DType::f8e5m2, DType::f32, {{DType::f32, {2, 4, 2, 8}}})};
+}
+
+const std::vector<Attr> kDims = {Attr::lhs_contracting, Attr::rhs_contracting, Attr::lhs_batch, Attr::rhs_batch};
 
 }  // namespace
 
-const OpDef kScaledDotGeneral{
-    .name = kName,
-    .attributes = {Attr::lhs_contracting, Attr::rhs_contracting, Attr::lhs_batch, Attr::rhs_batch},
-    .optional_attributes = {Attr::dtype},
-    .infer = infer,
-    .eval = eval,
-    .factors = factors,
-    .pad_needs = no_pad_needs,
-    .flops = flops,
-    .samples = samples};
+const OpDef kScaledDotGeneral{.name = "scaled_dot_general",
+                              .attributes = kDims,
+                              .optional_attributes = {Attr::dtype},
+                              .infer = infer,
+                              .eval = eval,
+                              .factors = factors,
+                              .pad_needs = no_pad_needs,
+                              .flops = flops<2>,
+                              .samples = samples};
+
+const OpDef kScaledDotGeneralGelu{.name = "scaled_dot_general_gelu",
+                                  .attributes = kDims,
+                                  .optional_attributes = {Attr::dtype},
+                                  .infer = infer_gelu,
+                                  .eval = eval_gelu,
+                                  .factors = factors,
+                                  .pad_needs = no_pad_needs,
+                                  .flops = flops<12>,
+                                  .samples = gelu_samples};
+
+const OpDef kScaledDotGeneralAdd{.name = "scaled_dot_general_add",
+                                 .attributes = kDims,
+                                 .optional_attributes = {Attr::dtype},
+                                 .infer = infer_add,
+                                 .eval = eval,
+                                 .factors = factors_add,
+                                 .pad_needs = no_pad_needs,
+                                 .flops = flops<3>,
+                                 .samples = add_samples,
+                                 .alias = [](const OpCall&, int) { return 4; }};
 
 }  // namespace tessera::ops

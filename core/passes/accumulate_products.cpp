@@ -9,6 +9,7 @@
 #include "core/ops/contraction.h"
 #include "core/ops/control.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/scaled_product.h"
 #include "core/passes/dead_code.h"
 
 namespace tessera {
@@ -44,8 +45,12 @@ class Accumulator {
   int users(Value value) const { return users_[at(value.instruction)]; }
 
   bool is_product(Value value) const {
-    return graph_.at(value).is(ops::kDotGeneral) && users(value) == 1 &&
+    return (graph_.at(value).is(ops::kDotGeneral) || is_scaled(graph_.at(value))) && users(value) == 1 &&
            is_float(graph_.type(value).dtype);
+  }
+  // Without a bias, whose place the accumulator takes.
+  static bool is_scaled(const Instruction& it) {
+    return it.is(ops::kScaledDotGeneral) && it.operands.size() == 4;
   }
 
   // add(acc, a + b + ...) in any nesting of adds that nobody else reads: products among the addends
@@ -88,10 +93,9 @@ class Accumulator {
     }
     for (Value product : sum.products) {
       Instruction made = graph_.at(product);
-      made.op = &ops::kDotGeneralAdd;
-      made.operands = {total};
-      for (Value operand : graph_.at(product).operands)
-        made.operands.push_back(rewriter.mapped(operand));
+      for (Value& operand : made.operands) operand = rewriter.mapped(operand);
+      made.operands.insert(is_scaled(made) ? made.operands.end() : made.operands.begin(), total);
+      made.op = is_scaled(graph_.at(product)) ? &ops::kScaledDotGeneralAdd : &ops::kDotGeneralAdd;
       made.results = original.results;
       made.factor_axes.clear();
       total = rewriter.append(std::move(made));

@@ -12,6 +12,7 @@
 #include "core/ops/contraction.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/product_epilogue.h"
+#include "core/ops/scaled_product.h"
 #include "core/ops/structure.h"
 #include "core/passes/dead_code.h"
 
@@ -61,6 +62,7 @@ class EpilogueFuser {
   void find(int i) {
     const Instruction& it = graph_.instructions[at(i)];
     if (it.is(ops::kAdd)) find_bias(i);
+    if (is_tanh_gelu(it, ops::kGelu)) find_scaled_gelu(i);
     if (is_tanh_gelu(it, ops::kGeluGrad)) find_gelu_grad(i);
     if (it.is(ops::kReduce)) find_bias_grad(i);
   }
@@ -101,17 +103,27 @@ class EpilogueFuser {
       for (const Graph::Use& use : uses_[at(i)]) {
         const Instruction& user = graph_.instructions[at(use.user)];
         if (is_tanh_gelu(user, ops::kGelu) && user.recompute == add.recompute &&
-            put(ops::kDotGeneralBiasGelu, product, {*bias}, {{use.user, 0}, sum}))
+            put(ops::kDotGeneralBiasGelu, product, with_factors(product, {*bias}), {{use.user, 0}, sum}))
           return;
       }
-      if (put(ops::kDotGeneralBias, product, {*bias}, {sum})) return;
+      if (put(ops::kDotGeneralBias, product, with_factors(product, {*bias}), {sum})) return;
     }
   }
 
   void find_gelu_grad(int i) {
     const Instruction& grad = graph_.instructions[at(i)];
     const Value product = grad.operands[1];
-    if (is_product_for(product, grad)) put(ops::kDotGeneralGeluGrad, product, {grad.operands[0]}, {{i, 0}});
+    if (is_product_for(product, grad))
+      put(ops::kDotGeneralGeluGrad, product, with_factors(product, {grad.operands[0]}), {{i, 0}});
+  }
+
+  // A product of f8 operands, which has its bias already.
+  void find_scaled_gelu(int i) {
+    const Instruction& gelu = graph_.instructions[at(i)];
+    const Value sum = gelu.operands[0];
+    const Instruction& product = graph_.at(sum);
+    if (!product.is(ops::kScaledDotGeneral) || product.operands.size() != 5 || product.recompute != gelu.recompute) return;
+    if (!taken_.count(sum.instruction)) put(ops::kScaledDotGeneralGelu, sum, product.operands, {{i, 0}, sum});
   }
 
   // The sum of dy over the dims that a product contracts.
@@ -132,8 +144,9 @@ class EpilogueFuser {
       if (!is_float(dtype) || dtype != reduce.results[0].type.dtype) continue;
       const std::vector<Value> accumulator =
           adds ? std::vector<Value>{product.operands[0]} : std::vector<Value>{};
+      const Value made{use.user, 0};
       const std::optional<int> place = place_for(i, use.user);
-      if (!place || !put(ops::kDotGeneralBiasGrad, {use.user, 0}, accumulator, {{use.user, 0}, {i, 0}})) continue;
+      if (!place || !put(ops::kDotGeneralBiasGrad, made, with_factors(made, accumulator), {made, {i, 0}})) continue;
       place_[at(i)] = place_[at(use.user)] = *place;
       return;
     }
@@ -155,14 +168,20 @@ class EpilogueFuser {
     return graph_.instructions[at(i)].operands.empty() ? -1 : place_[at(i)];
   }
 
+  // What a product multiplies, behind what it may be added to, and `more`.
+  std::vector<Value> with_factors(Value product, const std::vector<Value>& more) const {
+    const std::vector<Value>& operands = graph_.at(product).operands;
+    std::vector<Value> all(operands.end() - 2, operands.end());
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+
   // Notes the fused product if a kernel takes it. Its results stand where `results` stood; `product` is among the
   // instructions that it replaces, or read by the first of them alone.
-  bool put(const OpDef& op, Value product, std::vector<Value> more, std::vector<Value> results) {
-    const Instruction& source = graph_.at(product);
-    Fused fused{source, std::move(results)};
+  bool put(const OpDef& op, Value product, std::vector<Value> operands, std::vector<Value> results) {
+    Fused fused{graph_.at(product), std::move(results)};
     fused.made.op = &op;
-    fused.made.operands.assign(source.operands.end() - 2, source.operands.end());
-    fused.made.operands.insert(fused.made.operands.end(), more.begin(), more.end());
+    fused.made.operands = std::move(operands);
     fused.made.factor_axes.clear();
     fused.made.results.clear();
     for (Value result : fused.results) fused.made.results.push_back(graph_.info(result));

@@ -8,6 +8,9 @@
 //     %4 = dot_general(%dy, %w)
 //     %5 = gelu_grad(%2, %4)                      %5 = dot_general_gelu_grad(%dy, %w, %2)
 //
+//     %8 = scaled_dot_general(%q, %w, %s, %t, %b)
+//     %9 = gelu(%8)                               %9, %8 = scaled_dot_general_gelu(%q, %w, %s, %t, %b)
+//
 //     %6 = reduce(convert(%dy)) {sum}
 //     %7 = dot_general_add(%acc, %x, %dy)         %7, %6 = dot_general_bias_grad(%x, %dy, %acc)
 //
@@ -19,7 +22,7 @@
 // free dims. Products are no longer rounded before the epilogue: results differ by that, and not more. What the
 // gradient of GELU reads is what the fused forward product wrote.
 //
-// Runs on local graphs, behind accumulate_products and before fuse_elementwise (which would take the same ops).
+// Runs on local graphs, behind accumulate_products and fuse_product_scales, before fuse_elementwise (which would take the same ops).
 #pragma once
 
 #include "core/ir/graph.h"

@@ -8,7 +8,8 @@
 // The longest beginning of that chain that a kernel takes; either conversion may be absent. Why: the product is written
 // once, instead of to be read again: in bf16 4 bytes an element less.
 //
-// Runs on local graphs, before fuse_elementwise, which would take the same ops. Only a product that nobody else reads
+// Runs on local graphs, before accumulate_products, which adds what it makes to accumulators, fuse_product_epilogues,
+// which applies GELU to it, and fuse_elementwise, which would take the same ops. Only a product that nobody else reads
 // is taken. What is in between is no longer rounded: the product with a bias is rounded once.
 #pragma once
 

@@ -116,10 +116,10 @@ CompiledGraph lower(const Graph& source, const MeshPtr& mesh, const KernelTable&
   run("split_complex", split_complex);
   run("merge_common_local", merge_common_subexpressions);
   run("remove_dead_local", eliminate_dead_code);
-  // Gradients are added to their accumulators by the products that make them.
-  run("accumulate_products", accumulate_products);
   // Products of f8 operands scale their sums themselves, and so on.
   run("fuse_product_scales", [&](const Graph& whole) { return fuse_product_scales(whole, kernels); });
+  // Gradients are added to their accumulators by the products that make them.
+  run("accumulate_products", accumulate_products);
   // Products add biases and apply GELU themselves where the device's can.
   graph = passes.run("fuse_product_epilogues", GraphStage::local, graph,
                      [&](const Graph& local) { return fuse_product_epilogues(local, kernels); });

@@ -90,7 +90,7 @@ TEST(GpuFp8, TrainsToTheLossesOfTheProcessor) {
     const TinyJob job(family);
     const std::vector<std::string> fp8 =
         join_arguments(join_arguments(set("train.steps", "2"), set("train.matmul_dtype", "fp8")),
-                       set("train.compute_dtype", compute));
+                       join_arguments(set("train.compute_dtype", compute), set("train.microbatch", "4")));
     train(job, "cpu", fp8);
     const Outcome gpu = train(job, "gpu", join_arguments(fp8, kCuda), on_soft_gpus());
     EXPECT_FALSE(gpu.says("reference")) << gpu.all();

@@ -70,6 +70,8 @@ const std::map<std::string_view, std::string_view> kNoGradient = {
     {"dot_general_gelu_grad", "made after autodiff"},
     {"dot_general_bias_grad", "made after autodiff"},
     {"scaled_dot_general", "made after autodiff"},
+    {"scaled_dot_general_gelu", "made after autodiff"},
+    {"scaled_dot_general_add", "made after autodiff"},
     {"dot_general_fp8_grad_left", "a gradient"},
     {"dot_general_fp8_grad_right", "a gradient"},
     {"max_abs", "scales are constants to who differentiates"},

@@ -9,7 +9,9 @@
 #include "core/ops/fp8_product.h"
 #include "core/ops/scaled_product.h"
 #include "core/ops/structure.h"
+#include "core/passes/accumulate_products.h"
 #include "core/passes/expand_fp8.h"
+#include "core/passes/product_epilogues.h"
 #include "tests/passes/pass_testing.h"
 
 namespace tessera {
@@ -18,16 +20,23 @@ namespace {
 using testing::count;
 using testing::values;
 
-// Kernels of scaled_dot_general that refuse a bias, or do not; they are never run.
-KernelTable table_of(bool with_bias) {
-  KernelTable table;
+using Acceptance = std::optional<std::string>;
+
+// Never run.
+Kernel any_kernel() {
   Kernel kernel;
   kernel.name = "test.any";
   kernel.run = [](const KernelArgs&) {};
-  if (with_bias)
-    kernel.accept = [](const OpCall&, std::span<const TensorType>) -> std::optional<std::string> { return {}; };
-  else
-    kernel.accept = [](const OpCall& call, std::span<const TensorType>) -> std::optional<std::string> {
+  kernel.accept = [](const OpCall&, std::span<const TensorType>) -> Acceptance { return {}; };
+  return kernel;
+}
+
+// Kernels of scaled_dot_general that refuse a bias, or do not.
+KernelTable table_of(bool with_bias) {
+  KernelTable table;
+  Kernel kernel = any_kernel();
+  if (!with_bias)
+    kernel.accept = [](const OpCall& call, std::span<const TensorType>) -> Acceptance {
       if (call.operands.size() == 4) return {};
       return "a bias";
     };
@@ -71,6 +80,34 @@ TEST(ProductScales, AndTheBias) {
 TEST(ProductScales, WhatIsReadElsewhereStays) {
   const Graph plain = layer(DType::bf16, /*also_without_bias=*/true);
   expect_fused(plain, fuse_product_scales(plain, table_of(true)), 4, 0);
+}
+
+// Behind it: GELU of a layer, whose gradient reads what it is of, and what is added to an accumulator.
+TEST(ProductScales, GeluAndAccumulatorsGoIntoWhatItMakes) {
+  KernelTable table = table_of(true);
+  for (const OpDef* op : {&ops::kScaledDotGeneralGelu, &ops::kScaledDotGeneralAdd}) table.add(*op, any_kernel());
+  Graph graph;
+  Builder b(graph);
+  const Value x = b.input(InputKind::data, "x", {DType::f32, {2, 6, 8}});
+  const Value w = b.input(InputKind::parameter, "w", {DType::f32, {8, 3, 4}});
+  const Value bias = b.input(InputKind::parameter, "bias", {DType::f32, {3, 4}});
+  const Value sum = b.input(InputKind::accumulator, "sum", {DType::f32, {2, 6, 3, 4}});
+  const Value product = ops::dot_general_fp8(b, x, w, {{2}, {0}});
+  const Value biased = ops::add(b, product, ops::broadcast_last(b, bias, b.shape(product)));
+  b.output(ops::gelu(b, biased, /*is_approximate=*/true), "gelu");
+  b.output(ops::gelu_grad(b, biased, sum, /*is_approximate=*/true), "grad");
+  const Value other = ops::dot_general_fp8(b, ops::scale(b, x, 2), w, {{2}, {0}});
+  b.output(ops::add(b, sum, other), "sum", 3);
+  const Graph plain = expand_fp8_products(graph);
+  const Graph made = fuse_product_epilogues(accumulate_products(fuse_product_scales(plain, table)), table);
+  verify(made, GraphStage::built);
+  EXPECT_EQ(count(made, ops::kScaledDotGeneralGelu), 1);
+  EXPECT_EQ(count(made, ops::kScaledDotGeneralAdd), 1);
+  for (const OpDef* op : {&ops::kScaledDotGeneral, &ops::kDotGeneral, &ops::kGelu}) EXPECT_EQ(count(made, *op), 0);
+  const auto inputs = values(plain);
+  const auto expected = interpret(plain, inputs), got = interpret(made, inputs);
+  for (size_t i = 0; i < expected.size(); ++i)
+    EXPECT_LE(max_relative_error(got[i], expected[i], 1), 1e-5) << plain.outputs[i].name;
 }
 
 TEST(ProductScales, NothingWithoutKernels) {

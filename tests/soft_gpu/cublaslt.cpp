@@ -6,7 +6,7 @@
 //
 // f8 matrices are what a Hopper GPU has of them (NVIDIA's documentation of cublasLtMatmul): A transposed and B not, at
 // most one of them e5m2, sides that are multiples of 16, addresses too, f32 arithmetic, D (and C) bf16 or f32, and of
-// epilogues a bias into bf16. Scale pointers are theirs alone.
+// epilogues, into bf16, a bias and GELU behind it (release notes of cuBLAS 12.0). Scale pointers are theirs alone.
 //
 // Epilogues: those that kernels/cuda/matmul asks for, of one batch in f32 arithmetic. NVIDIA's header wants the leading
 // dimension of aux divisible by 8 and no less than the rows of D, and looks at how the pointers are aligned; here they
@@ -99,7 +99,8 @@ bool is_f8_supported(const cublasLtMatmulDescOpaque_t& desc, const MatrixProduct
   return has_f8() && desc.compute == CUBLAS_COMPUTE_32F && desc.scale == CUDA_R_32F && p.c.type == out && p.transpose_a &&
          !p.transpose_b && p.m % 16 == 0 && p.n % 16 == 0 && p.k % 16 == 0 &&
          (out == CUDA_R_16BF || (out == CUDA_R_32F && desc.epilogue == CUBLASLT_EPILOGUE_DEFAULT)) &&
-         (desc.epilogue == CUBLASLT_EPILOGUE_DEFAULT || desc.epilogue == CUBLASLT_EPILOGUE_BIAS);
+         (desc.epilogue == CUBLASLT_EPILOGUE_DEFAULT || desc.epilogue == CUBLASLT_EPILOGUE_BIAS ||
+          desc.epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS);
 }
 
 bool are_types_supported(const cublasLtMatmulDescOpaque_t& desc, const MatrixProduct& p) {

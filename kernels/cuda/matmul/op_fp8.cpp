@@ -1,12 +1,15 @@
 // Products in fp8 (core/ops/fp8_product.h) and what belongs to them:
 //
-//     scaled_dot_general  by cuBLASLt, which reads the scales in device memory (A and B scale pointers)
-//     dot_general of f8   that cuBLASLt refuses (sides that are no multiples of 16, e5m2 x e5m2): as bf16
+//     scaled_dot_general       by cuBLASLt, which reads the scales in device memory (A and B scale pointers), with
+//     scaled_dot_general_gelu  its epilogues (BIAS, GELU_AUX_BIAS) or, where it finds no algorithm for one, a kernel of
+//     scaled_dot_general_add   ours behind the product (epilogue.h), or into its result (beta = 1)
+//     dot_general of f8        that cuBLASLt refuses (sides that are no multiples of 16, e5m2 x e5m2): as bf16
 //     max_abs
 #include "core/ops/contraction.h"
 #include "core/ops/max_abs.h"
 #include "core/ops/scaled_product.h"
 #include "kernels/cuda/backend/check.h"
+#include "kernels/cuda/matmul/epilogue.h"
 #include "kernels/cuda/matmul/fp8.h"
 #include "kernels/cuda/matmul/product.h"
 #include "kernels/cuda/register.h"
@@ -18,34 +21,59 @@ namespace {
 
 OpCall product_call(const OpCall& call) { return {call.operands.first(2), call.attributes}; }
 
+bool is_added_to_fifth(const KernelArgs& args) { return args.instruction.is(ops::kScaledDotGeneralAdd); }
+
+Epilogue epilogue_of(const KernelArgs& args) {
+  if (args.instruction.is(ops::kScaledDotGeneralGelu)) return Epilogue::bias_gelu;
+  return args.operands.size() == 5 && !is_added_to_fifth(args) ? Epilogue::bias : Epilogue::none;
+}
+
 ProductViews scaled_views(const KernelArgs& args) {
   ProductViews views{args.operands[0], args.operands[1], args.results[0]};
   views.left_scale = args.operands[2].data;
   views.right_scale = args.operands[3].data;
-  if (args.operands.size() == 5) views.bias = args.operands[4].data;
+  const Epilogue epilogue = epilogue_of(args);
+  if (epilogue != Epilogue::none) views.bias = args.operands[4].data;
+  if (epilogue == Epilogue::bias_gelu) views.aux = args.results[1].data;
   return views;
 }
 
-ProductOptions scaled_options(const KernelArgs& args) {
-  return {.accumulate = false, .epilogue = args.operands.size() == 5 ? Epilogue::bias : Epilogue::none};
+void prepare_scaled(const KernelArgs& args) {
+  context_of(args.stream).matmul->steps().put(
+      args, make_product_step(args, scaled_views(args), {is_added_to_fifth(args), epilogue_of(args)}));
 }
 
-void prepare_scaled(const KernelArgs& args) {
-  ProductStep step = make_product_step(args, scaled_views(args), scaled_options(args));
-  if (step.is_split)
-    throw_user_error("cuBLASLt: there is no algorithm for an f8 product with a bias: ", args.operands[0].type, " by ",
-                     args.operands[1].type, " into ", args.results[0].type);
-  context_of(args.stream).matmul->steps().put(args, std::move(step));
+// What the product was left without.
+void run_epilogue(const KernelArgs& args) {
+  const TensorType types[] = {args.operands[0].type, args.operands[1].type};
+  const int64_t columns = product_of({types, args.instruction.attributes}).layout.right.column_count,
+                rows = args.results[0].type.elements() / columns;
+  const bf16* const bias = args.operands[4].as<const bf16>();
+  bf16* const result = args.results[0].as<bf16>();
+  if (epilogue_of(args) == Epilogue::bias_gelu)
+    add_bias_and_gelu(rows, columns, bias, args.results[1].as<bf16>(), result, stream_of(args));
+  else
+    add_bias(rows, columns, bias, result, stream_of(args));
 }
 
 void run_scaled(const KernelArgs& args) {
-  run_product_step(args, scaled_views(args), context_of(args.stream).matmul->steps().at(args));
+  const TensorView& result = args.results[0];
+  if (is_added_to_fifth(args) && args.operands[4].data != result.data)
+    check(cudaMemcpyAsync(result.data, args.operands[4].data, static_cast<size_t>(result.type.bytes()),
+                          cudaMemcpyDeviceToDevice, stream_of(args)),
+          "a copy on the device");
+  const ProductStep& step = context_of(args.stream).matmul->steps().at(args);
+  run_product_step(args, scaled_views(args), step);
+  if (step.is_split) run_epilogue(args);
 }
 
 Refusal accept_scaled(const OpCall& call, Results results) {
+  return refuse_product(product_call(call), results[0].dtype);
+}
+Refusal accept_biased(const OpCall& call, Results results) {
   if (call.operands.size() == 5 && results[0].dtype != DType::bf16)
     return cat("cuBLASLt adds a bias to f8 products of bf16, not of ", results[0].dtype);
-  return refuse_product(product_call(call), results[0].dtype);
+  return accept_scaled(call, results);
 }
 
 // ---- dot_general, widened -----------------------------------------------------------------------
@@ -121,10 +149,15 @@ void run_max_abs(const KernelArgs& args) {
 }  // namespace
 
 void register_fp8(KernelTable& table) {
-  Kernel scaled = make_kernel("cuda.cublaslt_scaled", accept_scaled, run_scaled);
-  scaled.workspace_bytes = [](const OpCall& call, Results) { return product_workspace(product_call(call)); };
-  scaled.prepare = prepare_scaled;
-  table.add(ops::kScaledDotGeneral, scaled);
+  const auto add_scaled = [&table](const OpDef& op, const char* name, auto accept) {
+    Kernel kernel = make_kernel(name, accept, run_scaled);
+    kernel.workspace_bytes = [](const OpCall& call, Results) { return product_workspace(product_call(call)); };
+    kernel.prepare = prepare_scaled;
+    table.add(op, kernel);
+  };
+  add_scaled(ops::kScaledDotGeneral, "cuda.cublaslt_scaled", accept_biased);
+  add_scaled(ops::kScaledDotGeneralGelu, "cuda.cublaslt_scaled_gelu", accept_biased);
+  add_scaled(ops::kScaledDotGeneralAdd, "cuda.cublaslt_scaled_add", accept_scaled);
 
   Kernel widened = make_kernel("cuda.cublaslt_widened", accept_widened, run_widened);
   widened.workspace_bytes = widened_workspace;

@@ -95,8 +95,12 @@ class CaseList {
       return attributes;
     };
     add("product up fp8 + bias", ops::kScaledDotGeneral, into(kHalf, 1, 0), {x, w, scale, scale, {kHalf, {s_.mlp}}});
+    add("product up fp8 + bias + gelu", ops::kScaledDotGeneralGelu, into(kHalf, 1, 0),
+        {x, w, scale, scale, {kHalf, {s_.mlp}}});
     add("product up fp8 dx", ops::kScaledDotGeneral, into(kHalf, 1, 1), {dy, w, scale, scale});
     add("product up fp8 dw", ops::kScaledDotGeneral, into(kFloat, 0, 0), {x, dy, scale, scale});
+    add("product up fp8 dw, added", ops::kScaledDotGeneralAdd, into(kFloat, 0, 0),
+        {x, dy, scale, scale, {kFloat, {s_.embed, s_.mlp}}});
     add("max_abs", ops::kMaxAbs, {}, {wide});
     fused("to e4m3", {wide, scale}, [&](Builder& b, const std::vector<Value>& in) {
       const Value scaled = ops::multiply(b, ops::convert(b, in[0], kFloat), ops::broadcast_scalar(b, in[1], wide.shape));

@@ -38,6 +38,13 @@ OpSample scaled(OpSample sample, bool biased = false) {
   return sample;
 }
 
+OpSample into_accumulator(OpSample sample) {
+  sample = scaled(sample);
+  OpCall product{std::span(sample.operands).first(2), sample.attributes};
+  sample.operands.push_back(infer_types(ops::kDotGeneral, product)[0]);
+  return sample;
+}
+
 using Fp8 = DeviceTest;
 
 // As a linear layer has them: forward, the gradient of x, that of w; each with its transposes.
@@ -54,6 +61,43 @@ TEST_F(Fp8, ProductsOfALayer) {
     for (const bool biased : {false, true})
       check_kernel(ops::kScaledDotGeneral, scaled(narrow, biased),
                    {.kernel = "cuda.cublaslt_scaled", .tolerance = 0x1p-7, .in_f64 = false});
+    check_kernel(ops::kScaledDotGeneralGelu, scaled(narrow, /*biased=*/true),
+                 {.kernel = "cuda.cublaslt_scaled_gelu", .tolerance = 0x1p-7, .in_f64 = false});
+    check_kernel(ops::kScaledDotGeneralAdd, into_accumulator(sample),
+                 {.kernel = "cuda.cublaslt_scaled_add", .tolerance = kSum, .in_f64 = false});
+    check_kernel(ops::kScaledDotGeneralAdd, into_accumulator(narrow),
+                 {.kernel = "cuda.cublaslt_scaled_add", .tolerance = 0x1p-7, .in_f64 = false});
+  }
+}
+
+// The op's result on the device, and what it should be.
+std::pair<HostTensor, HostTensor> result_of(Backend& backend, const OpDef& op, const OpSample& sample,
+                                             ProductOptions options) {
+  std::vector<HostTensor> operands, expected;
+  std::vector<const HostTensor*> pointers;
+  for (const TensorType& type : sample.operands)
+    operands.push_back(normal_tensor(type, static_cast<unsigned>(operands.size() + 1)));
+  for (const HostTensor& operand : operands) pointers.push_back(&operand);
+  const OpCall call{sample.operands, sample.attributes};
+  for (const TensorType& type : infer_types(op, call)) expected.emplace_back(type);
+  op.eval(call, pointers, expected);
+  return {product_on(backend, op, sample.attributes, operands, options), std::move(expected[0])};
+}
+
+TEST_F(Fp8, AccumulatorsAreWrittenOver) {
+  for (const DType out : {DType::f32, DType::bf16}) {
+    const OpSample sample = into_accumulator(product(kE4m3, {2, 16, 32}, kE5m2, {2, 16, 48}, {{0, 1}, {0, 1}}, out));
+    const auto [got, expected] = result_of(backend(), ops::kScaledDotGeneralAdd, sample, {.in_place = true});
+    EXPECT_LE(max_relative_error(got, expected, 4), out == DType::f32 ? kSum : 0x1p-7);
+  }
+}
+
+// cuBLASLt may have no algorithm then (the software GPU's has none): a kernel of its own adds it.
+TEST_F(Fp8, ABiasAlignedToAnElementOnly) {
+  const OpSample sample = scaled(product(kE4m3, {32, 48}, kE4m3, {48, 16}, {{1}, {0}}, DType::bf16), /*biased=*/true);
+  for (const OpDef* op : {&ops::kScaledDotGeneral, &ops::kScaledDotGeneralGelu}) {
+    const auto [got, expected] = result_of(backend(), *op, sample, {.unaligned_last = true});
+    EXPECT_LE(max_relative_error(got, expected, 4), 0x1p-6) << op->name;
   }
 }
 
@@ -94,6 +138,7 @@ TEST_F(Fp8, SaysWhatItDoesNotTake) {
   EXPECT_NE(refusals(ops::kScaledDotGeneral, scaled(twice)).find("two e5m2"), std::string::npos);
   const auto wide = product(kE4m3, {16, 16}, kE4m3, {16, 16}, plain);
   EXPECT_NE(refusals(ops::kScaledDotGeneral, scaled(wide, true)).find("bias"), std::string::npos);
+  EXPECT_NE(refusals(ops::kScaledDotGeneralGelu, scaled(wide, true)).find("bias"), std::string::npos);
 }
 
 // All codes, through the kernel that widens them: by a product with the unit matrix.

@@ -43,8 +43,9 @@ inline Attributes attributes_of(const ops::DotDims& dims, std::optional<DType> r
 
 // One product with its buffers on a device.
 struct ProductOptions {
-  bool in_place = false;   // of dot_general_add: the result lies over the sum
-  bool unaligned = false;  // every buffer begins one element behind a multiple of 64 bytes
+  bool in_place = false;        // of an op that adds: the result lies over the sum
+  bool unaligned = false;       // every buffer begins one element behind a multiple of 64 bytes
+  bool unaligned_last = false;  // the last operand's does
 };
 class ProductRun {
  public:
@@ -57,11 +58,12 @@ class ProductRun {
     kernel_ = backend.kernels().choose(op, call, types).kernel;
     EXPECT_FALSE(kernel_->is_reference);
     for (const HostTensor& operand : operands) {
-      operands_.push_back({operand.type(), allocate(operand.type(), options.unaligned)});
+      const bool unaligned = options.unaligned || (options.unaligned_last && &operand == &operands.back());
+      operands_.push_back({operand.type(), allocate(operand.type(), unaligned)});
       backend.copy_to_device(operands_.back().data, operand.bytes().data(), operand.type().bytes());
     }
     for (const TensorType& type : types) results_.push_back({type, allocate(type, options.unaligned)});
-    if (options.in_place) results_[0].data = operands_[0].data;
+    if (options.in_place) results_[0].data = operands_[static_cast<size_t>(op.alias(call, 0))].data;
     const int64_t bytes = kernel_->workspace_bytes ? kernel_->workspace_bytes(call, types) : 0;
     workspace_ = allocate({DType::u8, {bytes}}, false);
     instruction_.op = &op;
