@@ -1,24 +1,16 @@
-// What cuBLASLt does not do behind a product: a kernel of its own over the result.
+// An epilogue by kernels of ours behind its product: where cuBLASLt has no algorithm with it, or none that is as fast.
 #pragma once
 
 #include <cuda_runtime.h>
 
-#include <cstdint>
-
-#include "kernels/cuda/number.h"
+#include "kernels/cuda/matmul/matmul_problem.h"
 
 namespace tessera::cuda {
 
-// All matrices are [rows, columns], dense. Computed in f32; GELU is its tanh form.
+// `memory.result` holds the product, without the epilogue and rounded to its type. Of one batch, with dense matrices;
+// f32 and bf16, GELU in bf16 alone. `workspace` has epilogue_workspace(problem) bytes.
+void run_epilogue(const MatmulProblem& problem, const MatmulMemory& memory, void* workspace, cudaStream_t stream);
 
-// result += bias [columns]. For float and bf16.
-template <typename T>
-void add_bias(int64_t rows, int64_t columns, const T* bias, T* result, cudaStream_t stream);
-
-// sum = result + bias; result = gelu(sum)
-void add_bias_and_gelu(int64_t rows, int64_t columns, const bf16* bias, bf16* sum, bf16* result, cudaStream_t stream);
-
-// result *= the slope of GELU at x
-void multiply_gelu_slope(int64_t rows, int64_t columns, const bf16* x, bf16* result, cudaStream_t stream);
+int64_t epilogue_workspace(const MatmulProblem& problem);
 
 }  // namespace tessera::cuda

@@ -9,15 +9,17 @@ namespace tessera::cuda {
 namespace {
 
 constexpr std::string_view kFirstLine = "tessera matmul choices 1";
-constexpr std::string_view kLibrary = "library ", kDevice = "device ", kEquals = " = ";
+constexpr std::string_view kLibrary = "library ", kDevice = "device ", kEquals = " = ", kBehind = "behind ";
 constexpr size_t kWords = std::size(cublasLtMatmulAlgo_t{}.data), kDigits = 16;
 
 [[noreturn]] void refuse(int line, std::string_view text, std::string_view expected) {
   throw_user_error("choices of matrix products: line ", line, " is \"", text, "\", expected ", expected);
 }
 
-// "0 00000000000000a1..." -> an algorithm
+// "0 00000000000000a1..." or "behind 0 00000000000000a1..." -> an algorithm
 bool read(std::string_view text, MatmulAlgorithm& algorithm) {
+  algorithm.epilogue_behind = text.starts_with(kBehind);
+  if (algorithm.epilogue_behind) text.remove_prefix(kBehind.size());
   const size_t space = text.find(' ');
   if (space == std::string_view::npos || text.size() != space + 1 + kWords * kDigits) return false;
   const auto number = [](std::string_view digits, auto& value, int base) {
@@ -40,7 +42,7 @@ std::string_view behind(std::string_view prefix, std::string_view text, int line
 std::string print_choices(const MatmulChoices& choices) {
   std::string text = cat(kFirstLine, "\n", kLibrary, choices.library, "\n", kDevice, choices.device, "\n");
   for (const auto& [problem, algorithm] : choices.of_problem) {
-    text += cat(problem, kEquals, algorithm.workspace_bytes, " ");
+    text += cat(problem, kEquals, algorithm.epilogue_behind ? kBehind : "", algorithm.workspace_bytes, " ");
     for (const uint64_t word : algorithm.opaque.data) {
       char digits[kDigits + 1];
       std::snprintf(digits, sizeof(digits), "%016llx", static_cast<unsigned long long>(word));

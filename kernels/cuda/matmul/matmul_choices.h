@@ -5,7 +5,8 @@
 //     device NVIDIA H200, compute capability 9.0, 132 multiprocessors
 //     bf16,bf16 512x768x3072 nt batch 1 ... beta 0 = 0 00000000000000a1...
 //
-// The last lines are a problem (matmul_problem.h), the bytes of workspace, and cuBLASLt's opaque words in hex.
+// The last lines are a problem (matmul_problem.h), "behind" where its epilogue is a kernel of ours, the bytes of
+// workspace, and cuBLASLt's opaque words in hex.
 #pragma once
 
 #include <map>

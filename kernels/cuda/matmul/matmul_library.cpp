@@ -28,7 +28,7 @@ MatmulLibrary::~MatmulLibrary() {
   cublasLtDestroy(handle_);
 }
 
-std::optional<MatmulAlgorithm> MatmulLibrary::choose(const MatmulPlan& plan, const std::string& key) const {
+MatmulAlgorithm MatmulLibrary::choose(const MatmulPlan& plan, const std::string& key) const {
   const auto adopted = choices_.of_problem.find(key);
   if (adopted != choices_.of_problem.end()) {
     if (plan.accepts(adopted->second)) return adopted->second;
@@ -36,30 +36,21 @@ std::optional<MatmulAlgorithm> MatmulLibrary::choose(const MatmulPlan& plan, con
                 " is refused by cuBLASLt; it is chosen anew");
   }
   const std::vector<MatmulAlgorithm> proposed = plan.propose(autotune_ ? kTimedCandidates : 1);
-  if (proposed.empty()) return std::nullopt;
-  if (proposed.size() == 1) return proposed[0];
+  if (proposed.empty()) throw_user_error("cuBLASLt: there is no algorithm for the product ", key);
+  if (proposed[0].epilogue_behind)
+    log_warning("warning: cuBLASLt has no algorithm for the product ", key, "; its epilogue is a kernel of its own");
+  if (!autotune_ || proposed.size() == 1) return proposed[0];
   return fastest(plan, proposed, workspace_, context_.stream);
 }
 
-const MatmulPlan* MatmulLibrary::find_plan(const MatmulProblem& problem) {
-  const std::string key = text_of(problem);
-  if (const auto known = plans_.find(key); known != plans_.end()) return known->second.get();
-  auto made = std::make_unique<MatmulPlan>(handle_, problem);
-  const std::optional<MatmulAlgorithm> algorithm = choose(*made, key);
-  if (algorithm) {
-    made->choose(*algorithm);
-    choices_.of_problem[key] = *algorithm;
-  } else {
-    log_warning("warning: cuBLASLt has no algorithm for the product ", key);
-    made.reset();
-  }
-  return (plans_[key] = std::move(made)).get();
-}
-
 const MatmulPlan& MatmulLibrary::plan(const MatmulProblem& problem) {
-  const MatmulPlan* found = find_plan(problem);
-  if (!found) throw_user_error("cuBLASLt: there is no algorithm for the product ", text_of(problem));
-  return *found;
+  const std::string key = text_of(problem);
+  if (const auto known = plans_.find(key); known != plans_.end()) return *known->second;
+  auto made = std::make_unique<MatmulPlan>(handle_, problem);
+  const MatmulAlgorithm algorithm = choose(*made, key);
+  made->choose(algorithm);
+  choices_.of_problem[key] = algorithm;
+  return *(plans_[key] = std::move(made));
 }
 
 std::string MatmulLibrary::choices() const { return print_choices(choices_); }
@@ -74,7 +65,7 @@ void MatmulLibrary::adopt_choices(std::string_view text) {
   }
   for (const auto& [key, algorithm] : given.of_problem) {
     const auto made = plans_.find(key);
-    if (made == plans_.end() || !made->second) {
+    if (made == plans_.end()) {
       choices_.of_problem[key] = algorithm;  // asked for when the plan is made
     } else if (made->second->accepts(algorithm)) {
       made->second->choose(algorithm);

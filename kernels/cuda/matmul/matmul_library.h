@@ -3,7 +3,6 @@
 
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,11 +20,9 @@ class MatmulLibrary {
   ~MatmulLibrary();
 
   // The plan of a problem, with an algorithm: the one adopted, else the fastest (autotune), else cuBLASLt's first
-  // proposal. Made at the first call; stays where it is.
-  // Throws UserError where cuBLASLt has no algorithm.
+  // proposal. Made at the first call, with a warning where cuBLASLt has the product without its epilogue only; stays
+  // where it is. Throws UserError where cuBLASLt has no algorithm at all.
   const MatmulPlan& plan(const MatmulProblem& problem);
-  // The same; null, with a warning at the first call, where cuBLASLt has no algorithm.
-  const MatmulPlan* find_plan(const MatmulProblem& problem);
 
   void run(const MatmulPlan& plan, const MatmulMemory& memory) const {
     plan.run(memory, workspace_, context_.stream);
@@ -39,13 +36,13 @@ class MatmulLibrary {
   ProductSteps& steps() { return steps_; }
 
  private:
-  std::optional<MatmulAlgorithm> choose(const MatmulPlan& plan, const std::string& key) const;
+  MatmulAlgorithm choose(const MatmulPlan& plan, const std::string& key) const;
 
   const Context& context_;
   bool autotune_;
   cublasLtHandle_t handle_ = nullptr;
   void* workspace_ = nullptr;
-  std::map<std::string, std::unique_ptr<MatmulPlan>> plans_;  // null: there is no algorithm
+  std::map<std::string, std::unique_ptr<MatmulPlan>> plans_;
   MatmulChoices choices_;  // of plans, and adopted ones that no plan has used yet
   ProductSteps steps_;
 };

@@ -2,6 +2,7 @@
 
 #include "core/base/error.h"
 #include "kernels/cuda/matmul/check.h"
+#include "kernels/cuda/matmul/epilogue.h"
 
 namespace tessera::cuda {
 namespace {
@@ -90,11 +91,6 @@ MatmulPlan::MatmulPlan(cublasLtHandle_t handle, const MatmulProblem& problem) : 
   product_.reset(product);
   set(product, CUBLASLT_MATMUL_DESC_TRANSA, static_cast<int32_t>(p.right_transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
   set(product, CUBLASLT_MATMUL_DESC_TRANSB, static_cast<int32_t>(p.left_transposed ? CUBLAS_OP_T : CUBLAS_OP_N));
-  if (p.epilogue != Epilogue::none) {
-    set(product, CUBLASLT_MATMUL_DESC_EPILOGUE, static_cast<uint32_t>(epilogue_of(p.epilogue)));
-    // The choice of an algorithm looks at how the addresses are aligned, and at nothing else of them.
-    set_epilogue(address_aligned_to(p.bias_alignment), address_aligned_to(p.aux_alignment));
-  }
   // As addresses they are only passed on.
   if (p.scaled) set_scales(address_aligned_to(64), address_aligned_to(64));
   right_ = layout(p.right_type, p.depth, p.columns, p.right_transposed, p.right_leading, p.right_stride);
@@ -102,13 +98,20 @@ MatmulPlan::MatmulPlan(cublasLtHandle_t handle, const MatmulProblem& problem) : 
   result_ = layout(p.output, p.rows, p.columns, false, p.result_leading, p.result_stride);
 }
 
-void MatmulPlan::set_epilogue(void* bias, void* aux) const {
-  const Epilogue epilogue = problem_.epilogue;
+void MatmulPlan::set_epilogue(bool behind, void* bias, void* aux) const {
+  if (problem_.epilogue == Epilogue::none) return;
+  const Epilogue epilogue = behind ? Epilogue::none : problem_.epilogue;
+  set(product_.get(), CUBLASLT_MATMUL_DESC_EPILOGUE, static_cast<uint32_t>(epilogue_of(epilogue)));
   if (epilogue == Epilogue::none) return;
   if (epilogue != Epilogue::gelu_grad) set(product_.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
   if (epilogue != Epilogue::bias_gelu && epilogue != Epilogue::gelu_grad) return;
   set(product_.get(), CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux);
   set(product_.get(), CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, problem_.columns);
+}
+
+// It looks at how the addresses are aligned, and at nothing else of them.
+void MatmulPlan::set_epilogue_for_choice(bool behind) const {
+  set_epilogue(behind, address_aligned_to(problem_.bias_alignment), address_aligned_to(problem_.aux_alignment));
 }
 
 void MatmulPlan::set_scales(const void* left, const void* right) const {
@@ -117,6 +120,15 @@ void MatmulPlan::set_scales(const void* left, const void* right) const {
 }
 
 std::vector<MatmulAlgorithm> MatmulPlan::propose(int count) const {
+  std::vector<MatmulAlgorithm> all = propose(count, /*epilogue_behind=*/false);
+  if (problem_.epilogue == Epilogue::none) return all;
+  const std::vector<MatmulAlgorithm> alone = propose(count, /*epilogue_behind=*/true);
+  all.insert(all.end(), alone.begin(), alone.end());
+  return all;
+}
+
+std::vector<MatmulAlgorithm> MatmulPlan::propose(int count, bool epilogue_behind) const {
+  set_epilogue_for_choice(epilogue_behind);
   cublasLtMatmulPreference_t made = nullptr;
   check(cublasLtMatmulPreferenceCreate(&made), "limiting algorithms");
   const Owned<cublasLtMatmulPreferenceOpaque_t, cublasLtMatmulPreferenceDestroy> preference(made);
@@ -132,18 +144,20 @@ std::vector<MatmulAlgorithm> MatmulPlan::propose(int count) const {
       cublasLtMatmulAlgoGetHeuristic(handle_, product_.get(), right_.get(), left_.get(), result_.get(), result_.get(),
                                      made, count, found.data(), &found_count);
   // What an epilogue may be put together with is documented in part only.
-  if (status != CUBLAS_STATUS_NOT_SUPPORTED && problem_.epilogue == Epilogue::none)
+  if (status != CUBLAS_STATUS_NOT_SUPPORTED && (problem_.epilogue == Epilogue::none || epilogue_behind))
     check(status, "looking for algorithms");
   std::vector<MatmulAlgorithm> proposed;
   for (int i = 0; i < found_count && status == CUBLAS_STATUS_SUCCESS; ++i) {
     const cublasLtMatmulHeuristicResult_t& result = found[static_cast<size_t>(i)];
     if (result.state == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= static_cast<size_t>(kMatmulWorkspaceBytes))
-      proposed.push_back({result.algo, static_cast<int64_t>(result.workspaceSize)});
+      proposed.push_back({result.algo, static_cast<int64_t>(result.workspaceSize), epilogue_behind});
   }
   return proposed;
 }
 
 bool MatmulPlan::accepts(const MatmulAlgorithm& algorithm) const {
+  if (algorithm.epilogue_behind && problem_.epilogue == Epilogue::none) return false;
+  set_epilogue_for_choice(algorithm.epilogue_behind);
   cublasLtMatmulHeuristicResult_t result = {};
   const cublasStatus_t status =
       cublasLtMatmulAlgoCheck(handle_, product_.get(), right_.get(), left_.get(), result_.get(), result_.get(),
@@ -153,7 +167,7 @@ bool MatmulPlan::accepts(const MatmulAlgorithm& algorithm) const {
 
 void MatmulPlan::run_with(const MatmulAlgorithm& algorithm, const MatmulMemory& memory, void* workspace,
                           cudaStream_t stream) const {
-  set_epilogue(memory.bias, memory.aux);
+  set_epilogue(algorithm.epilogue_behind, memory.bias, memory.aux);
   if (problem_.scaled) set_scales(memory.left_scale, memory.right_scale);
   // Of the scale type, read before the call returns.
   const float one = 1, beta = problem_.accumulate ? 1 : 0;
@@ -165,6 +179,7 @@ void MatmulPlan::run_with(const MatmulAlgorithm& algorithm, const MatmulMemory& 
                        memory.result, result_.get(), &algorithm.opaque, workspace,
                        static_cast<size_t>(kMatmulWorkspaceBytes), stream),
         "a product");
+  if (algorithm.epilogue_behind) run_epilogue(problem_, memory, workspace, stream);
 }
 
 }  // namespace tessera::cuda

@@ -10,7 +10,8 @@
 // An epilogue costs no FLOPs worth counting and saves a kernel that reads and writes the result: 2 x rows x columns
 // elements, and as much again where sums of f32 follow. For the first product of GPT-2 124M's MLP in bf16 (4096 x 3072
 // x 768: 19 GFLOP, 20 us at 989 TFLOP/s) those are 50 MB, 10 us at 4.8 TB/s. Its GELU is the tanh form, by an
-// approximation that NVIDIA does not state.
+// approximation that NVIDIA does not state. How much of that is left differs between GPUs, types and epilogues, so both
+// ways are timed: cuBLASLt's, and the product alone with a kernel of ours behind it (epilogue.h).
 //
 // f8 operands: their matrix units run at twice the rate of bf16's (1979 TFLOP/s on an H200). NVIDIA's documentation of
 // cublasLtMatmul wants of them on Hopper: depth contiguous in both (A transposed, B not), sides and addresses that
@@ -32,22 +33,15 @@
 
 namespace tessera::cuda {
 
-// Memory for partial sums, shared by all products of a stream, which run one after the other. What NVIDIA
-// recommends for Hopper (cublasSetWorkspace); algorithms that need more are not considered.
+// Memory for partial sums, shared by all products of a stream and the epilogues behind them, which run one after the
+// other. What NVIDIA recommends for Hopper (cublasSetWorkspace); algorithms that need more are not considered.
 inline constexpr int64_t kMatmulWorkspaceBytes = int64_t{32} << 20;
 
 // An algorithm as cuBLASLt wrote it: opaque, to be kept and given back to the same version of the library.
 struct MatmulAlgorithm {
   cublasLtMatmulAlgo_t opaque = {};
   int64_t workspace_bytes = 0;
-};
-
-// Where a product's matrices lie. `bias` and `aux` are read or written as the epilogue says.
-struct MatmulMemory {
-  const void *left, *right;
-  void* result;
-  void *bias = nullptr, *aux = nullptr;
-  const void *left_scale = nullptr, *right_scale = nullptr;  // f32, of a scaled product
+  bool epilogue_behind = false;  // it is of the product alone
 };
 
 class MatmulPlan {
@@ -56,7 +50,8 @@ class MatmulPlan {
   MatmulPlan(cublasLtHandle_t handle, const MatmulProblem& problem);
 
   const MatmulProblem& problem() const { return problem_; }
-  // At most `count`, what cuBLASLt thinks fastest first; none where it does not have this product.
+  // At most `count` with the epilogue and as many without, what cuBLASLt thinks fastest first; none where it does not
+  // have this product.
   std::vector<MatmulAlgorithm> propose(int count) const;
   // Whether cuBLASLt can run `algorithm` for this problem on the current device.
   bool accepts(const MatmulAlgorithm& algorithm) const;
@@ -82,7 +77,10 @@ class MatmulPlan {
 
   Layout layout(DType dtype, int64_t rows, int64_t columns, bool transposed, int64_t leading,
                 int64_t stride) const;
-  void set_epilogue(void* bias, void* aux) const;
+  std::vector<MatmulAlgorithm> propose(int count, bool epilogue_behind) const;
+  void set_epilogue(bool behind, void* bias, void* aux) const;
+  // As the choice of an algorithm looks at it.
+  void set_epilogue_for_choice(bool behind) const;
   void set_scales(const void* left, const void* right) const;
 
   cublasLtHandle_t handle_;

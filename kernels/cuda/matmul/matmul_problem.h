@@ -8,7 +8,8 @@
 
 namespace tessera::cuda {
 
-// What cuBLASLt does with a result while it is in registers: see core/ops/product_epilogue.h. Of one batch only.
+// What is done with a result, by cuBLASLt while it is in registers or behind it (epilogue.h): see
+// core/ops/product_epilogue.h. Of one batch only.
 enum class Epilogue : uint8_t {
   none,
   bias,       // + bias [columns]
@@ -32,6 +33,14 @@ struct MatmulProblem {
   int left_alignment = 1, right_alignment = 1, result_alignment = 1;
   Epilogue epilogue = Epilogue::none;
   int bias_alignment = 64, aux_alignment = 64;  // aux is as dense as the result
+};
+
+// Where a product's matrices lie. `bias` and `aux` are read or written as the epilogue says.
+struct MatmulMemory {
+  const void *left, *right;
+  void* result;
+  void *bias = nullptr, *aux = nullptr;
+  const void *left_scale = nullptr, *right_scale = nullptr;  // f32, of a scaled product
 };
 
 // The problem in words, the same for the same problem only; the key of its choice:

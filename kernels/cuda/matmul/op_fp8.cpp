@@ -1,15 +1,14 @@
 // Products in fp8 (core/ops/fp8_product.h) and what belongs to them:
 //
 //     scaled_dot_general       by cuBLASLt, which reads the scales in device memory (A and B scale pointers), with
-//     scaled_dot_general_gelu  its epilogues (BIAS, GELU_AUX_BIAS) or, where it finds no algorithm for one, a kernel of
-//     scaled_dot_general_add   ours behind the product (epilogue.h), or into its result (beta = 1)
+//     scaled_dot_general_gelu  its epilogues (BIAS, GELU_AUX_BIAS)
+//     scaled_dot_general_add   and into what is there already (beta = 1)
 //     dot_general of f8        that cuBLASLt refuses (sides that are no multiples of 16, e5m2 x e5m2): as bf16
 //     max_abs
 #include "core/ops/contraction.h"
 #include "core/ops/max_abs.h"
 #include "core/ops/scaled_product.h"
 #include "kernels/cuda/backend/check.h"
-#include "kernels/cuda/matmul/epilogue.h"
 #include "kernels/cuda/matmul/fp8.h"
 #include "kernels/cuda/matmul/product.h"
 #include "kernels/cuda/register.h"
@@ -43,28 +42,13 @@ void prepare_scaled(const KernelArgs& args) {
       args, make_product_step(args, scaled_views(args), {is_added_to_fifth(args), epilogue_of(args)}));
 }
 
-// What the product was left without.
-void run_epilogue(const KernelArgs& args) {
-  const TensorType types[] = {args.operands[0].type, args.operands[1].type};
-  const int64_t columns = product_of({types, args.instruction.attributes}).layout.right.column_count,
-                rows = args.results[0].type.elements() / columns;
-  const bf16* const bias = args.operands[4].as<const bf16>();
-  bf16* const result = args.results[0].as<bf16>();
-  if (epilogue_of(args) == Epilogue::bias_gelu)
-    add_bias_and_gelu(rows, columns, bias, args.results[1].as<bf16>(), result, stream_of(args));
-  else
-    add_bias(rows, columns, bias, result, stream_of(args));
-}
-
 void run_scaled(const KernelArgs& args) {
   const TensorView& result = args.results[0];
   if (is_added_to_fifth(args) && args.operands[4].data != result.data)
     check(cudaMemcpyAsync(result.data, args.operands[4].data, static_cast<size_t>(result.type.bytes()),
                           cudaMemcpyDeviceToDevice, stream_of(args)),
           "a copy on the device");
-  const ProductStep& step = context_of(args.stream).matmul->steps().at(args);
-  run_product_step(args, scaled_views(args), step);
-  if (step.is_split) run_epilogue(args);
+  run_product_step(args, scaled_views(args), context_of(args.stream).matmul->steps().at(args));
 }
 
 Refusal accept_scaled(const OpCall& call, Results results) {

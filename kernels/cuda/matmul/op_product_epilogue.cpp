@@ -3,8 +3,8 @@
 //     dot_general_bias       BIAS             dot_general_gelu_grad  DGELU
 //     dot_general_bias_gelu  GELU_AUX_BIAS    dot_general_bias_grad  BGRADA: the sums of our right side, its A
 //
-// What cuBLASLt finds no algorithm for, which shows only when a step is prepared, is a product and a kernel of ours
-// behind it (epilogue.h, reduce.h).
+// Whether cuBLASLt has an algorithm, and a fast one, shows only when a step is prepared; else they are a product and a
+// kernel of ours behind it (matmul_plan.h).
 //
 // GELU is taken in bf16 only: how exactly cuBLASLt computes it is not documented, and in bf16 the rounding of the
 // result hides it.
@@ -14,7 +14,6 @@
 #include "kernels/cuda/backend/check.h"
 #include "kernels/cuda/matmul/epilogue.h"
 #include "kernels/cuda/matmul/product.h"
-#include "kernels/cuda/reduction/reduce.h"
 #include "kernels/cuda/register.h"
 
 namespace tessera::cuda {
@@ -36,12 +35,6 @@ bool adds(const KernelArgs& args, Epilogue epilogue) {
   return epilogue == Epilogue::bias_grad && args.operands.size() == 3;
 }
 
-// [depth, columns] -> [columns]
-ReduceShape sums_of(const OpCall& call) {
-  const ProductSide right = product_of(product_call(call)).layout.right;
-  return {1, right.row_count, right.column_count};
-}
-
 // ---- run ----------------------------------------------------------------------------------------
 
 template <Epilogue kEpilogue>
@@ -50,52 +43,14 @@ void prepare(const KernelArgs& args) {
       args, make_product_step(args, views_of<kEpilogue>(args), {adds(args, kEpilogue), kEpilogue}));
 }
 
-template <typename In, typename Out>
-void sum_columns(const KernelArgs& args, const OpCall& call) {
-  reduce<In, Out>(ReduceKind::sum, sums_of(call), args.operands[1].as<In>(), args.results[1].as<Out>(), nullptr,
-                  args.workspace + product_workspace(product_call(call)), stream_of(args));
-}
-
-// What the product was left without.
-template <Epilogue kEpilogue>
-void run_apart(const KernelArgs& args) {
-  const TensorType types[] = {args.operands[0].type, args.operands[1].type};
-  const OpCall call{types, args.instruction.attributes};
-  const DType in = types[0].dtype, out = args.results[0].type.dtype;
-  const int64_t columns = sums_of(call).inner, rows = args.results[0].type.elements() / columns;
-  void* const result = args.results[0].data;
-  if constexpr (kEpilogue == Epilogue::bias)
-    dispatch_float(out, [&]<typename T>() {
-      add_bias(rows, columns, args.operands[2].as<const T>(), static_cast<T*>(result), stream_of(args));
-    });
-  if constexpr (kEpilogue == Epilogue::bias_gelu)
-    add_bias_and_gelu(rows, columns, args.operands[2].as<const bf16>(), args.results[1].as<bf16>(),
-                      static_cast<bf16*>(result), stream_of(args));
-  if constexpr (kEpilogue == Epilogue::gelu_grad)
-    multiply_gelu_slope(rows, columns, args.operands[2].as<const bf16>(), static_cast<bf16*>(result), stream_of(args));
-  if constexpr (kEpilogue == Epilogue::bias_grad) {
-    if (in == DType::f32) return sum_columns<float, float>(args, call);
-    if (out == DType::f32) return sum_columns<bf16, float>(args, call);
-    sum_columns<bf16, bf16>(args, call);
-  }
-}
-
 template <Epilogue kEpilogue>
 void run(const KernelArgs& args) {
-  const ProductStep& step = context_of(args.stream).matmul->steps().at(args);
   const TensorView& result = args.results[0];
   if (adds(args, kEpilogue) && args.operands[2].data != result.data)
     check(cudaMemcpyAsync(result.data, args.operands[2].data, static_cast<size_t>(result.type.bytes()),
                           cudaMemcpyDeviceToDevice, stream_of(args)),
           "a copy on the device");
-  run_product_step(args, views_of<kEpilogue>(args), step);
-  if (step.is_split) run_apart<kEpilogue>(args);
-}
-
-template <Epilogue kEpilogue>
-int64_t workspace_of(const OpCall& call, Results) {
-  return product_workspace(product_call(call)) +
-         (kEpilogue == Epilogue::bias_grad ? reduce_workspace(sums_of(call), sizeof(float)) : 0);
+  run_product_step(args, views_of<kEpilogue>(args), context_of(args.stream).matmul->steps().at(args));
 }
 
 // ---- accept -------------------------------------------------------------------------------------
@@ -117,8 +72,12 @@ Refusal refuse_gelu(const Product& product, DType in, DType out) {
 
 Refusal refuse_sums(const Product& product) {
   const ProductSide& right = product.layout.right;
-  if (!right.copied && !right.transposed && right.leading == right.column_count) return std::nullopt;
-  return "what is summed does not lie as rows of its free dims";
+  if (right.copied || right.transposed || right.leading != right.column_count)
+    return "what is summed does not lie as rows of its free dims";
+  MatmulProblem sums{.columns = right.column_count, .depth = right.row_count, .epilogue = Epilogue::bias_grad};
+  const int64_t bytes = epilogue_workspace(sums);
+  if (bytes > kMatmulWorkspaceBytes) return cat("its sums may need ", bytes, " bytes of workspace");
+  return std::nullopt;
 }
 
 template <Epilogue kEpilogue>
@@ -136,7 +95,7 @@ Refusal accept(const OpCall& call, Results results) {
 template <Epilogue kEpilogue>
 void add(KernelTable& table, const OpDef& op, const char* name) {
   Kernel kernel = make_kernel(name, accept<kEpilogue>, run<kEpilogue>);
-  kernel.workspace_bytes = workspace_of<kEpilogue>;
+  kernel.workspace_bytes = [](const OpCall& call, Results) { return product_workspace(product_call(call)); };
   kernel.prepare = prepare<kEpilogue>;
   table.add(op, kernel);
 }

@@ -112,16 +112,6 @@ Refusal refuse_f8_sizes(const OpCall& call, const Product& product) {
   return std::nullopt;
 }
 
-// With a plan of the epilogue, or of the product alone.
-void choose_plan(MatmulLibrary& library, MatmulProblem problem, ProductStep& step) {
-  step.plan = problem.epilogue == Epilogue::none ? &library.plan(problem) : library.find_plan(problem);
-  if (step.plan) return;
-  problem.epilogue = Epilogue::none;
-  problem.bias_alignment = problem.aux_alignment = 64;
-  step.plan = &library.plan(problem);
-  step.is_split = true;
-}
-
 }  // namespace
 
 Product product_of(const OpCall& call) {
@@ -184,7 +174,7 @@ ProductStep make_product_step(const KernelArgs& args, const ProductViews& views,
   problem.epilogue = options.epilogue;
   problem.bias_alignment = alignment_of(reinterpret_cast<uintptr_t>(views.bias));
   problem.aux_alignment = alignment_of(reinterpret_cast<uintptr_t>(views.aux));
-  choose_plan(*context.matmul, problem, step);
+  step.plan = &context.matmul->plan(problem);
   return step;
 }
 

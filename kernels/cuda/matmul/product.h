@@ -43,7 +43,6 @@ struct ProductOptions {
   Epilogue epilogue = Epilogue::none;
 };
 
-// Where cuBLASLt does not have the epilogue, the step is without it, and its is_split is set.
 ProductStep make_product_step(const KernelArgs& args, const ProductViews& views, const ProductOptions& options);
 
 // The step must have a plan.

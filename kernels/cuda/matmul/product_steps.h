@@ -28,7 +28,6 @@ struct ProductStep {
   const MatmulPlan* plan = nullptr;  // null: the depth is 0 and the product zeros, or there is nothing to compute
   std::vector<ProductOffset> products;
   OperandCopy left, right;
-  bool is_split = false;  // the plan is without the epilogue, which is a kernel of its own
 };
 
 class ProductSteps {

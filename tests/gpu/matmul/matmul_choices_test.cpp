@@ -53,11 +53,14 @@ TEST_F(MatmulChoices, OfOtherLibrariesAndDevicesAreMadeAnew) {
     (void)product_on(*backend, ops::kDotGeneral, kMatrices, factors());
     EXPECT_EQ(plugin().choices(*backend), text);
   }
-  // An algorithm that cuBLASLt does not know.
-  const auto backend = plugin().create_backend({});
-  plugin().adopt_choices(*backend, with_algorithm(text, "0 " + std::string(128, 'f')));
-  (void)product_on(*backend, ops::kDotGeneral, kMatrices, factors());
-  EXPECT_EQ(plugin().choices(*backend), text);
+  // An algorithm that cuBLASLt does not know; an epilogue that there is none of.
+  const std::string algorithm = text.substr(text.rfind(" = ") + 3, text.rfind('\n') - text.rfind(" = ") - 3);
+  for (const std::string& wrong : {"0 " + std::string(128, 'f'), "behind " + algorithm}) {
+    const auto backend = plugin().create_backend({});
+    plugin().adopt_choices(*backend, with_algorithm(text, wrong));
+    (void)product_on(*backend, ops::kDotGeneral, kMatrices, factors());
+    EXPECT_EQ(plugin().choices(*backend), text);
+  }
 }
 
 TEST_F(MatmulChoices, OtherTextsAreErrors) {
@@ -67,6 +70,7 @@ TEST_F(MatmulChoices, OtherTextsAreErrors) {
   for (const std::string& wrong :
        {std::string(), std::string("hello"), text.substr(0, text.find("device")), with_algorithm(text, "0 12"),
         with_algorithm(text, "x " + std::string(128, '0')), with_algorithm(text, "0 " + std::string(128, 'g')),
+        with_algorithm(text, "beside 0 " + std::string(128, '0')),
         text + "nothing\n"})
     EXPECT_THROW(plugin().adopt_choices(*backend, wrong), UserError) << wrong;
   EXPECT_EQ(plugin().choices(*backend), text);

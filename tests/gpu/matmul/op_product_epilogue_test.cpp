@@ -104,42 +104,88 @@ TEST_F(ProductEpilogue, SaysWhatItDoesNotTake) {
             std::string::npos);
 }
 
-// ---- Where a pointer is aligned to its element alone ------------------------------------------------------
+// ---- By kernels behind the product -----------------------------------------------------------------------
 
-// cuBLASLt may have no algorithm then (the software GPU's has none), and the epilogue is a kernel of its own.
-TEST_F(ProductEpilogue, AlignedToAnElementOnly) {
+struct EpilogueSample {
+  EpilogueCase what;
+  OpSample sample;
+};
+std::vector<EpilogueSample> epilogue_samples() {
   const DotDims plain{{1}, {0}}, over_rows{{0}, {0}};
-  const std::pair<EpilogueCase, OpSample> cases[] = {
-      {kBias, sample_of(kBias, DType::f32, {6, 16}, {16, 24}, plain)},
-      {kBias, sample_of(kBias, DType::bf16, {6, 16}, {16, 24}, plain)},
-      {kBiasGelu, sample_of(kBiasGelu, DType::bf16, {6, 16}, {16, 24}, plain)},
-      {kGeluGrad, sample_of(kGeluGrad, DType::bf16, {6, 16}, {16, 24}, plain)},
-      {kBiasGrad, sample_of(kBiasGrad, DType::f32, {16, 6}, {16, 24}, over_rows)},
-      {kBiasGrad, sample_of(kBiasGrad, DType::bf16, {16, 6}, {16, 24}, over_rows)},
-      {kBiasGradAdds, sample_of(kBiasGradAdds, DType::bf16, {16, 6}, {16, 24}, over_rows, DType::f32)}};
-  for (const auto& [what, sample] : cases) {
-    SCOPED_TRACE(testing::Message() << what.op->name << " " << sample.operands[0]);
-    std::vector<HostTensor> values, wide, want;
-    for (size_t i = 0; i < sample.operands.size(); ++i)
-      values.push_back(normal_tensor(sample.operands[i], static_cast<unsigned>(i + 1)));
-    std::vector<const HostTensor*> pointers;
-    for (const HostTensor& value : values) wide.push_back(value.cast(DType::f64));
-    for (const HostTensor& value : wide) pointers.push_back(&value);
-    Attributes attributes = sample.attributes;
-    attributes.set(Attr::dtype, DType::f64);
-    const std::vector<TensorType> types = types_of(wide);
-    const OpCall call{types, attributes};
-    for (const TensorType& type : infer_types(*what.op, call)) want.emplace_back(type);
-    what.op->eval(call, pointers, want);
-    ProductRun product(backend(), *what.op, sample.attributes, values, {.unaligned = true});
-    product.prepare();
-    backend().finish_preparing();
-    product.run();
-    // The product is rounded before the epilogue, too.
-    for (size_t r = 0; r < want.size(); ++r) {
-      const HostTensor got = product.result(r);
-      EXPECT_LE(max_relative_error(got, want[r], 4), got.dtype() == DType::bf16 ? 0x1p-6 : 1e-5) << "result " << r;
-    }
+  return {{kBias, sample_of(kBias, DType::f32, {6, 16}, {16, 24}, plain)},
+          {kBias, sample_of(kBias, DType::bf16, {6, 16}, {16, 24}, plain)},
+          {kBias, sample_of(kBias, DType::bf16, {40, 16}, {16, 264}, plain)},
+          {kBias, sample_of(kBias, DType::bf16, {6, 16}, {16, 24}, plain, DType::f32)},
+          {kBiasGelu, sample_of(kBiasGelu, DType::bf16, {6, 16}, {16, 24}, plain)},
+          {kGeluGrad, sample_of(kGeluGrad, DType::bf16, {6, 16}, {16, 24}, plain)},
+          {kBiasGrad, sample_of(kBiasGrad, DType::f32, {16, 6}, {16, 24}, over_rows)},
+          {kBiasGrad, sample_of(kBiasGrad, DType::bf16, {16, 6}, {16, 24}, over_rows)},
+          {kBiasGradAdds, sample_of(kBiasGradAdds, DType::bf16, {16, 6}, {16, 24}, over_rows, DType::f32)}};
+}
+
+// Prepared and run on `backend`, and compared with eval in f64.
+void check_on(Backend& backend, const EpilogueSample& it, const std::vector<HostTensor>& values,
+              ProductOptions options = {}) {
+  std::vector<HostTensor> wide, want;
+  std::vector<const HostTensor*> pointers;
+  for (const HostTensor& value : values) wide.push_back(value.cast(DType::f64));
+  for (const HostTensor& value : wide) pointers.push_back(&value);
+  Attributes attributes = it.sample.attributes;
+  attributes.set(Attr::dtype, DType::f64);
+  const std::vector<TensorType> types = types_of(wide);
+  const OpCall call{types, attributes};
+  for (const TensorType& type : infer_types(*it.what.op, call)) want.emplace_back(type);
+  it.what.op->eval(call, pointers, want);
+  ProductRun product(backend, *it.what.op, it.sample.attributes, values, options);
+  product.prepare();
+  backend.finish_preparing();
+  product.run();
+  // The product is rounded before the epilogue, too.
+  for (size_t r = 0; r < want.size(); ++r) {
+    const HostTensor got = product.result(r);
+    EXPECT_LE(max_relative_error(got, want[r], 4), got.dtype() == DType::bf16 ? 0x1p-6 : 1e-5) << "result " << r;
+  }
+}
+
+std::vector<HostTensor> values_of(const OpSample& sample) {
+  std::vector<HostTensor> values;
+  for (const TensorType& type : sample.operands)
+    values.push_back(normal_tensor(type, static_cast<unsigned>(values.size() + 1)));
+  return values;
+}
+
+// cuBLASLt may have no algorithm then; the software GPU's has none.
+TEST_F(ProductEpilogue, AlignedToAnElementOnly) {
+  for (const EpilogueSample& it : epilogue_samples()) {
+    SCOPED_TRACE(testing::Message() << it.what.op->name << " " << it.sample.operands[0]);
+    check_on(backend(), it, values_of(it.sample), {.unaligned = true});
+  }
+}
+
+// The choice that timing makes where cuBLASLt is faster without the epilogue, with its algorithm for the product alone.
+TEST_F(ProductEpilogue, ChosenToBeBehind) {
+  const auto value_at = [](const std::string& text, size_t equals) {
+    const size_t begin = equals + 3;
+    return text.substr(begin, text.find('\n', begin) - begin);
+  };
+  for (const EpilogueSample& it : epilogue_samples()) {
+    SCOPED_TRACE(testing::Message() << it.what.op->name << " " << it.sample.operands[0]);
+    const std::vector<HostTensor> values = values_of(it.sample);
+    const auto first = plugin().create_backend({});
+    if (it.what.adds)
+      (void)product_on(*first, ops::kDotGeneralAdd, it.sample.attributes, {values[2], values[0], values[1]});
+    else
+      (void)product_on(*first, ops::kDotGeneral, it.sample.attributes, {values[0], values[1]});
+    check_on(*first, it, values);
+    std::string text = plugin().choices(*first);
+    const std::string alone = value_at(text, text.find(" = "));
+    const size_t equals = text.find(" = ", text.find(" epilogue "));
+    ASSERT_NE(equals, std::string::npos) << text;
+    text.replace(equals + 3, value_at(text, equals).size(), "behind " + alone);
+    const auto second = plugin().create_backend({});
+    plugin().adopt_choices(*second, text);
+    check_on(*second, it, values);
+    EXPECT_EQ(plugin().choices(*second), text);
   }
 }
 
