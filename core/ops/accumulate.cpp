@@ -2,6 +2,7 @@
 
 #include "core/base/error.h"
 #include "core/ops/contraction.h"
+#include "core/ops/product_support.h"
 #include "core/ops/support.h"
 
 namespace tessera::ops {
@@ -10,18 +11,10 @@ namespace {
 // The product's own call, behind the accumulator.
 OpCall product_of(const OpCall& call) { return {call.operands.subspan(1), call.attributes}; }
 
-TensorType product_type(const OpCall& call) {
-  try {
-    return kDotGeneral.infer(product_of(call))[0];
-  } catch (const UserError& error) {
-    throw_user_error("dot_general_add: ", error.what());
-  }
-}
-
 std::vector<TensorType> infer(const OpCall& call) {
   check_operand_count("dot_general_add", call, 3);
   check_float("dot_general_add", call, 0);
-  const TensorType product = product_type(call);
+  const TensorType product = infer_product("dot_general_add", product_of(call));
   require(product == call.operands[0], "dot_general_add: the accumulator is ", call.operands[0],
           ", the product ", product);
   return {product};
@@ -29,21 +22,15 @@ std::vector<TensorType> infer(const OpCall& call) {
 
 // The product is not rounded before it is added.
 void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
-  std::vector<HostTensor> product;
-  product.emplace_back(TensorType{DType::f64, y[0].shape()});
-  kDotGeneral.eval(product_of(call), x.subspan(1), product);
-  std::vector<double> sum = reals_of(*x[0]);
-  const std::vector<double> added = reals_of(product[0]);
-  for (size_t i = 0; i < sum.size(); ++i) sum[i] += added[i];
-  set_reals(y[0], sum);
+  HostTensor sum = eval_product(product_of(call), x.subspan(1), y[0].shape());
+  add_bias(sum, *x[0]);
+  set_reals(y[0], reals_of(sum));
 }
 
-// The product's rule. A contracted dim must be whole: shards would each add the accumulator.
+// A contracted dim must be whole: shards would each add the accumulator.
 FactorRule factors(const OpCall& call, std::span<const TensorType> results) {
-  FactorRule rule = kDotGeneral.factors(product_of(call), results);
+  FactorRule rule = whole_product_factors(product_of(call), results);
   rule.operands.insert(rule.operands.begin(), rule.results[0]);
-  for (Factor& factor : rule.factors)
-    if (factor.kind == FactorKind::reduction) factor.kind = FactorKind::need_replication;
   return rule;
 }
 

@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/ops/contraction.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/product_support.h"
 #include "core/ops/support.h"
 
 namespace tessera::ops {
@@ -13,35 +14,16 @@ namespace {
 // The product's own call: its operands come first.
 OpCall product_of(const OpCall& call) { return {call.operands.first(2), call.attributes}; }
 
-// How many of the product's last dims are rhs'.
-int rhs_free(const OpCall& call) {
-  return call.operands[1].rank() - static_cast<int>(call.attributes.ints(Attr::rhs_contracting).size());
-}
-
-Shape last_dims(const Shape& shape, int count) {
-  Shape last;
-  for (int d = shape.rank() - count; d < shape.rank(); ++d) last.push_back(shape[d]);
-  return last;
-}
-
 TensorType product_type(std::string_view op, const OpCall& call) {
   check_float(op, call, 0);
   require(call.attributes.ints(Attr::lhs_batch).empty(), op, ": takes no batch dims, but ", call.operands[0],
           " has [", join(call.attributes.ints(Attr::lhs_batch), ","), "]");
-  try {
-    return kDotGeneral.infer(product_of(call))[0];
-  } catch (const UserError& error) {
-    throw_user_error(op, ": ", error.what());
-  }
-}
-
-TensorType vector_type(const OpCall& call, const TensorType& product) {
-  return {product.dtype, last_dims(product.shape, rhs_free(call))};
+  return infer_product(op, product_of(call));
 }
 
 TensorType infer_biased(std::string_view op, const OpCall& call) {
   check_operand_count(op, call, 3);
-  const TensorType product = product_type(op, call), bias = vector_type(call, product);
+  const TensorType product = product_type(op, call), bias = bias_of(product_of(call), product);
   require(call.operands[2] == bias, op, ": the bias of a product ", product, " is ", bias, ", not ",
           call.operands[2]);
   return product;
@@ -68,24 +50,14 @@ std::vector<TensorType> infer_bias_grad(const OpCall& call) {
   const TensorType product = product_type(kName, call);
   if (call.operands.size() == 3)
     require(call.operands[2] == product, kName, ": the accumulator is ", call.operands[2], ", the product ", product);
-  return {product, vector_type(call, product)};
+  return {product, bias_of(product_of(call), product)};
 }
 
 // ---- eval ---------------------------------------------------------------------------------------
 
-HostTensor product_in_f64(const OpCall& call, std::span<const HostTensor* const> x, const Shape& shape) {
-  std::vector<HostTensor> product;
-  product.emplace_back(TensorType{DType::f64, shape});
-  kDotGeneral.eval(product_of(call), x.first(2), product);
-  return std::move(product[0]);
-}
-
 HostTensor biased_product(const OpCall& call, std::span<const HostTensor* const> x, const Shape& shape) {
-  HostTensor product = product_in_f64(call, x, shape);
-  std::vector<double> sum = reals_of(product);
-  const std::vector<double> bias = reals_of(*x[2]);
-  for (size_t i = 0; i < sum.size(); ++i) sum[i] += bias[i % bias.size()];
-  set_reals(product, sum);
+  HostTensor product = eval_product(product_of(call), x, shape);
+  add_bias(product, *x[2]);
   return product;
 }
 
@@ -109,18 +81,15 @@ void eval_bias_gelu(const OpCall& call, std::span<const HostTensor* const> x, st
 }
 
 void eval_gelu_grad(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
-  const HostTensor product = product_in_f64(call, x, y[0].shape());
+  const HostTensor product = eval_product(product_of(call), x, y[0].shape());
   const HostTensor* operands[] = {x[2], &product};
   apply_gelu(kGeluGrad, operands, y[0]);
 }
 
 void eval_bias_grad(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
-  std::vector<double> product = reals_of(product_in_f64(call, x, y[0].shape()));
-  if (x.size() == 3) {
-    const std::vector<double> before = reals_of(*x[2]);
-    for (size_t i = 0; i < product.size(); ++i) product[i] += before[i];
-  }
-  set_reals(y[0], product);
+  HostTensor product = eval_product(product_of(call), x, y[0].shape());
+  if (x.size() == 3) add_bias(product, *x[2]);
+  set_reals(y[0], reals_of(product));
 
   const Ints& contracted = call.attributes.ints(Attr::rhs_contracting);
   const Shape& rhs = x[1]->shape();
@@ -137,35 +106,23 @@ void eval_bias_grad(const OpCall& call, std::span<const HostTensor* const> x, st
 
 // ---- factors ------------------------------------------------------------------------------------
 
-// The product's rule. A contracted dim must be whole: what follows takes the sum.
-FactorRule product_factors(const OpCall& call, std::span<const TensorType> results) {
-  FactorRule rule = kDotGeneral.factors(product_of(call), results.first(1));
-  for (Factor& factor : rule.factors)
-    if (factor.kind == FactorKind::reduction) factor.kind = FactorKind::need_replication;
-  return rule;
-}
-
-TensorFactors vector_factors(const OpCall& call, const FactorRule& rule) {
-  return {rule.results[0].end() - rhs_free(call), rule.results[0].end()};
-}
-
 FactorRule factors_bias(const OpCall& call, std::span<const TensorType> results) {
-  FactorRule rule = product_factors(call, results);
-  rule.operands.push_back(vector_factors(call, rule));
+  FactorRule rule = whole_product_factors(product_of(call), results);
+  rule.operands.push_back(bias_factors(product_of(call), rule));
   rule.results.resize(results.size(), rule.results[0]);
   return rule;
 }
 
 FactorRule factors_gelu_grad(const OpCall& call, std::span<const TensorType> results) {
-  FactorRule rule = product_factors(call, results);
+  FactorRule rule = whole_product_factors(product_of(call), results);
   rule.operands.push_back(rule.results[0]);
   return rule;
 }
 
 FactorRule factors_bias_grad(const OpCall& call, std::span<const TensorType> results) {
-  FactorRule rule = product_factors(call, results);
+  FactorRule rule = whole_product_factors(product_of(call), results);
   if (call.operands.size() == 3) rule.operands.push_back(rule.results[0]);
-  rule.results.push_back(vector_factors(call, rule));
+  rule.results.push_back(bias_factors(product_of(call), rule));
   return rule;
 }
 
@@ -195,7 +152,7 @@ void add_samples(std::vector<OpSample>& samples, Third third) {
 std::vector<OpSample> bias_samples() {
   std::vector<OpSample> samples;
   add_samples(samples, [](const OpCall& call, const TensorType& product) -> std::optional<TensorType> {
-    return vector_type(call, product);
+    return bias_of(call, product);
   });
   return samples;
 }

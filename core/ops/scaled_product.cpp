@@ -3,6 +3,7 @@
 #include "core/base/error.h"
 #include "core/ops/contraction.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/product_support.h"
 #include "core/ops/support.h"
 
 namespace tessera::ops {
@@ -12,30 +13,20 @@ OpCall product_of(const OpCall& call) { return {call.operands.first(2), call.att
 
 bool has_fifth(const OpCall& call) { return call.operands.size() == 5; }
 
-int rhs_free(const OpCall& call) {
-  return call.operands[1].rank() - static_cast<int>(call.attributes.ints(Attr::rhs_contracting).size());
-}
-
 // ---- infer --------------------------------------------------------------------------------------
 
-TensorType infer_product(std::string_view op, const OpCall& call) {
+TensorType infer_scaled(std::string_view op, const OpCall& call) {
   for (const TensorType& type : call.operands.first(2))
     require(is_f8(type.dtype), op, ": multiplies f8, not ", type);
   require(call.attributes.ints(Attr::lhs_batch).empty(), op, ": takes no batch dims, but ", call.operands[0],
           " has [", join(call.attributes.ints(Attr::lhs_batch), ","), "]");
   for (const TensorType& scale : call.operands.subspan(2, 2))
     require(scale == TensorType{DType::f32, {}}, op, ": a scale is f32[], not ", scale);
-  try {
-    return kDotGeneral.infer(product_of(call))[0];
-  } catch (const UserError& error) {
-    throw_user_error(op, ": ", error.what());
-  }
+  return infer_product(op, product_of(call));
 }
 
 TensorType infer_biased(std::string_view op, const OpCall& call) {
-  const TensorType product = infer_product(op, call);
-  TensorType bias{product.dtype, {}};
-  for (int d = product.rank() - rhs_free(call); d < product.rank(); ++d) bias.shape.push_back(product.shape[d]);
+  const TensorType product = infer_scaled(op, call), bias = bias_of(product_of(call), product);
   require(call.operands[4] == bias, op, ": the bias of a product ", product, " is ", bias, ", not ", call.operands[4]);
   return product;
 }
@@ -44,7 +35,7 @@ std::vector<TensorType> infer(const OpCall& call) {
   constexpr std::string_view kName = "scaled_dot_general";
   if (has_fifth(call)) return {infer_biased(kName, call)};
   check_operand_count(kName, call, 4);
-  return {infer_product(kName, call)};
+  return {infer_scaled(kName, call)};
 }
 
 std::vector<TensorType> infer_gelu(const OpCall& call) {
@@ -56,7 +47,7 @@ std::vector<TensorType> infer_gelu(const OpCall& call) {
 std::vector<TensorType> infer_add(const OpCall& call) {
   constexpr std::string_view kName = "scaled_dot_general_add";
   check_operand_count(kName, call, 5);
-  const TensorType product = infer_product(kName, call);
+  const TensorType product = infer_scaled(kName, call);
   require(call.operands[4] == product, kName, ": the accumulator is ", call.operands[4], ", the product ", product);
   return {product};
 }
@@ -65,18 +56,13 @@ std::vector<TensorType> infer_add(const OpCall& call) {
 
 // In f64, with the fifth operand added along the last dims.
 HostTensor scaled_sum(const OpCall& call, std::span<const HostTensor* const> x, const Shape& shape) {
-  std::vector<HostTensor> product;
-  product.emplace_back(TensorType{DType::f64, shape});
-  kDotGeneral.eval(product_of(call), x.first(2), product);
-  std::vector<double> values = reals_of(product[0]);
+  HostTensor product = eval_product(product_of(call), x, shape);
+  std::vector<double> values = reals_of(product);
   const double scale = x[2]->get_real(0) * x[3]->get_real(0);
   for (double& value : values) value *= scale;
-  if (has_fifth(call)) {
-    const std::vector<double> added = reals_of(*x[4]);
-    for (size_t i = 0; i < values.size(); ++i) values[i] += added[i % added.size()];
-  }
-  set_reals(product[0], values);
-  return std::move(product[0]);
+  set_reals(product, values);
+  if (has_fifth(call)) add_bias(product, *x[4]);
+  return product;
 }
 
 void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
@@ -93,24 +79,21 @@ void eval_gelu(const OpCall& call, std::span<const HostTensor* const> x, std::sp
 
 // ---- factors ------------------------------------------------------------------------------------
 
-// The product's rule; contracted dims must be whole, for what is added is added once.
-FactorRule product_factors(const OpCall& call, std::span<const TensorType> results) {
-  FactorRule rule = kDotGeneral.factors(product_of(call), results.first(1));
-  for (Factor& factor : rule.factors)
-    if (factor.kind == FactorKind::reduction) factor.kind = FactorKind::need_replication;
+FactorRule scaled_factors(const OpCall& call, std::span<const TensorType> results) {
+  FactorRule rule = whole_product_factors(product_of(call), results);
   rule.operands.resize(4);
   return rule;
 }
 
 FactorRule factors(const OpCall& call, std::span<const TensorType> results) {
-  FactorRule rule = product_factors(call, results);
-  if (has_fifth(call)) rule.operands.push_back({rule.results[0].end() - rhs_free(call), rule.results[0].end()});
+  FactorRule rule = scaled_factors(call, results);
+  if (has_fifth(call)) rule.operands.push_back(bias_factors(product_of(call), rule));
   rule.results.resize(results.size(), rule.results[0]);
   return rule;
 }
 
 FactorRule factors_add(const OpCall& call, std::span<const TensorType> results) {
-  FactorRule rule = product_factors(call, results);
+  FactorRule rule = scaled_factors(call, results);
   rule.operands.push_back(rule.results[0]);
   return rule;
 }
