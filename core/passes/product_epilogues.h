@@ -22,7 +22,8 @@
 // free dims. Products are no longer rounded before the epilogue: results differ by that, and not more. What the
 // gradient of GELU reads is what the fused forward product wrote.
 //
-// Runs on local graphs, behind accumulate_products and fuse_product_scales, before fuse_elementwise (which would take the same ops).
+// Runs on local graphs, behind accumulate_products and fuse_product_scales, before fuse_elementwise (which would take
+// the same ops).
 #pragma once
 
 #include "core/ir/graph.h"
