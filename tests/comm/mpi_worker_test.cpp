@@ -264,7 +264,8 @@ TEST(MpiWorker, Throw) {
   ONLY_AS_WORKER(Throw);
   misbehave([](World& world) {
     world.abort("the disk is full");
-    std::this_thread::sleep_for(std::chrono::seconds(1));
+    // When this rank ends, mpirun ends the others, which on a busy machine may not have said what they heard.
+    std::this_thread::sleep_for(std::chrono::seconds(3));
     throw_user_error("the disk is full");
   });
 }
