@@ -23,7 +23,7 @@ std::vector<TensorType> infer(const OpCall& call) {
 // The product is not rounded before it is added.
 void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
   HostTensor sum = eval_product(product_of(call), x.subspan(1), y[0].shape());
-  add_bias(sum, *x[0]);
+  add_repeated(sum, *x[0]);
   set_reals(y[0], reals_of(sum));
 }
 

@@ -16,16 +16,13 @@ OpCall product_of(const OpCall& call) { return {call.operands.first(2), call.att
 
 TensorType product_type(std::string_view op, const OpCall& call) {
   check_float(op, call, 0);
-  require(call.attributes.ints(Attr::lhs_batch).empty(), op, ": takes no batch dims, but ", call.operands[0],
-          " has [", join(call.attributes.ints(Attr::lhs_batch), ","), "]");
-  return infer_product(op, product_of(call));
+  return infer_flat_product(op, product_of(call));
 }
 
 TensorType infer_biased(std::string_view op, const OpCall& call) {
   check_operand_count(op, call, 3);
-  const TensorType product = product_type(op, call), bias = bias_of(product_of(call), product);
-  require(call.operands[2] == bias, op, ": the bias of a product ", product, " is ", bias, ", not ",
-          call.operands[2]);
+  const TensorType product = product_type(op, call);
+  check_bias(op, product_of(call), product, call.operands[2]);
   return product;
 }
 
@@ -57,16 +54,8 @@ std::vector<TensorType> infer_bias_grad(const OpCall& call) {
 
 HostTensor biased_product(const OpCall& call, std::span<const HostTensor* const> x, const Shape& shape) {
   HostTensor product = eval_product(product_of(call), x, shape);
-  add_bias(product, *x[2]);
+  add_repeated(product, *x[2]);
   return product;
-}
-
-// `op` is gelu or gelu_grad.
-void apply_gelu(const OpDef& op, std::span<const HostTensor* const> operands, HostTensor& result) {
-  std::vector<TensorType> types;
-  for (const HostTensor* operand : operands) types.push_back(operand->type());
-  const Attributes attributes{{Attr::is_approximate, true}};
-  op.eval({types, attributes}, operands, std::span(&result, 1));
 }
 
 void eval_bias(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
@@ -88,7 +77,7 @@ void eval_gelu_grad(const OpCall& call, std::span<const HostTensor* const> x, st
 
 void eval_bias_grad(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
   HostTensor product = eval_product(product_of(call), x, y[0].shape());
-  if (x.size() == 3) add_bias(product, *x[2]);
+  if (x.size() == 3) add_repeated(product, *x[2]);
   set_reals(y[0], reals_of(product));
 
   const Ints& contracted = call.attributes.ints(Attr::rhs_contracting);

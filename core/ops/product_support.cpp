@@ -21,10 +21,21 @@ TensorType infer_product(std::string_view op, const OpCall& product) {
   }
 }
 
+TensorType infer_flat_product(std::string_view op, const OpCall& product) {
+  const Ints& batch = product.attributes.ints(Attr::lhs_batch);
+  require(batch.empty(), op, ": takes no batch dims, but ", product.operands[0], " has [", join(batch, ","), "]");
+  return infer_product(op, product);
+}
+
 TensorType bias_of(const OpCall& product, const TensorType& result) {
   TensorType bias{result.dtype, {}};
   for (int d = result.rank() - rhs_free(product); d < result.rank(); ++d) bias.shape.push_back(result.shape[d]);
   return bias;
+}
+
+void check_bias(std::string_view op, const OpCall& product, const TensorType& result, const TensorType& bias) {
+  const TensorType expected = bias_of(product, result);
+  require(bias == expected, op, ": the bias of a product ", result, " is ", expected, ", not ", bias);
 }
 
 HostTensor eval_product(const OpCall& product, std::span<const HostTensor* const> x, const Shape& shape) {
@@ -34,11 +45,18 @@ HostTensor eval_product(const OpCall& product, std::span<const HostTensor* const
   return std::move(result[0]);
 }
 
-void add_bias(HostTensor& values, const HostTensor& bias) {
+void add_repeated(HostTensor& values, const HostTensor& added) {
   std::vector<double> sums = reals_of(values);
-  const std::vector<double> added = reals_of(bias);
-  for (size_t i = 0; i < sums.size(); ++i) sums[i] += added[i % added.size()];
+  const std::vector<double> terms = reals_of(added);
+  for (size_t i = 0; i < sums.size(); ++i) sums[i] += terms[i % terms.size()];
   set_reals(values, sums);
+}
+
+void apply_gelu(const OpDef& op, std::span<const HostTensor* const> operands, HostTensor& result) {
+  std::vector<TensorType> types;
+  for (const HostTensor* operand : operands) types.push_back(operand->type());
+  const Attributes attributes{{Attr::is_approximate, true}};
+  op.eval({types, attributes}, operands, std::span(&result, 1));
 }
 
 FactorRule whole_product_factors(const OpCall& product, std::span<const TensorType> results) {

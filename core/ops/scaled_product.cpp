@@ -18,16 +18,14 @@ bool has_fifth(const OpCall& call) { return call.operands.size() == 5; }
 TensorType infer_scaled(std::string_view op, const OpCall& call) {
   for (const TensorType& type : call.operands.first(2))
     require(is_f8(type.dtype), op, ": multiplies f8, not ", type);
-  require(call.attributes.ints(Attr::lhs_batch).empty(), op, ": takes no batch dims, but ", call.operands[0],
-          " has [", join(call.attributes.ints(Attr::lhs_batch), ","), "]");
   for (const TensorType& scale : call.operands.subspan(2, 2))
     require(scale == TensorType{DType::f32, {}}, op, ": a scale is f32[], not ", scale);
-  return infer_product(op, product_of(call));
+  return infer_flat_product(op, product_of(call));
 }
 
 TensorType infer_biased(std::string_view op, const OpCall& call) {
-  const TensorType product = infer_scaled(op, call), bias = bias_of(product_of(call), product);
-  require(call.operands[4] == bias, op, ": the bias of a product ", product, " is ", bias, ", not ", call.operands[4]);
+  const TensorType product = infer_scaled(op, call);
+  check_bias(op, product_of(call), product, call.operands[4]);
   return product;
 }
 
@@ -61,7 +59,7 @@ HostTensor scaled_sum(const OpCall& call, std::span<const HostTensor* const> x, 
   const double scale = x[2]->get_real(0) * x[3]->get_real(0);
   for (double& value : values) value *= scale;
   set_reals(product, values);
-  if (has_fifth(call)) add_bias(product, *x[4]);
+  if (has_fifth(call)) add_repeated(product, *x[4]);
   return product;
 }
 
@@ -72,8 +70,7 @@ void eval(const OpCall& call, std::span<const HostTensor* const> x, std::span<Ho
 void eval_gelu(const OpCall& call, std::span<const HostTensor* const> x, std::span<HostTensor> y) {
   const HostTensor sum = scaled_sum(call, x, y[0].shape());
   const HostTensor* const operand = &sum;
-  const Attributes attributes{{Attr::is_approximate, true}};
-  kGelu.eval({std::span(&sum.type(), 1), attributes}, std::span(&operand, 1), y.first(1));
+  apply_gelu(kGelu, std::span(&operand, 1), y[0]);
   set_reals(y[1], reals_of(sum));
 }
 

@@ -3,6 +3,7 @@
 
 #include "core/types/dtype.h"
 #include "kernels/common/op_support.h"
+#include "kernels/cuda/backend/check.h"
 #include "kernels/cuda/backend/context.h"
 #include "kernels/cuda/number.h"
 
@@ -29,5 +30,14 @@ void dispatch_id(DType dtype, Body&& body) {
 }
 
 inline cudaStream_t stream_of(const KernelArgs& args) { return context_of(args.stream).stream; }
+
+// The first result begins as `operand`, over which it may lie.
+inline void begin_as(const TensorView& operand, const KernelArgs& args) {
+  const TensorView& result = args.results[0];
+  if (operand.data == result.data || result.type.elements() == 0) return;
+  check(cudaMemcpyAsync(result.data, operand.data, static_cast<size_t>(result.type.bytes()), cudaMemcpyDeviceToDevice,
+                        stream_of(args)),
+        "a copy on the device");
+}
 
 }  // namespace tessera::cuda

@@ -1,5 +1,7 @@
 #include "tests/gpu/device_testing.h"
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -295,6 +297,12 @@ CheckedKernel DeviceTest::check_kernel(const OpDef& op, const Attributes& attrib
     compare(checked.results[r], want[r],
             check.tolerance.value_or(std::max(coarsest, tolerance_of(types[r].dtype))), check.scale_by_row, r);
   return checked;
+}
+
+std::optional<long> kernel_launches(const char* part) {
+  void* const library = dlopen("libsoft_gpu.so", RTLD_NOW | RTLD_NOLOAD);
+  if (library == nullptr) return std::nullopt;
+  return reinterpret_cast<long (*)(const char*)>(dlsym(library, "soft_gpu_launches"))(part);
 }
 
 }  // namespace tessera

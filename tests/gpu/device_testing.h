@@ -99,4 +99,7 @@ class GuardedBuffer {
   int64_t bytes_;
 };
 
+// Launches so far of kernels whose name holds `part`; none on a real GPU.
+std::optional<long> kernel_launches(const char* part);
+
 }  // namespace tessera

@@ -5,7 +5,6 @@
 #include "core/ops/dynamic_slice.h"
 #include "core/ops/gather.h"
 #include "core/ops/index_map.h"
-#include "kernels/cuda/backend/check.h"
 #include "kernels/cuda/device/grid.h"
 #include "kernels/cuda/indexing/gather.h"
 #include "kernels/cuda/movement/box.h"
@@ -65,10 +64,7 @@ Refusal accept_update(const OpCall& call, Results) {
 
 void run_update(const KernelArgs& args) {
   const TensorView &x = args.operands[0], &update = args.operands[1], &y = args.results[0];
-  if (x.data != y.data && y.type.elements() > 0)
-    check(cudaMemcpyAsync(y.data, x.data, static_cast<size_t>(y.type.bytes()), cudaMemcpyDeviceToDevice,
-                          stream_of(args)),
-          "a copy on the device");
+  begin_as(x, args);
   copy_box(update_box(x.type, update.type), update.data, y.data, stream_of(args),
            starts_of(args, 2, update.type.shape, true));
 }

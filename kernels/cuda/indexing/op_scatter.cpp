@@ -4,7 +4,6 @@
 #include "core/ops/combiner.h"
 #include "core/ops/gather.h"
 #include "core/ops/index_map.h"
-#include "kernels/cuda/backend/check.h"
 #include "kernels/cuda/indexing/scatter.h"
 #include "kernels/cuda/op_support.h"
 #include "kernels/cuda/register.h"
@@ -169,9 +168,7 @@ void run_scatter(const KernelArgs& args) {
                    &y = args.results[0];
   const cudaStream_t stream = stream_of(args);
   if (y.type.elements() == 0) return;
-  if (x.data != y.data)
-    check(cudaMemcpyAsync(y.data, x.data, static_cast<size_t>(y.type.bytes()), cudaMemcpyDeviceToDevice, stream),
-          "a copy on the device");
+  begin_as(x, args);
   const Attributes& attributes = args.instruction.attributes;
   const TensorType types[] = {x.type, indices.type, updates.type};
   const ops::IndexMap map = ops::scatter_map({types, attributes});

@@ -1,7 +1,5 @@
 #include "kernels/cuda/matmul/epilogue.h"
 
-#include <utility>
-
 #include "kernels/cuda/matmul/epilogue_kernels.h"
 #include "kernels/cuda/reduction/reduce.h"
 
@@ -24,7 +22,7 @@ int64_t epilogue_workspace(const MatmulProblem& problem) {
 }
 
 void run_epilogue(const MatmulProblem& problem, const MatmulMemory& memory, void* workspace, cudaStream_t stream) {
-  const auto [rows, columns] = std::pair(problem.rows, problem.columns);
+  const int64_t rows = problem.rows, columns = problem.columns;
   bf16* const result = static_cast<bf16*>(memory.result);
   bf16* const aux = static_cast<bf16*>(memory.aux);
   switch (problem.epilogue) {

@@ -31,11 +31,7 @@ void run(const KernelArgs& args) {
 
 void run_add(const KernelArgs& args) {
   const ProductStep& step = context_of(args.stream).matmul->steps().at(args);
-  const TensorView &sum = args.operands[0], &result = args.results[0];
-  if (sum.data != result.data && result.type.bytes() > 0)
-    check(cudaMemcpyAsync(result.data, sum.data, static_cast<size_t>(result.type.bytes()), cudaMemcpyDeviceToDevice,
-                          stream_of(args)),
-          "a copy on the device");
+  begin_as(args.operands[0], args);
   if (step.plan) run_product_step(args, views_of(args), step);
 }
 

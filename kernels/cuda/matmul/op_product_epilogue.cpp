@@ -8,10 +8,7 @@
 //
 // GELU is taken in bf16 only: how exactly cuBLASLt computes it is not documented, and in bf16 the rounding of the
 // result hides it.
-#include <algorithm>
-
 #include "core/ops/product_epilogue.h"
-#include "kernels/cuda/backend/check.h"
 #include "kernels/cuda/matmul/epilogue.h"
 #include "kernels/cuda/matmul/product.h"
 #include "kernels/cuda/register.h"
@@ -45,11 +42,7 @@ void prepare(const KernelArgs& args) {
 
 template <Epilogue kEpilogue>
 void run(const KernelArgs& args) {
-  const TensorView& result = args.results[0];
-  if (adds(args, kEpilogue) && args.operands[2].data != result.data)
-    check(cudaMemcpyAsync(result.data, args.operands[2].data, static_cast<size_t>(result.type.bytes()),
-                          cudaMemcpyDeviceToDevice, stream_of(args)),
-          "a copy on the device");
+  if (adds(args, kEpilogue)) begin_as(args.operands[2], args);
   run_product_step(args, views_of<kEpilogue>(args), context_of(args.stream).matmul->steps().at(args));
 }
 
@@ -64,7 +57,7 @@ Refusal refuse_empty(const Product& product) {
 
 // NVIDIA's documentation of the leading dimension of aux: divisible by 8.
 Refusal refuse_gelu(const Product& product, DType in, DType out) {
-  if (in != DType::bf16 || out != DType::bf16) return cat("GELU is left to cuBLASLt in bf16, not in ", in, " into ", out);
+  if (in != DType::bf16 || out != DType::bf16) return cat("GELU goes with products of bf16, not in ", in, " into ", out);
   const int64_t columns = product.layout.right.column_count;
   if (columns % 8 != 0) return cat(columns, " columns are no multiple of 8");
   return std::nullopt;

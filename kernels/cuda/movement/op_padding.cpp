@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "core/ops/structure.h"
-#include "kernels/cuda/backend/check.h"
 #include "kernels/cuda/device/grid.h"
 #include "kernels/cuda/movement/bits.h"
 #include "kernels/cuda/movement/make.h"
@@ -85,10 +84,7 @@ void run_pad(const KernelArgs& args) {
 
 void run_mask(const KernelArgs& args) {
   const TensorView &x = args.operands[0], &y = args.results[0];
-  if (y.data != x.data && y.type.elements() > 0)
-    check(cudaMemcpyAsync(y.data, x.data, static_cast<size_t>(y.type.bytes()), cudaMemcpyDeviceToDevice,
-                          stream_of(args)),
-          "a copy on the device");
+  begin_as(x, args);
   const Attributes& attributes = args.instruction.attributes;
   const Ints &dims = attributes.ints(Attr::dimensions), &limits = attributes.ints(Attr::limit_indices);
   for (size_t i = 0; i < dims.size(); ++i) {

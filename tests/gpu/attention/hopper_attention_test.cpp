@@ -2,8 +2,6 @@
 // borders of its tiles: 128 queries by 128 keys forward, 128 rows by 64 backward. Other devices run these cases by
 // mma.sync (ctest gpu_soft_80). No element is off by more than 1/64 of the largest. op_attention_test.cpp has more of
 // windows, segments and biases.
-#include <dlfcn.h>
-
 #include <cmath>
 #include <optional>
 
@@ -14,13 +12,6 @@
 
 namespace tessera {
 namespace {
-
-// Launches of kernels whose name holds `part`; none on a real GPU.
-std::optional<long> launches(const char* part) {
-  void* const library = dlopen("libsoft_gpu.so", RTLD_NOW | RTLD_NOLOAD);
-  if (library == nullptr) return std::nullopt;
-  return reinterpret_cast<long (*)(const char*)>(dlsym(library, "soft_gpu_launches"))(part);
-}
 
 struct Sizes {
   int64_t batch = 1, queries = 0, keys = 0, heads = 1, kv_heads = 1, head_dim = 0;
@@ -66,7 +57,7 @@ class HopperAttention : public DeviceTest, public ::testing::WithParamInterface<
     };
     const char* const kernels[] = {"hopper_forward_kernel", "hopper_key_kernel", "hopper_query_kernel"};
     std::vector<std::optional<long>> before;
-    for (const char* kernel : kernels) before.push_back(launches(kernel));
+    for (const char* kernel : kernels) before.push_back(kernel_launches(kernel));
 
     const auto forward = check_kernel(ops::kAttention, attributes, with_extras(operands),
                                       {.kernel = "cuda.attention", .tolerance = 1.0 / 64});
@@ -77,7 +68,7 @@ class HopperAttention : public DeviceTest, public ::testing::WithParamInterface<
                  {.kernel = "cuda.attention_grad", .tolerance = 1.0 / 64});
 
     for (size_t i = 0; i < before.size() && before[i]; ++i)
-      EXPECT_EQ(*launches(kernels[i]) > *before[i], takes && is_hopper()) << kernels[i];
+      EXPECT_EQ(*kernel_launches(kernels[i]) > *before[i], takes && is_hopper()) << kernels[i];
   }
 };
 

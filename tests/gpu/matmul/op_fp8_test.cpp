@@ -70,35 +70,29 @@ TEST_F(Fp8, ProductsOfALayer) {
   }
 }
 
-// The op's result on the device, and what it should be.
-std::pair<HostTensor, HostTensor> result_of(Backend& backend, const OpDef& op, const OpSample& sample,
-                                             ProductOptions options) {
-  std::vector<HostTensor> operands, expected;
-  std::vector<const HostTensor*> pointers;
-  for (const TensorType& type : sample.operands)
-    operands.push_back(normal_tensor(type, static_cast<unsigned>(operands.size() + 1)));
-  for (const HostTensor& operand : operands) pointers.push_back(&operand);
-  const OpCall call{sample.operands, sample.attributes};
-  for (const TensorType& type : infer_types(op, call)) expected.emplace_back(type);
-  op.eval(call, pointers, expected);
-  return {product_on(backend, op, sample.attributes, operands, options), std::move(expected[0])};
+// The op's results on the device against its evaluation on the same operands.
+void check_results(Backend& backend, const OpDef& op, const OpSample& sample, ProductOptions options,
+                   double tolerance) {
+  const std::vector<HostTensor> operands = normal_tensors(sample.operands);
+  const std::vector<HostTensor> expected = evaluated(op, sample.attributes, operands);
+  const std::vector<HostTensor> got = results_on(backend, op, sample.attributes, operands, options);
+  for (size_t r = 0; r < expected.size(); ++r)
+    EXPECT_LE(max_relative_error(got[r], expected[r], 4), tolerance) << op.name << ", result " << r;
 }
 
 TEST_F(Fp8, AccumulatorsAreWrittenOver) {
   for (const DType out : {DType::f32, DType::bf16}) {
     const OpSample sample = into_accumulator(product(kE4m3, {2, 16, 32}, kE5m2, {2, 16, 48}, {{0, 1}, {0, 1}}, out));
-    const auto [got, expected] = result_of(backend(), ops::kScaledDotGeneralAdd, sample, {.in_place = true});
-    EXPECT_LE(max_relative_error(got, expected, 4), out == DType::f32 ? kSum : 0x1p-7);
+    check_results(backend(), ops::kScaledDotGeneralAdd, sample, {.in_place = true},
+                  out == DType::f32 ? kSum : 0x1p-7);
   }
 }
 
 // cuBLASLt may have no algorithm then (the software GPU's has none): a kernel of its own adds it.
 TEST_F(Fp8, ABiasAlignedToAnElementOnly) {
   const OpSample sample = scaled(product(kE4m3, {32, 48}, kE4m3, {48, 16}, {{1}, {0}}, DType::bf16), /*biased=*/true);
-  for (const OpDef* op : {&ops::kScaledDotGeneral, &ops::kScaledDotGeneralGelu}) {
-    const auto [got, expected] = result_of(backend(), *op, sample, {.unaligned_last = true});
-    EXPECT_LE(max_relative_error(got, expected, 4), 0x1p-6) << op->name;
-  }
+  for (const OpDef* op : {&ops::kScaledDotGeneral, &ops::kScaledDotGeneralGelu})
+    check_results(backend(), *op, sample, {.unaligned_last = true}, 0x1p-6);
 }
 
 TEST_F(Fp8, BothSidesInBothOrders) {

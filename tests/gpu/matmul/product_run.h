@@ -18,18 +18,35 @@ inline HostTensor normal_tensor(const TensorType& type, unsigned seed) {
   return tensor;
 }
 
-// The op's own evaluation, in f64 on the very operands that the device has.
-inline HostTensor product_in_f64(const OpDef& op, Attributes attributes, const std::vector<HostTensor>& operands) {
-  attributes.set(Attr::dtype, DType::f64);
-  std::vector<HostTensor> wide, results;
+inline std::vector<HostTensor> normal_tensors(const std::vector<TensorType>& types) {
+  std::vector<HostTensor> tensors;
+  for (const TensorType& type : types) tensors.push_back(normal_tensor(type, static_cast<unsigned>(tensors.size() + 1)));
+  return tensors;
+}
+
+// The op's own evaluation.
+inline std::vector<HostTensor> evaluated(const OpDef& op, const Attributes& attributes,
+                                         const std::vector<HostTensor>& operands) {
+  std::vector<HostTensor> results;
   std::vector<const HostTensor*> pointers;
-  for (const HostTensor& operand : operands) wide.push_back(operand.cast(DType::f64));
-  for (const HostTensor& operand : wide) pointers.push_back(&operand);
-  const std::vector<TensorType> types = types_of(wide);
+  for (const HostTensor& operand : operands) pointers.push_back(&operand);
+  const std::vector<TensorType> types = types_of(operands);
   const OpCall call{types, attributes};
-  results.emplace_back(infer_types(op, call)[0]);
+  for (const TensorType& type : infer_types(op, call)) results.emplace_back(type);
   op.eval(call, pointers, results);
-  return results[0];
+  return results;
+}
+// In f64 on the very operands that the device has.
+inline std::vector<HostTensor> evaluated_in_f64(const OpDef& op, Attributes attributes,
+                                                const std::vector<HostTensor>& operands) {
+  attributes.set(Attr::dtype, DType::f64);
+  std::vector<HostTensor> wide;
+  for (const HostTensor& operand : operands) wide.push_back(operand.cast(DType::f64));
+  return evaluated(op, attributes, wide);
+}
+inline HostTensor product_in_f64(const OpDef& op, const Attributes& attributes,
+                                 const std::vector<HostTensor>& operands) {
+  return evaluated_in_f64(op, attributes, operands)[0];
 }
 
 inline Attributes attributes_of(const ops::DotDims& dims, std::optional<DType> result = {}) {
@@ -77,12 +94,15 @@ class ProductRun {
 
   void prepare() { kernel_->prepare(args()); }
   void run() { kernel_->run(args()); }
-  HostTensor result(size_t number = 0) {
-    const TensorView& result = results_[number];
-    HostTensor tensor(result.type);
-    backend_.copy_to_host(tensor.bytes().data(), result.data, result.type.bytes());
-    return tensor;
+  std::vector<HostTensor> results() {
+    std::vector<HostTensor> tensors;
+    for (const TensorView& result : results_) {
+      tensors.emplace_back(result.type);
+      backend_.copy_to_host(tensors.back().bytes().data(), result.data, result.type.bytes());
+    }
+    return tensors;
   }
+  HostTensor result() { return results()[0]; }
 
  private:
   KernelArgs args() const { return {instruction_, operands_, results_, workspace_, backend_.stream()}; }
@@ -102,13 +122,17 @@ class ProductRun {
   Instruction instruction_;
 };
 
-inline HostTensor product_on(Backend& backend, const OpDef& op, const Attributes& attributes,
-                             const std::vector<HostTensor>& operands, ProductOptions options = {}) {
+inline std::vector<HostTensor> results_on(Backend& backend, const OpDef& op, const Attributes& attributes,
+                                          const std::vector<HostTensor>& operands, ProductOptions options = {}) {
   ProductRun product(backend, op, attributes, operands, options);
   product.prepare();
   backend.finish_preparing();
   product.run();
-  return product.result();
+  return product.results();
+}
+inline HostTensor product_on(Backend& backend, const OpDef& op, const Attributes& attributes,
+                             const std::vector<HostTensor>& operands, ProductOptions options = {}) {
+  return results_on(backend, op, attributes, operands, options)[0];
 }
 
 // Rounding of the result, and of sums of the width that they have.
